@@ -1,0 +1,30 @@
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define NS_PER_US UINT64_C(1000)
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+
+static inline uint64_t clock_ns(clockid_t id)
+{
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+static inline uint64_t clock_realtime_ns(void)
+{
+    return clock_ns(CLOCK_REALTIME);
+}
+static inline uint64_t clock_monotonic_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+/* RFC 3339 with nanoseconds and 'Z' ("2026-01-02T03:04:05.000000006Z"): 30 characters and a NUL. */
+#define CLOCK_RFC3339_SIZE 31
+void clock_rfc3339(char out[CLOCK_RFC3339_SIZE], uint64_t epoch_ns);
+
+#endif

@@ -1,0 +1,26 @@
+/* XXH3 for tables, filters and checksums; a bijective 64-bit mix for ids. */
+#ifndef BASE_HASH_H
+#define BASE_HASH_H
+
+#include "base/str.h"
+
+uint64_t hash_bytes(const void *bytes, size_t n);
+uint64_t hash_bytes_seed(const void *bytes, size_t n, uint64_t seed);
+
+static inline uint64_t hash_str(struct str s)
+{
+    return hash_bytes(s.ptr, s.len);
+}
+
+/* A permutation of the 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014). */
+static inline uint64_t hash_mix64(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= UINT64_C(0xbf58476d1ce4e5b9);
+    x ^= x >> 27;
+    x *= UINT64_C(0x94d049bb133111eb);
+    x ^= x >> 31;
+    return x;
+}
+
+#endif

@@ -1,0 +1,216 @@
+#include "base/str.h"
+
+#include <math.h>
+
+int str_cmp(struct str a, struct str b)
+{
+    size_t shorter = a.len < b.len ? a.len : b.len;
+    int order = shorter ? memcmp(a.ptr, b.ptr, shorter) : 0;
+    if (order)
+        return order;
+    return a.len < b.len ? -1 : a.len > b.len;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+bool str_eq_nocase(struct str a, struct str b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+            return false;
+    return true;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+struct str str_trim(struct str s)
+{
+    while (s.len && is_space(s.ptr[0]))
+        s = str_skip(s, 1);
+    while (s.len && is_space(s.ptr[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+struct str str_split(struct str s, char at, struct str *ret_rest)
+{
+    const char *found = s.len ? memchr(s.ptr, at, s.len) : NULL;
+    if (!found) {
+        *ret_rest = STR_NONE;
+        return s;
+    }
+    size_t before = (size_t)(found - s.ptr);
+    *ret_rest = (struct str){found + 1, s.len - before - 1};
+    return (struct str){s.ptr, before};
+}
+
+bool str_is_utf8(struct str s)
+{
+    const uint8_t *p = (const uint8_t *)s.ptr;
+    const uint8_t *end = p + s.len;
+    while (p < end) {
+        /* Eight ASCII bytes at a time: that is nearly all there is. */
+        if (end - p >= 8) {
+            uint64_t w;
+            memcpy(&w, p, sizeof w);
+            if (!(w & UINT64_C(0x8080808080808080))) {
+                p += 8;
+                continue;
+            }
+        }
+        uint8_t c = *p++;
+        if (c < 0x80)
+            continue;
+        int more;
+        uint32_t least, point;
+        if ((c & 0xe0) == 0xc0) {
+            more = 1, least = 0x80, point = c & 0x1f;
+        } else if ((c & 0xf0) == 0xe0) {
+            more = 2, least = 0x800, point = c & 0x0f;
+        } else if ((c & 0xf8) == 0xf0) {
+            more = 3, least = 0x10000, point = c & 0x07;
+        } else {
+            return false;
+        }
+        if (end - p < more)
+            return false;
+        for (; more > 0; more--, p++) {
+            if ((*p & 0xc0) != 0x80)
+                return false;
+            point = point << 6 | (*p & 0x3f);
+        }
+        if (point < least || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
+            return false;
+    }
+    return true;
+}
+
+bool str_to_u64(struct str s, uint64_t *ret)
+{
+    if (s.len == 0 || s.len > 20)
+        return false;
+    uint64_t n = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+        if (__builtin_mul_overflow(n, 10, &n) ||
+            __builtin_add_overflow(n, (uint64_t)(s.ptr[i] - '0'), &n))
+            return false;
+    }
+    *ret = n;
+    return true;
+}
+
+bool str_to_i64(struct str s, int64_t *ret)
+{
+    bool negative = s.len && s.ptr[0] == '-';
+    uint64_t n;
+    if (!str_to_u64(negative ? str_skip(s, 1) : s, &n))
+        return false;
+    if (n > (uint64_t)INT64_MAX + negative)
+        return false;
+    *ret = negative ? (int64_t)-n : (int64_t)n;
+    return true;
+}
+
+static const struct {
+    struct str name;
+    double ns;
+} duration_units[] = {
+    {{"ns", 2}, 1},   {{"us", 2}, 1e3}, {{"\xc2\xb5s", 3}, 1e3}, {{"\xce\xbcs", 3}, 1e3},
+    {{"ms", 2}, 1e6}, {{"s", 1}, 1e9},  {{"m", 1}, 60e9},        {{"h", 1}, 3600e9},
+};
+
+/* Reads "1.5" and leaves the unit; the fraction is kept as a double, the whole part exact. */
+static bool duration_number(struct str *s, uint64_t *ret_whole, double *ret_fraction)
+{
+    size_t digits = 0, at = 0;
+    uint64_t whole = 0;
+    double fraction = 0, scale = 0.1;
+    for (; at < s->len && s->ptr[at] >= '0' && s->ptr[at] <= '9'; at++, digits++)
+        if (__builtin_mul_overflow(whole, 10, &whole) ||
+            __builtin_add_overflow(whole, (uint64_t)(s->ptr[at] - '0'), &whole))
+            return false;
+    if (at < s->len && s->ptr[at] == '.') {
+        for (at++; at < s->len && s->ptr[at] >= '0' && s->ptr[at] <= '9'; at++, digits++) {
+            fraction += (s->ptr[at] - '0') * scale;
+            scale /= 10;
+        }
+    }
+    if (!digits)
+        return false;
+    *s = str_skip(*s, at);
+    *ret_whole = whole;
+    *ret_fraction = fraction;
+    return true;
+}
+
+bool str_to_duration_ns(struct str s, uint64_t *ret)
+{
+    uint64_t total = 0;
+    if (str_eq(s, STR("0"))) {
+        *ret = 0;
+        return true;
+    }
+    if (s.len == 0)
+        return false;
+    while (s.len) {
+        uint64_t whole;
+        double fraction;
+        if (!duration_number(&s, &whole, &fraction))
+            return false;
+        size_t unit = 0, n_units = sizeof duration_units / sizeof *duration_units;
+        while (unit < n_units && !str_starts(s, duration_units[unit].name))
+            unit++;
+        /* "m" is a prefix of "ms", but "ms" stands earlier in the table. */
+        if (unit == n_units)
+            return false;
+        uint64_t part;
+        if (__builtin_mul_overflow(whole, (uint64_t)duration_units[unit].ns, &part) ||
+            __builtin_add_overflow(part, (uint64_t)llround(fraction * duration_units[unit].ns),
+                                   &part) ||
+            __builtin_add_overflow(total, part, &total))
+            return false;
+        s = str_skip(s, duration_units[unit].name.len);
+    }
+    *ret = total;
+    return true;
+}
+
+void hex_put(char *out, const uint8_t *bytes, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool hex_get(uint8_t *out, struct str hex, size_t n)
+{
+    if (hex.len != 2 * n)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        int high = hex_digit(hex.ptr[2 * i]), low = hex_digit(hex.ptr[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}

@@ -1,0 +1,23 @@
+/* What every unit test includes: cmocka and the headers it forgets. Tests are sentences:
+ * `static void append_rejects_a_torn_footer(void **state)`. */
+#ifndef BASE_TEST_H
+#define BASE_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/str.h"
+
+/* Shows both slices. */
+#define assert_str_eq(actual, expected)                                                            \
+    do {                                                                                           \
+        struct str actual_ = (actual), expected_ = (expected);                                     \
+        if (!str_eq(actual_, expected_))                                                           \
+            fail_msg("\"%.*s\" is not \"%.*s\"", STR_ARG(actual_), STR_ARG(expected_));            \
+    } while (0)
+
+#endif

@@ -1,0 +1,204 @@
+/* The trace store: the interface that every engine implements. local/ is the first.
+ *
+ * Writing: `store_append` takes a request body as it came and the spans decoded from it. The spans
+ * are durable, and visible to every view made from then on, when the callback says so. Bodies are
+ * made durable in groups: many appends share one sync.
+ *
+ * Reading: a view is a snapshot. It sees all that was acknowledged before it was made, does not
+ * change while it lives, and may be used by one thread at a time; many views may live at once.
+ * Strings and arrays that a view hands out live in the arena passed, or as long as the view where
+ * said so.
+ *
+ * A trace may lie in several parts (the memtable and some segments), because spans come late. The
+ * functions below put the parts together. A span that was appended twice is there twice. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "model/span.h"
+
+struct store;
+struct store_view;
+
+enum store_durability {
+    STORE_DURABILITY_SYNC = 0, /* fdatasync before the answer: survives a power cut */
+    STORE_DURABILITY_WRITE,    /* written before the answer: survives kill -9 */
+};
+
+struct store_options {
+    const char *dir; /* made when it does not exist */
+    enum store_durability durability;
+    uint64_t memtable_bytes_max;  /* sealed into a segment beyond this; 0: the default */
+    uint64_t memtable_age_ms_max; /* or when its oldest span waited this long; 0: the default */
+    uint64_t queue_bytes_max;     /* bodies waiting for the log; beyond: ERR_BUSY; 0: the default */
+};
+
+/* ERR_BUSY when another process holds the directory, ERR_CORRUPT, ERR_IO, ERR_UNSUPPORTED (written
+ * by a newer version); `ret_detail` names the file. Replays the log: what was acknowledged is
+ * visible when this returns. */
+MUST_USE int store_open(const struct store_options *options, struct store **ret_store,
+                        struct error_detail *ret_detail);
+/* Waits for appends under way, seals the memtable, and lets the directory go. NULL is allowed. */
+void store_close(struct store *store);
+
+/* ---- writing ---- */
+
+/* What a body in the log is, so that recovery can decode it again. Numbers are on disk. */
+enum body_format {
+    BODY_OTLP_PROTOBUF = 1, /* ExportTraceServiceRequest */
+    BODY_OTLP_JSON = 2,
+};
+
+/* `err` is 0 when the batch is durable; else nothing of it will ever be visible. Called on the
+ * store's own thread: hand over and return. */
+typedef void store_durable_fn(void *arg, int err);
+
+/* Thread-safe. `body` and `batch` must live until `done` is called; `done` is called exactly once
+ * if and only if this returns 0. ERR_BUSY: the queue is full, try again later; ERR_CLOSED. */
+MUST_USE int store_append(struct store *store, enum body_format format, struct str body,
+                          const struct span_batch *batch, store_durable_fn *done, void *arg);
+/* The same and waits. */
+MUST_USE int store_append_wait(struct store *store, enum body_format format, struct str body,
+                               const struct span_batch *batch);
+/* Seals the memtable now and waits until the segment is in the catalogue. */
+MUST_USE int store_seal(struct store *store);
+
+/* Called on the store's thread after each batch became durable, for the live tail: be short, do not
+ * block. One watcher; NULL removes it (and waits until a call under way has returned). */
+typedef void store_watch_fn(void *arg, const struct span_batch *batch);
+void store_watch(struct store *store, store_watch_fn *fn, void *arg);
+
+/* ---- reading ---- */
+
+struct store_view *store_view_new(struct store *store);
+void store_view_free(struct store_view *view); /* NULL is allowed */
+
+/* All spans of a trace in start order (ties by span id), copied into `arena`. ERR_NOT_FOUND. */
+MUST_USE int store_trace(struct store_view *view, const struct trace_id *id, struct arena *arena,
+                         struct span_batch *ret_batch);
+
+struct trace_service {
+    struct str name;
+    uint32_t span_count, error_count;
+};
+
+struct trace_summary {
+    struct trace_id id;
+    uint64_t start_ns, end_ns;          /* first start, last end */
+    struct str root_service, root_name; /* of the root; without one, of the earliest span */
+    uint32_t span_count, error_count;
+    uint32_t orphan_count; /* spans whose parent is not in the store, roots not counted */
+    bool has_root;
+    const struct trace_service *services; /* by name */
+    uint32_t n_services;
+};
+
+/* Over all parts of the trace. */
+MUST_USE int store_trace_summary(struct store_view *view, const struct trace_id *id,
+                                 struct arena *arena, struct trace_summary *ret_summary);
+
+/* ---- predicates: what a scan asks of one span ---- */
+
+enum predicate_op {
+    PREDICATE_TRUE,
+    PREDICATE_AND, /* of children; none: true */
+    PREDICATE_OR,  /* of children; none: false */
+    PREDICATE_NOT, /* of the one child */
+    PREDICATE_EQ,
+    PREDICATE_NE, /* present and different; for an attribute that is absent: false */
+    PREDICATE_LT,
+    PREDICATE_LE,
+    PREDICATE_GT,
+    PREDICATE_GE,
+    PREDICATE_REGEX, /* anchored at both ends, POSIX extended; strings only */
+    PREDICATE_EXISTS,
+};
+
+enum predicate_field {
+    FIELD_NAME,
+    FIELD_SERVICE,
+    FIELD_KIND,   /* integer: enum span_kind */
+    FIELD_STATUS, /* integer: enum status_code */
+    FIELD_STATUS_MESSAGE,
+    FIELD_DURATION,      /* integer, nanoseconds */
+    FIELD_START,         /* integer, nanoseconds since the epoch */
+    FIELD_IS_ROOT,       /* boolean */
+    FIELD_SPAN_ATTR,     /* with `key` */
+    FIELD_RESOURCE_ATTR, /* with `key` */
+    FIELD_ANY_ATTR,      /* with `key`: the span's, else the resource's */
+};
+
+struct predicate {
+    enum predicate_op op;
+    enum predicate_field field; /* of a comparison */
+    struct str key;
+    struct value value;
+    /* A string in `value` also equals an int, a double or a boolean whose text it is (clients that
+     * know no types: Jaeger's tags). */
+    bool untyped;
+    const struct predicate *children;
+    size_t n_children;
+};
+
+/* Whether a whole span fulfils it: the meaning that every engine must keep to, and what the live
+ * tail uses. The regular expression is compiled at each call here. */
+bool predicate_match(const struct predicate *p, const struct span *span);
+
+/* ---- scans ---- */
+
+struct scan {
+    const struct predicate *where;       /* NULL: every span */
+    uint64_t start_min_ns, start_max_ns; /* of the span's start, both included; max 0: no bound */
+};
+
+/* One span that fulfils the predicate. Strings live as long as the view. */
+struct scan_row {
+    struct trace_id trace_id;
+    struct span_id span_id;
+    uint64_t start_ns, duration_ns;
+    uint64_t trace_start_ns; /* earliest start in this part of the trace */
+    struct str service, name;
+    uint8_t kind, status_code;
+};
+
+/* Return 0 to go on, anything else to stop: the scan then returns that. The callback may raise
+ * `scan->start_min_ns`, to say that it has no more use for older spans. */
+typedef int scan_fn(void *arg, struct scan *scan, const struct scan_row *row);
+
+struct scan_cost {
+    uint64_t parts, parts_pruned;   /* memtables and segments */
+    uint64_t groups, groups_pruned; /* row groups */
+    uint64_t rows_read, rows_matched;
+    uint64_t bytes_read;
+};
+
+/* Parts come newest first; inside a part the order is not defined. */
+MUST_USE int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *arg,
+                        struct scan_cost *ret_cost /* may be NULL */);
+
+/* ---- names and counts ---- */
+
+/* In byte order, each once; strings live in `arena`. */
+MUST_USE int store_services(struct store_view *view, struct arena *arena, struct str **ret_names,
+                            size_t *ret_n);
+
+struct store_operation {
+    struct str service, name;
+    uint8_t kind;
+    uint64_t span_count;
+};
+/* Of one service, or of all when `service` is empty; by service, name, kind. */
+MUST_USE int store_operations(struct store_view *view, struct str service, struct arena *arena,
+                              struct store_operation **ret_operations, size_t *ret_n);
+
+struct store_stats {
+    uint64_t spans, traces_upper_bound; /* a trace in two parts counts twice */
+    uint64_t segments, segment_bytes, segment_spans;
+    uint64_t log_bytes, memtable_bytes, memtable_spans;
+    uint64_t appended_batches, appended_spans; /* since the store was opened */
+    uint64_t start_min_ns, start_max_ns;       /* 0 when empty */
+};
+void store_stats(struct store *store, struct store_stats *ret_stats);
+
+#endif

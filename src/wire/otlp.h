@@ -1,0 +1,31 @@
+/* OTLP protobuf <-> model.
+ * Source: opentelemetry-proto, collector/trace/v1/trace_service.proto and what it imports. */
+#ifndef WIRE_OTLP_H
+#define WIRE_OTLP_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "model/span.h"
+
+/* ExportTraceServiceRequest (TracesData has the same bytes) to spans that borrow from `body` and
+ * live in `arena`. Unknown fields are passed over; a repeated scalar field takes the last value.
+ * Spans that cannot be kept (ids of zeros or of a wrong length, text that is not UTF-8) are left
+ * out and counted in `ret_batch->n_rejected`; bytes that are not protobuf fail the whole body:
+ * ERR_TRUNCATED, ERR_INVALID, ERR_TOO_LARGE (nesting beyond VALUE_DEPTH_MAX), ERR_NOMEM. */
+MUST_USE int otlp_decode(struct str body, struct arena *arena, struct span_batch *ret_batch,
+                         struct error_detail *ret_detail);
+
+/* Appends an ExportTraceServiceRequest. Neighbours with the same resource and scope pointers share
+ * their ResourceSpans and ScopeSpans. Failure is in `out`. */
+void otlp_encode(const struct span_batch *batch, struct buf *out);
+
+/* ExportTraceServiceResponse: empty bytes when `n_rejected` is 0 and `message` is empty, else with
+ * a partial_success. */
+void otlp_encode_response(uint64_t n_rejected, struct str message, struct buf *out);
+/* What a sender wants to know of an answer. */
+MUST_USE int otlp_decode_response(struct str body, uint64_t *ret_rejected, struct str *ret_message);
+
+/* google.rpc.Status, the body of an error over HTTP. */
+void otlp_encode_status(int32_t code, struct str message, struct buf *out);
+
+#endif
