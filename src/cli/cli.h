@@ -1,0 +1,8 @@
+/* One verb of the command is one file here, `cli_VERB` in `VERB.c`, and one row in main.c's table.
+ * argv[0] is the verb. Returns the exit status. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+enum cli_exit { CLI_DONE = 0, CLI_COULD_NOT = 1, CLI_USAGE = 2 };
+
+#endif

@@ -1,0 +1,41 @@
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} verbs[] = {
+    {NULL, NULL, NULL},
+};
+
+static void usage(FILE *out)
+{
+    fputs("usage: pugmark VERB [ARGUMENTS]\n\n", out);
+    for (const struct verb *v = verbs; v->name; v++)
+        fprintf(out, "  %-8s %s\n", v->name, v->summary);
+    fputs("\n`pugmark VERB --help` tells more; `man pugmark` tells all.\n", out);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return CLI_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        usage(stdout);
+        return CLI_DONE;
+    }
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
+        puts("pugmark " PUGMARK_VERSION);
+        return CLI_DONE;
+    }
+    for (const struct verb *v = verbs; v->name; v++)
+        if (!strcmp(argv[1], v->name))
+            return v->run(argc - 1, argv + 1);
+    fprintf(stderr, "pugmark: there is no verb \"%s\"; `pugmark --help` lists them\n", argv[1]);
+    return CLI_USAGE;
+}
