@@ -1,5 +1,6 @@
 /* JSON in both directions: a writer onto a `buf`, and a pull reader that allocates only for strings
- * with escapes. RFC 8259; strings must be valid UTF-8. */
+ * with escapes. RFC 8259; strings must be valid UTF-8. An escape of half a surrogate pair, which
+ * JavaScript writes for half a character, is read as U+FFFD. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 
@@ -37,7 +38,8 @@ void json_raw(struct json_writer *w, struct str json); /* one complete value */
 
 /* ---- pull reader ---- */
 
-#define JSON_DEPTH_MAX 64
+/* One level of an OTLP map costs four of JSON: VALUE_DEPTH_MAX of them have to fit. */
+#define JSON_DEPTH_MAX 256
 
 enum json_type {
     JSON_ERROR = 0,
@@ -56,26 +58,32 @@ enum json_type {
 
 struct json_reader {
     const char *start, *at, *end;
+    const char *token;           /* where the token read last begins */
     struct arena *arena;         /* for strings with escapes; others borrow from the input */
     struct error_detail *detail; /* may be NULL */
     enum json_type type;         /* of the token read last */
     struct str text;
-    int err;
+    int err; /* after JSON_ERROR: ERR_INVALID, ERR_TRUNCATED, ERR_TOO_LARGE (depth), ERR_NOMEM */
     /* inside */
     int depth;
     uint8_t state;
-    uint64_t is_object; /* one bit a level */
+    uint64_t is_object[JSON_DEPTH_MAX / 64]; /* one bit a level */
 };
 
 void json_reader_init(struct json_reader *r, struct str input, struct arena *arena,
                       struct error_detail *ret_detail);
 /* The next token. After JSON_ERROR or JSON_END it returns the same again. */
 enum json_type json_next(struct json_reader *r);
-/* After JSON_OBJECT, JSON_ARRAY or JSON_KEY was read: passes over the whole value. */
+/* After JSON_OBJECT, JSON_ARRAY or JSON_KEY was read: passes over the whole value and returns its
+ * last token, or JSON_ERROR. */
 enum json_type json_skip(struct json_reader *r);
 /* Makes the reader fail at the current token with what the caller expected; returns JSON_ERROR. */
 enum json_type json_fail(struct json_reader *r, const char *expected);
+/* The same with a code and words of the caller's. */
+enum json_type json_fail_with(struct json_reader *r, int err, const char *message);
 
+/* Of the token read last; `ret` is written on success only. Whole numbers may be spelled 1.0 and
+ * 1e3, as proto3 JSON allows. */
 bool json_to_i64(const struct json_reader *r, int64_t *ret); /* number or string of digits */
 bool json_to_u64(const struct json_reader *r, uint64_t *ret);
 bool json_to_double(const struct json_reader *r, double *ret); /* also "NaN" and the infinities */
