@@ -32,7 +32,8 @@ static void run(const uint8_t *data, size_t size, const char *change, size_t at)
     uint8_t *exact = malloc(size ? size : 1);
     if (!exact)
         abort();
-    memcpy(exact, data, size);
+    if (size)
+        memcpy(exact, data, size);
     if (LLVMFuzzerTestOneInput(exact, size) != 0)
         abort();
     free(exact);
@@ -68,13 +69,16 @@ int main(int argc, char **argv)
         DIR *dir = opendir(argv[i]);
         if (!dir) {
             printf("Bail out! cannot read %s\n", argv[i]);
-            return 1;
+            exit(1);
         }
         for (struct dirent *entry; (entry = readdir(dir));) {
             if (entry->d_name[0] == '.')
                 continue;
-            paths = realloc(paths, (n + 1) * sizeof *paths);
-            if (!paths || asprintf(&paths[n], "%s/%s", argv[i], entry->d_name) < 0)
+            char **more = reallocarray(paths, n + 1, sizeof *paths);
+            if (!more)
+                abort();
+            paths = more;
+            if (asprintf(&paths[n], "%s/%s", argv[i], entry->d_name) < 0)
                 abort();
             n++;
         }

@@ -92,7 +92,6 @@ bool value_eq(const struct value *a, const struct value *b)
         return a->integer == b->integer;
     case VALUE_DOUBLE:
         /* By bits, so that a NaN equals itself. */
-        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
         return memcmp(&a->real, &b->real, sizeof a->real) == 0;
     case VALUE_ARRAY:
         if (a->array.n != b->array.n)
