@@ -3,12 +3,14 @@
  *
  * A handler is called once per request, when the whole body is there. Requests that break a limit
  * never reach it; they are answered here (413, 415, 400, 408) through `error_body`, so that the
- * answer speaks the protocol of the port. */
+ * answer speaks the protocol of the port. (What is not HTTP at all, or has too large a header, gets
+ * libmicrohttpd's own plain 400 or 431.) */
 #ifndef NET_HTTP_SERVER_H
 #define NET_HTTP_SERVER_H
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "net/budget.h"
 
 struct http_server;
 struct http_request;
@@ -24,8 +26,10 @@ struct http_server_options {
     unsigned threads;          /* 0: one */
     unsigned connections_max;  /* 0: the default */
     unsigned idle_timeout_s;   /* 0: the default */
+    unsigned body_timeout_s;   /* for a whole body to arrive; 0: the default */
     size_t body_bytes_max;     /* on the wire; 0: the default, 64 MiB */
     size_t inflated_bytes_max; /* after Content-Encoding; 0: the default, 256 MiB */
+    struct budget *budget;     /* of bodies in memory, may be shared; NULL: no limit of that kind */
     http_handler_fn *handler;
     http_error_body_fn *error_body; /* NULL: text/plain */
     void *arg;
@@ -54,7 +58,8 @@ struct str http_query_string(const struct http_request *r);
 /* First value of a query parameter, %-decoded; '+' is a space only when `plus_is_space` was asked
  * for. ptr NULL when absent. */
 struct str http_query(const struct http_request *r, const char *name, bool plus_is_space);
-/* Every value in order: returns false past the last. */
+/* Every value in order, %-decoded, '+' is a space (what browsers and Go send for repeated
+ * parameters): returns false past the last. */
 bool http_query_nth(const struct http_request *r, const char *name, unsigned nth, struct str *ret);
 struct str http_header(const struct http_request *r, const char *name); /* case does not matter */
 struct str http_body(const struct http_request *r);                     /* inflated */
@@ -85,7 +90,7 @@ struct http_stream *http_reply_stream(struct http_request *r, const char *conten
                                       size_t bytes_max);
 /* Never blocks: false when it did not fit (nothing of it was taken) or the client is gone. */
 bool http_stream_write(struct http_stream *s, struct str bytes);
-bool http_stream_is_gone(const struct http_stream *s);
+bool http_stream_is_gone(struct http_stream *s);
 void http_stream_close(struct http_stream *s); /* and frees; from any thread */
 
 #endif
