@@ -97,12 +97,12 @@ static void resource_init(struct load_gen *gen, unsigned service)
 /* Texts do not depend on the seed: 1000 values of 4 to 23 characters. */
 static bool texts_init(struct load_gen *gen)
 {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
     for (unsigned i = 0; i < LOAD_KEYS; i++)
         gen->keys[i] = text(gen, "%s.key_%u", areas[i % (sizeof areas / sizeof *areas)], i);
     for (unsigned i = 0; i < LOAD_VALUES; i++) {
         uint64_t h = hash_mix64(i + 1);
-        gen->values[i] = text(gen, "%.*s%03u", (int)(1 + h % 20),
-                              "abcdefghijklmnopqrstuvwxyz" + h / 20 % 6, i);
+        gen->values[i] = text(gen, "%.*s%03u", (int)(1 + h % 20), &letters[h / 20 % 6], i);
     }
     for (unsigned s = 0; s < LOAD_SERVICES; s++) {
         resource_init(gen, s);
