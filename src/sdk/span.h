@@ -1,0 +1,12 @@
+/* What the files of the library know of spans beyond the public header. */
+#ifndef SDK_SPAN_H
+#define SDK_SPAN_H
+
+#include "pugmark/pugmark.h"
+
+/* As pug_context_current, into the caller's struct. */
+void span_current_context(struct pug_context *ret_context);
+/* None: everything but the bytes of the tracestate is zero. */
+void span_context_clear(struct pug_context *context);
+
+#endif
