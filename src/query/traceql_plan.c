@@ -1,0 +1,272 @@
+/* From a query to a predicate that a scan can evaluate on columns.
+ *
+ * A predicate cannot say everything that TraceQL can. Where it cannot, the bound of that part is
+ * taken that lets more through: "true" under an even number of negations, "false" under an odd one.
+ * As and, or and not are monotone in that sense, what comes out never hides a span that the query
+ * means. `exact` is false then, and whoever searches looks at the whole trace again.
+ *
+ * Two conditions are always known of a comparison that holds: every attribute of the span or the
+ * resource in it exists. That alone often prunes most of a store. */
+#include "query/traceql.h"
+
+#include <math.h>
+
+struct planner {
+    struct arena *arena;
+    bool exact;
+    bool failed;
+};
+
+static const struct predicate predicate_true = {.op = PREDICATE_TRUE};
+static const struct predicate predicate_false = {.op = PREDICATE_OR};
+
+static const struct predicate *constant(bool value)
+{
+    return value ? &predicate_true : &predicate_false;
+}
+
+/* What a part that cannot be said becomes: `most`: more spans are harmless here, else fewer. */
+static const struct predicate *unknown(struct planner *p, bool most)
+{
+    p->exact = false;
+    return constant(most);
+}
+
+static struct predicate *predicate_new(struct planner *p, enum predicate_op op)
+{
+    struct predicate *made = arena_zalloc(p->arena, sizeof *made);
+    if (made)
+        made->op = op;
+    else
+        p->failed = true;
+    return made;
+}
+
+static const struct predicate *join(struct planner *p, enum predicate_op op,
+                                    const struct predicate *a, const struct predicate *b)
+{
+    if (!a || !b)
+        return NULL;
+    /* Identity and zero. */
+    const struct predicate *identity = constant(op == PREDICATE_AND);
+    const struct predicate *zero = constant(op == PREDICATE_OR);
+    if (a == identity || b == zero)
+        return b;
+    if (b == identity || a == zero)
+        return a;
+    /* A chain becomes one node, so that nobody has to descend as deep as it is long. */
+    size_t n_a = a->op == op && a->n_children ? a->n_children : 1;
+    size_t n_b = b->op == op && b->n_children ? b->n_children : 1;
+    struct predicate *made = predicate_new(p, op);
+    struct predicate *children = arena_array(p->arena, n_a + n_b, sizeof *children);
+    if (!made || !children) {
+        p->failed = true;
+        return NULL;
+    }
+    memcpy(children, n_a > 1 ? a->children : a, n_a * sizeof *children);
+    memcpy(children + n_a, n_b > 1 ? b->children : b, n_b * sizeof *children);
+    made->children = children;
+    made->n_children = n_a + n_b;
+    return made;
+}
+
+static const struct predicate *negate(struct planner *p, const struct predicate *a)
+{
+    if (!a)
+        return NULL;
+    if (a == &predicate_true || a == &predicate_false)
+        return constant(a == &predicate_false);
+    if (a->op == PREDICATE_NOT)
+        return a->children;
+    struct predicate *made = predicate_new(p, PREDICATE_NOT);
+    if (!made)
+        return NULL;
+    made->children = a;
+    made->n_children = 1;
+    return made;
+}
+
+/* The store's field; false when it has none. */
+static bool field_of(const struct traceql_expr *e, enum predicate_field *ret)
+{
+    switch ((enum traceql_field)e->field) {
+    case TRACEQL_NAME:
+        *ret = FIELD_NAME;
+        return true;
+    case TRACEQL_SPAN_KIND:
+        *ret = FIELD_KIND;
+        return true;
+    case TRACEQL_SPAN_STATUS:
+        *ret = FIELD_STATUS;
+        return true;
+    case TRACEQL_STATUS_MESSAGE:
+        *ret = FIELD_STATUS_MESSAGE;
+        return true;
+    case TRACEQL_SPAN_DURATION:
+        *ret = FIELD_DURATION;
+        return true;
+    case TRACEQL_IS_ROOT:
+        *ret = FIELD_IS_ROOT;
+        return true;
+    case TRACEQL_SPAN_ATTR:
+        *ret = FIELD_SPAN_ATTR;
+        return true;
+    case TRACEQL_RESOURCE_ATTR:
+        *ret = FIELD_RESOURCE_ATTR;
+        return true;
+    case TRACEQL_ANY_ATTR:
+        *ret = FIELD_ANY_ATTR;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_stored_attr(const struct traceql_expr *e)
+{
+    return e->node == TRACEQL_FIELD &&
+           (e->field == TRACEQL_SPAN_ATTR || e->field == TRACEQL_RESOURCE_ATTR ||
+            e->field == TRACEQL_ANY_ATTR);
+}
+
+static const struct predicate *leaf(struct planner *p, enum predicate_op op,
+                                    const struct traceql_expr *field, struct value value)
+{
+    struct predicate *made = predicate_new(p, op);
+    if (!made)
+        return NULL;
+    if (!field_of(field, &made->field))
+        return NULL;
+    made->key = field->key;
+    made->value = value;
+    return made;
+}
+
+/* That every attribute in `e` exists: true of each comparison that holds. */
+static const struct predicate *attributes_exist(struct planner *p, const struct traceql_expr *e)
+{
+    if (!e || e->type == TRACEQL_BOOL)
+        return &predicate_true;
+    if (is_stored_attr(e))
+        return leaf(p, PREDICATE_EXISTS, e, (struct value){0});
+    if (e->node == TRACEQL_LITERAL || e->node == TRACEQL_FIELD)
+        return &predicate_true;
+    return join(p, PREDICATE_AND, attributes_exist(p, e->left), attributes_exist(p, e->right));
+}
+
+/* An integer column against a number with a fraction: the same question with a whole number. */
+static const struct predicate *compare_duration(struct planner *p, enum predicate_op op,
+                                                const struct traceql_expr *field, double d)
+{
+    bool whole = floor(d) == d;
+    if (!whole && (op == PREDICATE_EQ || op == PREDICATE_NE))
+        return constant(op == PREDICATE_NE);
+    if (d >= 0x1p63 || d < -0x1p63) {
+        bool above = d > 0; /* every duration is below it */
+        return constant(above ? op == PREDICATE_LT || op == PREDICATE_LE || op == PREDICATE_NE
+                              : op == PREDICATE_GT || op == PREDICATE_GE || op == PREDICATE_NE);
+    }
+    bool up = op == PREDICATE_LT || op == PREDICATE_GE; /* x < 1.5 is x < 2, x >= 1.5 is x >= 2 */
+    double bound = up ? ceil(d) : floor(d);
+    if (bound >= 0x1p63)
+        return constant(op == PREDICATE_LT);
+    return leaf(p, op, field, (struct value){.type = VALUE_INT, .integer = (int64_t)bound});
+}
+
+static const struct predicate *plan_comparison(struct planner *p, const struct traceql_expr *e,
+                                               bool most)
+{
+    static const uint8_t ops[] = {
+        [TRACEQL_EQ] = PREDICATE_EQ, [TRACEQL_NE] = PREDICATE_NE, [TRACEQL_LT] = PREDICATE_LT,
+        [TRACEQL_LE] = PREDICATE_LE, [TRACEQL_GT] = PREDICATE_GT, [TRACEQL_GE] = PREDICATE_GE,
+    };
+    const struct traceql_expr *field = e->left;
+    enum predicate_field target;
+    bool plain = field->node == TRACEQL_FIELD && field_of(field, &target) &&
+                 e->right->node == TRACEQL_LITERAL;
+    if (plain && e->right->type == TRACEQL_NIL) {
+        if (!is_stored_attr(field))
+            return constant(e->op == TRACEQL_NE);
+        const struct predicate *exists = leaf(p, PREDICATE_EXISTS, field, (struct value){0});
+        return e->op == TRACEQL_NE ? exists : negate(p, exists);
+    }
+    if (!plain) {
+        p->exact = false;
+        if (!most)
+            return &predicate_false;
+        if (e->right->type == TRACEQL_NIL)
+            return &predicate_true;
+        return join(p, PREDICATE_AND, attributes_exist(p, e->left), attributes_exist(p, e->right));
+    }
+    if (e->op == TRACEQL_REGEX || e->op == TRACEQL_NOT_REGEX) {
+        struct value regex = {.type = VALUE_STRING, .string = e->regex_text};
+        const struct predicate *matches = leaf(p, PREDICATE_REGEX, field, regex);
+        if (e->op == TRACEQL_REGEX)
+            return matches;
+        if (!is_stored_attr(field))
+            return negate(p, matches);
+        /* It has to be a string, and there. */
+        struct value least = {.type = VALUE_STRING, .string = STR("")};
+        return join(p, PREDICATE_AND, leaf(p, PREDICATE_GE, field, least), negate(p, matches));
+    }
+    if (target == FIELD_DURATION && e->right->literal.type == VALUE_DOUBLE)
+        return compare_duration(p, ops[e->op], field, e->right->literal.real);
+    if (e->op == TRACEQL_NE && is_stored_attr(field)) {
+        /* The store's "different" includes other types, TraceQL's does not. */
+        if (e->right->type == TRACEQL_BOOL)
+            return leaf(p, PREDICATE_EQ, field,
+                        (struct value){.type = VALUE_BOOL, .boolean = !e->right->literal.boolean});
+        return join(p, PREDICATE_OR, leaf(p, PREDICATE_LT, field, e->right->literal),
+                    leaf(p, PREDICATE_GT, field, e->right->literal));
+    }
+    const struct predicate *made = leaf(p, ops[e->op], field, e->right->literal);
+    /* Every span has a service, and a store keeps it at hand. */
+    if (made && e->op == TRACEQL_EQ && target == FIELD_RESOURCE_ATTR &&
+        str_eq(field->key, STR("service.name")) && e->right->type == TRACEQL_STRING &&
+        e->right->literal.string.len && !str_eq(e->right->literal.string, STR("unknown_service"))) {
+        struct predicate *service = (struct predicate *)made;
+        service->field = FIELD_SERVICE;
+        service->key = STR_NONE;
+    }
+    return made;
+}
+
+static const struct predicate *plan(struct planner *p, const struct traceql_expr *e, bool most)
+{
+    switch ((enum traceql_expr_type)e->node) {
+    case TRACEQL_LITERAL:
+        return constant(e->literal.boolean);
+    case TRACEQL_FIELD:
+        if (e->field == TRACEQL_IS_ROOT)
+            return leaf(p, PREDICATE_EQ, e, (struct value){.type = VALUE_BOOL, .boolean = true});
+        return unknown(p, most);
+    case TRACEQL_UNARY:
+        return negate(p, plan(p, e->right, !most));
+    case TRACEQL_BINARY:
+        if (e->op == TRACEQL_AND || e->op == TRACEQL_OR)
+            return join(p, e->op == TRACEQL_AND ? PREDICATE_AND : PREDICATE_OR,
+                        plan(p, e->left, most), plan(p, e->right, most));
+        return plan_comparison(p, e, most);
+    }
+    return NULL;
+}
+
+static const struct predicate *plan_spanset(struct planner *p, const struct traceql_spanset *s)
+{
+    if (s->op == TRACEQL_FILTER)
+        return s->condition ? plan(p, s->condition, true) : &predicate_true;
+    if (s->op == TRACEQL_SPANSET_AND)
+        p->exact = false; /* what matches one side counts only where the other does */
+    return join(p, PREDICATE_OR, plan_spanset(p, s->left), plan_spanset(p, s->right));
+}
+
+const struct predicate *traceql_predicate(const struct traceql *q, struct arena *arena,
+                                          bool *ret_exact)
+{
+    struct planner p = {.arena = arena, .exact = true};
+    const struct predicate *made = plan_spanset(&p, q->root);
+    if (!made || p.failed)
+        return NULL;
+    *ret_exact = p.exact;
+    return made;
+}
