@@ -1,0 +1,51 @@
+/* Everything on the `page` address: the page, our own API (docs/api.md), Jaeger's two, live spans
+ * as server-sent events, health and metrics.
+ *
+ * Requests that read the store run on a few threads of their own with a bounded queue before them,
+ * so that a slow search holds up neither the page nor the live streams. */
+#ifndef WEB_WEB_H
+#define WEB_WEB_H
+
+#include "base/err.h"
+#include "store/store.h"
+
+struct web;
+
+struct web_endpoint {
+    const char *name, *url; /* "otlp_http", "http://127.0.0.1:4318" */
+};
+
+#define WEB_REFUSED_MAX 16
+
+/* What the receivers counted since they started. */
+struct web_ingest_stats {
+    uint64_t requests, spans_received, spans_stored;
+    struct {
+        const char *reason;
+        uint64_t count;
+    } refused[WEB_REFUSED_MAX];
+    size_t n_refused;
+};
+
+struct web_options {
+    const char *address; /* as http_server_options */
+    uint16_t port;       /* 0: a free one */
+    unsigned connections_max, query_threads, query_timeout_ms, live_clients_max; /* 0: defaults */
+    struct store *store;                                                         /* outlives web */
+    /* Where spans are taken, for the page to say; copied. */
+    const struct web_endpoint *endpoints;
+    size_t n_endpoints;
+    /* Both may be NULL; called from any thread, also while web_stop runs. */
+    bool (*is_ready)(void *arg);
+    void (*ingest_stats)(void *arg, struct web_ingest_stats *ret);
+    void *arg;
+};
+
+/* Listens and serves. Takes the store's watcher (store_watch). `ret_detail` says what failed. */
+MUST_USE int web_start(const struct web_options *options, struct web **ret,
+                       struct error_detail *ret_detail);
+uint16_t web_port(const struct web *web);
+/* Ends live streams, waits for requests under way up to `deadline_ms`, frees. NULL is allowed. */
+void web_stop(struct web *web, unsigned deadline_ms);
+
+#endif
