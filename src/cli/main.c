@@ -3,11 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
+/* In alphabetical order. */
 static const struct verb {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *summary;
 } verbs[] = {
+    {"load", cli_load, "synthetic traces, sent or written to a file"},
     {NULL, NULL, NULL},
 };
 
