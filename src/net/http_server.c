@@ -435,10 +435,11 @@ int http_server_new(const struct http_server_options *options, struct http_serve
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_UNESCAPE_CALLBACK,
         keep_escapes, NULL, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
     if (!server->daemon) {
+        err = error_set(ret_detail, ERR_IO, 0, "cannot serve HTTP on %s port %u", o->address,
+                        o->port);
         close(fd);
         http_server_free(server);
-        return error_set(ret_detail, ERR_IO, 0, "cannot serve HTTP on %s port %u", o->address,
-                         o->port);
+        return err;
     }
     *ret = server;
     return 0;
