@@ -1,0 +1,188 @@
+// The server's API (docs/api.md) in types. Nothing here trusts more than that the answer is JSON of
+// this shape; every string in it came from somebody's program and is only ever shown as text.
+
+export interface AnyValue {
+  stringValue?: string;
+  boolValue?: boolean;
+  intValue?: string | number;
+  doubleValue?: number | string;
+  bytesValue?: string;
+  arrayValue?: { values?: AnyValue[] };
+  kvlistValue?: { values?: KeyValue[] };
+}
+
+export interface KeyValue {
+  key: string;
+  value: AnyValue;
+}
+
+export type Kind = 'UNSPECIFIED' | 'INTERNAL' | 'SERVER' | 'CLIENT' | 'PRODUCER' | 'CONSUMER';
+export type StatusCode = 'UNSET' | 'OK' | 'ERROR';
+
+export interface Event {
+  timeUnixNano: string;
+  name: string;
+  attributes: KeyValue[];
+}
+
+export interface Link {
+  traceId: string;
+  spanId: string;
+  attributes: KeyValue[];
+}
+
+export interface Span {
+  spanId: string;
+  parentSpanId: string;
+  name: string;
+  kind: Kind;
+  startUnixNano: string;
+  durationNano: string;
+  status: { code: StatusCode; message: string };
+  traceState: string;
+  flags: number;
+  resource: number;
+  scope: number;
+  attributes: KeyValue[];
+  droppedAttributes: number;
+  events: Event[];
+  droppedEvents: number;
+  links: Link[];
+  droppedLinks: number;
+}
+
+export interface Resource {
+  service: string;
+  attributes: KeyValue[];
+}
+
+export interface Scope {
+  name: string;
+  version: string;
+  attributes?: KeyValue[];
+}
+
+export interface Trace {
+  traceId: string;
+  startUnixNano: string;
+  durationNano: string;
+  orphanCount: number;
+  resources: Resource[];
+  scopes: Scope[];
+  spans: Span[];
+}
+
+export interface ServiceCount {
+  name: string;
+  spanCount: number;
+  errorCount: number;
+}
+
+export interface TraceSummary {
+  traceId: string;
+  rootService: string;
+  rootName: string;
+  startUnixNano: string;
+  durationNano: string;
+  spanCount: number;
+  errorCount: number;
+  orphanCount: number;
+  services: ServiceCount[];
+  matched: number;
+}
+
+export interface Scanned {
+  start: string;
+  end: string;
+  parts: number;
+  partsPruned: number;
+  groups: number;
+  groupsPruned: number;
+  rows: string;
+  micros: string;
+}
+
+export interface SearchAnswer {
+  traces: TraceSummary[];
+  limit: number;
+  more: boolean;
+  scanned?: Scanned;
+}
+
+export interface Operation {
+  service: string;
+  name: string;
+  kind: Kind;
+  spanCount: string;
+}
+
+export interface LiveSpan {
+  traceId: string;
+  spanId: string;
+  parentSpanId: string;
+  service: string;
+  name: string;
+  kind: Kind;
+  startUnixNano: string;
+  durationNano: string;
+  status: StatusCode;
+}
+
+export interface Status {
+  version: string;
+  uptimeSeconds: number;
+  store: { spans: string; segments: number; startMin: string; startMax: string };
+  endpoints: Record<string, string>;
+}
+
+/** What went wrong, in the server's words where it has any. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number, // 0: no answer at all
+    message: string,
+    readonly position?: number,
+  ) {
+    super(message);
+  }
+}
+
+export type Params = Record<string, string | string[] | undefined>;
+
+export function query(params: Params): string {
+  const q = new URLSearchParams();
+  for (const [name, value] of Object.entries(params))
+    for (const v of Array.isArray(value) ? value : [value]) if (v) q.append(name, v);
+  const text = q.toString();
+  return text ? `?${text}` : '';
+}
+
+export async function get<T>(path: string, params: Params = {}, signal?: AbortSignal): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(`/api/pugmark/${path}${query(params)}`, {
+      signal: signal ?? null,
+      headers: { accept: 'application/json' },
+    });
+  } catch (e) {
+    if (signal?.aborted) throw e;
+    throw new ApiError(0, 'The server does not answer. Is `pugmark serve` still running?');
+  }
+  if (answer.ok) return (await answer.json()) as T;
+  throw await errorOf(answer);
+}
+
+export async function errorOf(answer: Response): Promise<ApiError> {
+  try {
+    const { error } = (await answer.json()) as { error: { message: string; position?: number } };
+    return new ApiError(answer.status, error.message, error.position);
+  } catch {
+    return new ApiError(answer.status, `The server answered ${answer.status} ${answer.statusText}`.trim());
+  }
+}
+
+export const services = (signal?: AbortSignal) => get<{ services: string[] }>('services', {}, signal).then((a) => a.services);
+export const operations = (service: string, signal?: AbortSignal) =>
+  get<{ operations: Operation[] }>('operations', { service }, signal).then((a) => a.operations);
+export const search = (params: Params, signal?: AbortSignal) => get<SearchAnswer>('search', params, signal);
+export const trace = (id: string, signal?: AbortSignal) => get<Trace>(`traces/${encodeURIComponent(id)}`, {}, signal);
+export const status = (signal?: AbortSignal) => get<Status>('status', {}, signal);

@@ -1,0 +1,107 @@
+// The search as it runs. It follows the address; its answer outlives the page, so that coming back
+// from a trace shows the same list at once, at the same place.
+
+import { effect, signal } from '@preact/signals';
+import * as api from '../api';
+import type { SearchAnswer, TraceSummary } from '../api';
+import { route } from '../router';
+import { parseNs } from '../time';
+import { apiParams, formFromParams, problems, type Form } from './form';
+
+export interface Found {
+  key: string;
+  form: Form;
+  traces: TraceSummary[];
+  more: boolean;
+  scanned: SearchAnswer['scanned'];
+  atMs: number; // when the server was asked
+}
+
+export const found = signal<Found | null>(null);
+export const searching = signal(false);
+export const searchError = signal<unknown>(null);
+export const selected = signal(''); // trace id: under the pointer or the focus
+export const lastOpened = signal('');
+
+let running: AbortController | null = null;
+
+/** Presentation only: does not ask the server again. */
+export const viewParams = ['sort'];
+
+export function searchKey(params: URLSearchParams): string {
+  const p = new URLSearchParams(params);
+  for (const name of viewParams) p.delete(name);
+  p.sort();
+  return p.toString();
+}
+
+export async function runSearch(params: URLSearchParams): Promise<void> {
+  running?.abort();
+  const key = searchKey(params);
+  const form = formFromParams(params);
+  const wrong = Object.values(problems(form))[0];
+  if (wrong) {
+    searchError.value = new Error(wrong);
+    searching.value = false;
+    found.value = null;
+    return;
+  }
+  const run = (running = new AbortController());
+  searching.value = true;
+  try {
+    const atMs = Date.now();
+    const answer = await api.search(apiParams(form, atMs), run.signal);
+    if (run.signal.aborted) return;
+    found.value = { key, form, traces: answer.traces, more: answer.more, scanned: answer.scanned, atMs };
+    searchError.value = null;
+  } catch (e) {
+    if (run.signal.aborted) return;
+    searchError.value = e;
+    found.value = null;
+  } finally {
+    if (running === run) searching.value = false;
+  }
+}
+
+/** The next page: what starts no later than the oldest shown. */
+export async function loadOlder(): Promise<void> {
+  const now = found.peek();
+  if (!now?.more || searching.peek()) return;
+  const oldest = now.traces.reduce<bigint | null>((min, t) => {
+    const at = parseNs(t.startUnixNano);
+    return min === null || at < min ? at : min;
+  }, null);
+  if (oldest === null) return;
+  const run = (running = new AbortController());
+  searching.value = true;
+  try {
+    const answer = await api.search({ ...apiParams(now.form, now.atMs), end: String(oldest) }, run.signal);
+    if (run.signal.aborted) return;
+    const known = new Set(now.traces.map((t) => t.traceId));
+    const fresh = answer.traces.filter((t) => !known.has(t.traceId));
+    found.value = { ...now, traces: [...now.traces, ...fresh], more: answer.more && fresh.length > 0 };
+  } catch (e) {
+    if (!run.signal.aborted) searchError.value = e;
+  } finally {
+    if (running === run) searching.value = false;
+  }
+}
+
+export function refresh(): void {
+  void runSearch(route.peek().params);
+}
+
+/** The next visit asks the server instead of showing the last answer. */
+export function freshSearch(): void {
+  found.value = null;
+  lastOpened.value = '';
+  const { page, params } = route.peek();
+  if (page === 'search' && params.size === 0) refresh();
+}
+
+effect(() => {
+  const { page, params } = route.value;
+  if (page !== 'search') return;
+  if (found.peek()?.key === searchKey(params)) return;
+  void runSearch(params);
+});

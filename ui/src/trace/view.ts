@@ -1,0 +1,57 @@
+// What of a trace is shown: the part of time, the folded spans, the selected one, the text looked for.
+// All of it lives in the address:
+//   span=ID  from=NS to=NS (offsets from the trace's start)  fold=DEPTH flip=ID.ID  find=TEXT  tab=NAME
+
+import { route, setParams } from '../router';
+import type { Fold, TraceModel } from './model';
+
+export interface Range {
+  from: number;
+  to: number;
+}
+
+const flippedMax = 200; // in the address; a user who folds more than this by hand uses the depth
+
+export function rangeOf(model: TraceModel, p: URLSearchParams): Range {
+  const whole = { from: 0, to: Math.max(1, model.duration) };
+  const number = (name: string): number => (p.has(name) ? Number(p.get(name)) : NaN);
+  const from = number('from');
+  const to = number('to');
+  return from >= 0 && to > from && from < whole.to ? { from, to: Math.min(to, whole.to) } : whole;
+}
+
+export const isWhole = (model: TraceModel, r: Range): boolean => r.from <= 0 && r.to >= Math.max(1, model.duration);
+
+/** Keeps the range inside the trace and no shorter than what can be told apart. */
+export function setRange(model: TraceModel, range: Range, replace = false): void {
+  const whole = Math.max(1, model.duration);
+  const length = Math.min(whole, Math.max(range.to - range.from, Math.min(whole, 20)));
+  const from = Math.min(Math.max(0, range.from), whole - length);
+  const all = length >= whole;
+  setParams(all ? { from: null, to: null } : { from: String(Math.floor(from)), to: String(Math.ceil(from + length)) }, { replace });
+}
+
+export function zoomAt(model: TraceModel, range: Range, center: number, factor: number, replace = false): void {
+  const length = (range.to - range.from) * factor;
+  const share = (center - range.from) / (range.to - range.from);
+  setRange(model, { from: center - length * share, to: center + length * (1 - share) }, replace);
+}
+
+export function foldOf(p: URLSearchParams): Fold {
+  const depth = /^\d+$/.test(p.get('fold') ?? '') ? Number(p.get('fold')) : Infinity;
+  return { depth, flipped: new Set((p.get('flip') ?? '').split('.').filter(Boolean)) };
+}
+
+export function flip(fold: Fold, spanIds: string[]): void {
+  const flipped = new Set(fold.flipped);
+  for (const id of spanIds) if (!flipped.delete(id)) flipped.add(id);
+  setParams({ flip: [...flipped].slice(-flippedMax).join('.') }, { replace: true });
+}
+
+export function foldAt(depth: number): void {
+  setParams({ fold: depth === Infinity ? null : String(depth), flip: null }, { replace: true });
+}
+
+export function selectSpan(id: string | null): void {
+  if (route.peek().params.get('span') !== id) setParams({ span: id }, { replace: true });
+}
