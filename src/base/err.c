@@ -60,6 +60,7 @@ int err_from_errno(int errno_value)
     }
 }
 
+#undef error_set
 int error_set(struct error_detail *detail, int code, size_t position, const char *format, ...)
 {
     if (!detail)

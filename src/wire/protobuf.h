@@ -64,7 +64,11 @@ static inline __attribute__((always_inline)) int pb_varint(struct pb *r, uint64_
         r->at += 2;
         return 0;
     }
-    return pb_varint_slow(r, ret);
+    int err = pb_varint_slow(r, ret);
+    if (err > 0)
+        __builtin_unreachable(); /* what is not 0 is an error, for compilers and analyzers to know
+                                  */
+    return err;
 }
 
 /* At a group's start tag: moves past its end. */
