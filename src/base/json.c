@@ -667,11 +667,15 @@ static bool to_double(struct str s, double *ret)
     return true;
 }
 
-/* "1.0", "1e3": a double that is whole, and small enough to be exact. */
+/* "1.0", "1.7e18": spelled as a double, and whole. Digits alone are not: they are exact, and were
+ * tried before. */
 static bool to_whole(struct str s, double *ret)
 {
     double d;
-    if (!to_double(s, &d) || fabs(d) > 9007199254740992.0 || d != trunc(d))
+    bool spelled = false;
+    for (size_t i = 0; i < s.len; i++)
+        spelled |= s.ptr[i] == '.' || s.ptr[i] == 'e' || s.ptr[i] == 'E';
+    if (!spelled || !to_double(s, &d) || d != trunc(d))
         return false;
     *ret = d;
     return true;
@@ -684,7 +688,7 @@ bool json_to_i64(const struct json_reader *r, int64_t *ret)
         return false;
     if (str_to_i64(r->text, ret))
         return true;
-    if (!to_whole(r->text, &d))
+    if (!to_whole(r->text, &d) || d < -0x1p63 || d >= 0x1p63)
         return false;
     *ret = (int64_t)d;
     return true;
@@ -697,7 +701,7 @@ bool json_to_u64(const struct json_reader *r, uint64_t *ret)
         return false;
     if (str_to_u64(r->text, ret))
         return true;
-    if (!to_whole(r->text, &d) || d < 0)
+    if (!to_whole(r->text, &d) || d < 0 || d >= 0x1p64)
         return false;
     *ret = (uint64_t)d;
     return true;
