@@ -1,0 +1,687 @@
+/* The local engine: writing, sealing, recovery.
+ *
+ *   store_append ──► queue ──► log thread ──► log (one write, one sync a group) ──► memtable ──►
+ * done │ memtable full, old, or asked for ▼ frozen memtable ──► seal thread ──► segment file ──►
+ * catalogue
+ *
+ * 1. The log thread stages the spans of a group in the memtable, writes the bodies, and publishes
+ * the rows when the log has them; when it has not, the rows are taken back. So a span is visible if
+ *    and only if it is durable, and what was refused is in neither place.
+ * 2. There is at most one frozen memtable. While it is being sealed the other fills; when that is
+ * full too the log thread waits, the queue fills, and store_append answers ERR_BUSY: memory is
+ * bounded by two memtables and the queue. When sealing fails (the disk is full, say) groups that do
+ * not fit are refused with its error, and sealing is tried again each second.
+ * 3. A memtable is frozen together with the log file, so the records of a segment are those up to
+ * one sequence. The catalogue takes the segment and that sequence in one transaction; recovery
+ * replays what lies behind it. A segment file that the catalogue does not have is removed at open.
+ * 4. The order of locks is watch_lock, then nothing; lock, then nothing. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/local/engine.h"
+#include "store/local/file.h"
+#include "wire/otlp.h"
+#include "wire/otlp_json.h"
+
+enum {
+    MEMTABLE_BYTES_DEFAULT = 64 << 20,
+    MEMTABLE_AGE_MS_DEFAULT = 15 * 60 * 1000,
+    QUEUE_BYTES_DEFAULT = 64 << 20,
+    GROUP_BYTES_MAX = 8 << 20,
+    GROUP_BODIES_MAX = 256,
+    SEAL_RETRY_MS = 1000,
+    PENDING_BYTES = 256, /* what a body in the queue costs beside itself */
+};
+
+/* ---- the log thread ---- */
+
+static void wait_ns(struct store *st, pthread_cond_t *cond, uint64_t ns)
+{
+    uint64_t until = clock_monotonic_ns() + ns;
+    struct timespec t = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+    pthread_cond_timedwait(cond, &st->lock, &t);
+}
+
+/* Takes the place of the active memtable, when the frozen one is done. With the lock held, which it
+ * lets go while it waits. False: sealing fails, or there is no memory. */
+static bool active_freeze(struct store *st)
+{
+    st->seal_requested = false;
+    while (st->frozen && !st->seal_err)
+        pthread_cond_wait(&st->changed, &st->lock);
+    struct memtable *fresh;
+    if (!st->frozen && memtable_new(&fresh)) {
+        st->seal_err = ERR_NOMEM;
+        st->seal_failures++;
+        pthread_cond_broadcast(&st->changed);
+        return false;
+    }
+    if (st->frozen)
+        return false;
+    st->frozen = st->active;
+    st->active = fresh;
+    st->memtable_bytes = 0;
+    log_rotate(&st->log);
+    pthread_cond_signal(&st->seal_wake);
+    return true;
+}
+
+/* How long until the active memtable is too old; 0: now. */
+static uint64_t age_left_ns(const struct store *st)
+{
+    if (!st->active->first_publish_ns)
+        return UINT64_MAX;
+    uint64_t age = clock_monotonic_ns() - st->active->first_publish_ns;
+    return age < st->memtable_age_ns_max ? st->memtable_age_ns_max - age : 0;
+}
+
+static void group_stage(struct store *st, struct pending *group, struct log_body *bodies,
+                        size_t *ret_n)
+{
+    size_t n = 0;
+    for (struct pending *p = group; p; p = p->next) {
+        p->err = memtable_add(st->active, p->batch);
+        p->staged = !p->err;
+        if (p->staged)
+            bodies[n++] = (struct log_body){p->format, p->body, (uint32_t)p->batch->n};
+    }
+    *ret_n = n;
+}
+
+static void group_watch(struct store *st, const struct pending *group)
+{
+    pthread_mutex_lock(&st->watch_lock);
+    for (const struct pending *p = group; p && st->watch; p = p->next)
+        if (!p->err)
+            st->watch(st->watch_arg, p->batch);
+    pthread_mutex_unlock(&st->watch_lock);
+}
+
+static void group_commit(struct store *st, struct pending *group)
+{
+    struct log_body bodies[GROUP_BODIES_MAX];
+    uint32_t rows = st->active->n_rows;
+    uint64_t sequence = 0, spans = 0, batches = 0;
+    size_t n;
+    group_stage(st, group, bodies, &n);
+    int err = n ? log_append(&st->log, bodies, n, &sequence) : 0;
+    if (err)
+        memtable_roll_back(st->active, rows);
+    else if (n)
+        memtable_publish(st->active, sequence);
+    for (struct pending *p = group; p; p = p->next) {
+        if (p->staged && err)
+            p->err = err;
+        if (!p->err) {
+            batches++;
+            spans += p->batch->n;
+        }
+    }
+    pthread_mutex_lock(&st->lock);
+    if (batches)
+        st->published = sequence;
+    st->appended_batches += batches;
+    st->appended_spans += spans;
+    st->log_bytes = log_bytes(&st->log);
+    st->memtable_bytes = memtable_bytes(st->active);
+    pthread_mutex_unlock(&st->lock);
+    group_watch(st, group);
+}
+
+static void group_answer(struct store *st, struct pending *group)
+{
+    uint64_t bytes = 0;
+    while (group) {
+        struct pending *next = group->next;
+        bytes += group->body.len + PENDING_BYTES;
+        group->done(group->arg, group->err);
+        free(group);
+        group = next;
+    }
+    pthread_mutex_lock(&st->lock);
+    st->queue_bytes -= bytes;
+    pthread_mutex_unlock(&st->lock);
+}
+
+/* With the lock held. */
+static struct pending *group_take(struct store *st)
+{
+    struct pending *group = st->queue, **end = &st->queue;
+    size_t bytes = 0;
+    for (int n = 0; *end && n < GROUP_BODIES_MAX; n++) {
+        bytes += (*end)->body.len;
+        if (n && bytes > GROUP_BYTES_MAX)
+            break;
+        end = &(*end)->next;
+    }
+    if (end == &st->queue)
+        return NULL;
+    st->queue = *end;
+    *end = NULL;
+    if (!st->queue)
+        st->queue_end = &st->queue;
+    return group;
+}
+
+static void *log_thread(void *arg)
+{
+    struct store *st = arg;
+    pthread_mutex_lock(&st->lock);
+    for (;;) {
+        if (st->trimmed < st->sealed) {
+            st->trimmed = st->sealed;
+            log_trim(&st->log, st->sealed);
+            st->log_bytes = log_bytes(&st->log);
+        }
+        uint64_t left = age_left_ns(st);
+        bool rows = st->active->first_publish_ns != 0;
+        bool full = memtable_bytes(st->active) >= st->memtable_bytes_max;
+        if (rows && (full || st->seal_requested || (left == 0 && !st->seal_err)) &&
+            !active_freeze(st) && full) {
+            /* No room: refuse what waits, with the reason. */
+            struct pending *group = group_take(st);
+            int err = st->seal_err;
+            pthread_mutex_unlock(&st->lock);
+            for (struct pending *p = group; p; p = p->next)
+                p->err = err;
+            group_answer(st, group);
+            pthread_mutex_lock(&st->lock);
+            if (!group && st->closing)
+                break;
+            if (!st->queue && !st->closing && st->seal_err)
+                wait_ns(st, &st->wake, SEAL_RETRY_MS * NS_PER_MS);
+            continue;
+        }
+        st->seal_requested = false;
+        struct pending *group = group_take(st);
+        if (group) {
+            pthread_mutex_unlock(&st->lock);
+            group_commit(st, group);
+            group_answer(st, group);
+            pthread_mutex_lock(&st->lock);
+        } else if (st->closing) {
+            break;
+        } else if (left == UINT64_MAX) {
+            pthread_cond_wait(&st->wake, &st->lock);
+        } else {
+            wait_ns(st, &st->wake, left ? left : SEAL_RETRY_MS * NS_PER_MS);
+        }
+    }
+    if (st->active->first_publish_ns)
+        (void)active_freeze(st); /* else the log keeps it */
+    st->log_thread_ended = true;
+    pthread_cond_signal(&st->seal_wake);
+    pthread_mutex_unlock(&st->lock);
+    return NULL;
+}
+
+/* ---- sealing ---- */
+
+static struct segment_list *segments_with(const struct segment_list *old,
+                                          const struct segment_info *info)
+{
+    struct segment_list *list = segment_list_new(old->n + 1);
+    if (list) {
+        list->items[0] = *info;
+        memcpy(list->items + 1, old->items, old->n * sizeof *old->items);
+    }
+    return list;
+}
+
+/* Makes the segment of a memtable and publishes it. Nobody else changes `segments`. */
+static int memtable_seal(struct store *st, struct memtable *mt)
+{
+    struct segment_info info = {0};
+    uint64_t id = st->segments->n ? st->segments->items[0].id + 1 : 1;
+    char name[sizeof info.name];
+    snprintf(name, sizeof name, "seg-%016llx.seg", (unsigned long long)id);
+    int err = segment_write(mt, st->dir, name, st->log.sync, &info);
+    if (err) {
+        log_error("a segment could not be written file=%s: %s", name, err_text(err));
+        return err;
+    }
+    info.id = id;
+    snprintf(info.name, sizeof info.name, "%s", name);
+    struct segment_list *list = segments_with(st->segments, &info);
+    err = list ? catalogue_publish(st->catalogue, &info, mt->last_sequence) : ERR_NOMEM;
+    if (err) {
+        log_error("a segment could not be published file=%s: %s: %s", name, err_text(err),
+                  catalogue_error(st->catalogue));
+        segment_list_unref(list);
+        return err;
+    }
+    pthread_mutex_lock(&st->lock);
+    struct segment_list *old = st->segments;
+    st->segments = list;
+    st->sealed = mt->last_sequence;
+    if (st->frozen == mt)
+        st->frozen = NULL;
+    pthread_mutex_unlock(&st->lock);
+    segment_list_unref(old);
+    memtable_unref(mt);
+    return 0;
+}
+
+static void *seal_thread(void *arg)
+{
+    struct store *st = arg;
+    pthread_mutex_lock(&st->lock);
+    for (;;) {
+        if (!st->frozen) {
+            if (st->log_thread_ended)
+                break;
+            pthread_cond_wait(&st->seal_wake, &st->lock);
+            continue;
+        }
+        struct memtable *mt = st->frozen;
+        pthread_mutex_unlock(&st->lock);
+        int err = memtable_seal(st, mt);
+        pthread_mutex_lock(&st->lock);
+        st->seal_err = err;
+        st->seal_failures += err != 0;
+        pthread_cond_broadcast(&st->changed);
+        pthread_cond_signal(&st->wake);
+        if (err && st->log_thread_ended)
+            break; /* the log keeps it */
+        if (err && !st->closing)
+            wait_ns(st, &st->seal_wake, SEAL_RETRY_MS * NS_PER_MS);
+        else if (err)
+            pthread_cond_wait(&st->seal_wake, &st->lock);
+    }
+    pthread_mutex_unlock(&st->lock);
+    return NULL;
+}
+
+int store_seal(struct store *st)
+{
+    int err = 0;
+    pthread_mutex_lock(&st->lock);
+    uint64_t wanted = st->published, failures = st->seal_failures;
+    while (st->sealed < wanted) {
+        if (st->seal_failures != failures) {
+            err = st->seal_err ? st->seal_err : ERR_IO;
+            break;
+        }
+        st->seal_requested = true;
+        pthread_cond_signal(&st->wake);
+        pthread_cond_signal(&st->seal_wake);
+        pthread_cond_wait(&st->changed, &st->lock);
+    }
+    pthread_mutex_unlock(&st->lock);
+    return err;
+}
+
+/* ---- appending ---- */
+
+int store_append(struct store *st, enum body_format format, struct str body,
+                 const struct span_batch *batch, store_durable_fn *done, void *arg)
+{
+    if (body.len > UINT32_MAX)
+        return ERR_TOO_LARGE;
+    struct pending *p = malloc(sizeof *p);
+    if (!p)
+        return ERR_NOMEM;
+    *p = (struct pending){.format = format, .body = body, .batch = batch, .done = done, .arg = arg};
+    uint64_t bytes = body.len + PENDING_BYTES;
+    pthread_mutex_lock(&st->lock);
+    int err = st->closing ? ERR_CLOSED : 0;
+    /* One body may be larger than the queue. */
+    if (!err && st->queue_bytes && st->queue_bytes + bytes > st->queue_bytes_max)
+        err = ERR_BUSY;
+    if (!err) {
+        st->queue_bytes += bytes;
+        *st->queue_end = p;
+        st->queue_end = &p->next;
+        pthread_cond_signal(&st->wake);
+    }
+    pthread_mutex_unlock(&st->lock);
+    if (err)
+        free(p);
+    return err;
+}
+
+struct waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool done;
+    int err;
+};
+
+static void waiter_done(void *arg, int err)
+{
+    struct waiter *w = arg;
+    pthread_mutex_lock(&w->lock);
+    w->done = true;
+    w->err = err;
+    pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&w->lock);
+}
+
+int store_append_wait(struct store *st, enum body_format format, struct str body,
+                      const struct span_batch *batch)
+{
+    struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+    int err = store_append(st, format, body, batch, waiter_done, &w);
+    if (err)
+        return err;
+    pthread_mutex_lock(&w.lock);
+    while (!w.done)
+        pthread_cond_wait(&w.cond, &w.lock);
+    pthread_mutex_unlock(&w.lock);
+    return w.err;
+}
+
+void store_watch(struct store *st, store_watch_fn *fn, void *arg)
+{
+    pthread_mutex_lock(&st->watch_lock);
+    st->watch = fn;
+    st->watch_arg = arg;
+    pthread_mutex_unlock(&st->watch_lock);
+}
+
+/* ---- opening ---- */
+
+static int replay(void *arg, uint64_t sequence, const struct log_body *body)
+{
+    struct store *st = arg;
+    struct arena arena = ARENA_INIT;
+    struct span_batch batch = {0};
+    struct error_detail detail = {0};
+    int err = body->format == BODY_OTLP_PROTOBUF ? otlp_decode(body->body, &arena, &batch, &detail)
+              : body->format == BODY_OTLP_JSON
+                  ? otlp_json_decode(body->body, &arena, &batch, &detail)
+                  : ERR_UNSUPPORTED;
+    if (!err && batch.n != body->n_spans)
+        log_warn("log record sequence=%llu gives %zu spans, it gave %u",
+                 (unsigned long long)sequence, batch.n, body->n_spans);
+    if (!err)
+        err = memtable_add(st->active, &batch);
+    else if (err != ERR_NOMEM && err != ERR_UNSUPPORTED) {
+        /* It was taken once: the decoder has changed, or memory was damaged when it was written. */
+        log_error("log record sequence=%llu cannot be decoded: %s %s", (unsigned long long)sequence,
+                  err_text(err), detail.message);
+        st->log.damaged++;
+        err = 0;
+    }
+    arena_done(&arena);
+    if (err)
+        return err;
+    memtable_publish(st->active, sequence);
+    if (memtable_bytes(st->active) < st->memtable_bytes_max)
+        return 0;
+    struct memtable *fresh;
+    err = memtable_new(&fresh);
+    if (err)
+        return err;
+    err = memtable_seal(st, st->active);
+    if (err)
+        memtable_unref(fresh);
+    else
+        st->active = fresh;
+    return err;
+}
+
+/* mkdir -p, for the owner alone. */
+static int dir_make(const char *path)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        return ERR_NOMEM;
+    int err = 0;
+    for (char *at = copy + 1; !err && *at; at++) {
+        if (*at != '/')
+            continue;
+        *at = '\0';
+        if (mkdir(copy, 0777) && errno != EEXIST)
+            err = err_from_errno(errno);
+        *at = '/';
+    }
+    if (!err && mkdir(copy, 0700) && errno != EEXIST)
+        err = err_from_errno(errno);
+    free(copy);
+    return err;
+}
+
+static int dir_open(struct store *st, struct error_detail *detail)
+{
+    int err = dir_make(st->path);
+    if (!err)
+        err = file_open(AT_FDCWD, st->path, O_RDONLY | O_DIRECTORY, &st->dir);
+    if (err)
+        return error_set(detail, err, 0, "%s: %s", st->path, err_text(err));
+    err = file_open(st->dir, "lock", O_RDWR | O_CREAT, &st->lock_fd);
+    if (!err && flock(st->lock_fd, LOCK_EX | LOCK_NB))
+        err = errno == EWOULDBLOCK ? ERR_BUSY : err_from_errno(errno);
+    if (err)
+        return error_set(detail, err, 0, "%s/lock: %s", st->path, err_text(err));
+    return 0;
+}
+
+static int segment_load(void *arg, const struct segment_info *info)
+{
+    struct store *st = arg;
+    struct segment_list *list = segments_with(st->segments, info);
+    if (!list)
+        return ERR_NOMEM;
+    segment_list_unref(st->segments);
+    st->segments = list;
+    return 0;
+}
+
+static bool segment_known(const struct store *st, const char *name)
+{
+    for (uint32_t i = 0; i < st->segments->n; i++)
+        if (!strcmp(st->segments->items[i].name, name))
+            return true;
+    return false;
+}
+
+/* Every segment of the catalogue must be there and have its size; files that the catalogue does
+ * not have (sealing was cut short) are removed. */
+static int segments_check(struct store *st, struct error_detail *detail)
+{
+    for (uint32_t i = 0; i < st->segments->n; i++) {
+        const struct segment_info *info = &st->segments->items[i];
+        struct stat s;
+        if (fstatat(st->dir, info->name, &s, 0))
+            return error_set(detail, errno == ENOENT ? ERR_CORRUPT : err_from_errno(errno), 0,
+                             "%s/%s: %s", st->path, info->name, strerror(errno));
+        if ((uint64_t)s.st_size != info->bytes)
+            return error_set(detail, ERR_CORRUPT, (size_t)s.st_size,
+                             "%s/%s: has %llu bytes, was sealed with %llu", st->path, info->name,
+                             (unsigned long long)s.st_size, (unsigned long long)info->bytes);
+    }
+    int fd, err = file_open(st->dir, ".", O_RDONLY | O_DIRECTORY, &fd);
+    if (err)
+        return error_set(detail, err, 0, "%s: %s", st->path, err_text(err));
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        close(fd);
+        return error_set(detail, ERR_NOMEM, 0, "%s: %s", st->path, err_text(ERR_NOMEM));
+    }
+    struct dirent *entry;
+    while ((entry = readdir(dir))) {
+        size_t n = strlen(entry->d_name);
+        bool ours = strncmp(entry->d_name, "seg-", 4) == 0 && n > 8 &&
+                    (!strcmp(entry->d_name + n - 4, ".seg") ||
+                     !strcmp(entry->d_name + n - 4, ".tmp"));
+        if (ours && !segment_known(st, entry->d_name) && !file_remove(st->dir, entry->d_name))
+            log_info("removed an unfinished segment file=%s", entry->d_name);
+    }
+    closedir(dir);
+    return 0;
+}
+
+static int store_recover(struct store *st, bool sync, struct error_detail *detail)
+{
+    int err = catalogue_open(st->path, sync, &st->catalogue, detail);
+    if (err)
+        return err;
+    err = catalogue_load(st->catalogue, &st->sealed, segment_load, st);
+    if (err)
+        return error_set(detail, err, 0, "%s/catalogue.db: %s: %s", st->path, err_text(err),
+                         catalogue_error(st->catalogue));
+    err = segments_check(st, detail);
+    if (err)
+        return err;
+    log_init(&st->log, st->dir, sync);
+    err = log_recover(&st->log, st->sealed, replay, st, detail);
+    if (err)
+        return err;
+    log_trim(&st->log, st->sealed);
+    st->trimmed = st->sealed;
+    st->published = st->log.next_sequence - 1;
+    st->log_bytes = log_bytes(&st->log);
+    st->memtable_bytes = memtable_bytes(st->active);
+    return 0;
+}
+
+static int threads_start(struct store *st)
+{
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr))
+        return ERR_NOMEM;
+    pthread_attr_setstacksize(&attr, 512 << 10);
+    int failed = pthread_create(&st->seal_thread, &attr, seal_thread, st);
+    if (!failed) {
+        failed = pthread_create(&st->log_thread, &attr, log_thread, st);
+        if (failed) {
+            pthread_mutex_lock(&st->lock);
+            st->log_thread_ended = true;
+            pthread_cond_signal(&st->seal_wake);
+            pthread_mutex_unlock(&st->lock);
+            pthread_join(st->seal_thread, NULL);
+        }
+    }
+    pthread_attr_destroy(&attr);
+    return failed ? ERR_NOMEM : 0;
+}
+
+/* Everything but the threads; of a store that may be half opened. */
+static void store_free(struct store *st)
+{
+    log_done(&st->log);
+    catalogue_close(st->catalogue);
+    memtable_unref(st->active);
+    memtable_unref(st->frozen);
+    segment_list_unref(st->segments);
+    if (st->lock_fd >= 0)
+        close(st->lock_fd);
+    if (st->dir >= 0)
+        close(st->dir);
+    pthread_cond_destroy(&st->wake);
+    pthread_cond_destroy(&st->seal_wake);
+    pthread_cond_destroy(&st->changed);
+    pthread_mutex_destroy(&st->lock);
+    pthread_mutex_destroy(&st->watch_lock);
+    free(st->path);
+    free(st);
+}
+
+static uint64_t or_default(uint64_t given, uint64_t by_default)
+{
+    return given ? given : by_default;
+}
+
+int store_open(const struct store_options *options, struct store **ret_store,
+               struct error_detail *ret_detail)
+{
+    struct store *st = calloc(1, sizeof *st);
+    if (!st)
+        return error_set(ret_detail, ERR_NOMEM, 0, "%s", err_text(ERR_NOMEM));
+    bool sync = options->durability == STORE_DURABILITY_SYNC;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&st->lock, NULL);
+    pthread_mutex_init(&st->watch_lock, NULL);
+    pthread_cond_init(&st->wake, &monotonic);
+    pthread_cond_init(&st->seal_wake, &monotonic);
+    pthread_cond_init(&st->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    st->dir = st->lock_fd = -1;
+    log_init(&st->log, -1, sync);
+    st->queue_end = &st->queue;
+    st->memtable_bytes_max = or_default(options->memtable_bytes_max, MEMTABLE_BYTES_DEFAULT);
+    st->memtable_age_ns_max = or_default(options->memtable_age_ms_max, MEMTABLE_AGE_MS_DEFAULT) *
+                              NS_PER_MS;
+    st->queue_bytes_max = or_default(options->queue_bytes_max, QUEUE_BYTES_DEFAULT);
+    st->path = strdup(options->dir);
+    st->segments = segment_list_new(0);
+    int err = st->path && st->segments ? memtable_new(&st->active) : ERR_NOMEM;
+    if (err)
+        error_set(ret_detail, err, 0, "%s", err_text(err));
+    if (!err)
+        err = dir_open(st, ret_detail);
+    if (!err)
+        err = store_recover(st, sync, ret_detail);
+    if (!err && (err = threads_start(st)))
+        error_set(ret_detail, err, 0, "no thread can be started");
+    if (err) {
+        store_free(st);
+        return err;
+    }
+    *ret_store = st;
+    return 0;
+}
+
+void store_close(struct store *st)
+{
+    if (!st)
+        return;
+    pthread_mutex_lock(&st->lock);
+    st->closing = true;
+    pthread_cond_signal(&st->wake);
+    pthread_cond_signal(&st->seal_wake);
+    pthread_mutex_unlock(&st->lock);
+    pthread_join(st->log_thread, NULL);
+    pthread_join(st->seal_thread, NULL);
+    log_rotate(&st->log);
+    log_trim(&st->log, st->sealed);
+    store_free(st);
+}
+
+void store_stats(struct store *st, struct store_stats *ret_stats)
+{
+    struct store_stats s = {0};
+    uint64_t min = UINT64_MAX, max = 0;
+    pthread_mutex_lock(&st->lock);
+    const struct memtable *memtables[] = {st->active, st->frozen};
+    for (int i = 0; i < 2; i++) {
+        uint64_t low, high;
+        if (!memtables[i] || !memtable_rows(memtables[i]))
+            continue;
+        s.memtable_spans += memtable_rows(memtables[i]);
+        s.traces_upper_bound += intern_count(&memtables[i]->traces);
+        low = atomic_load(&memtables[i]->start_min_ns);
+        high = atomic_load(&memtables[i]->start_max_ns);
+        min = low < min ? low : min;
+        max = high > max ? high : max;
+    }
+    for (uint32_t i = 0; i < st->segments->n; i++) {
+        const struct segment_info *info = &st->segments->items[i];
+        s.segment_bytes += info->bytes;
+        s.segment_spans += info->spans;
+        s.traces_upper_bound += info->traces;
+        min = info->start_min_ns < min ? info->start_min_ns : min;
+        max = info->start_max_ns > max ? info->start_max_ns : max;
+    }
+    s.segments = st->segments->n;
+    s.spans = s.memtable_spans + s.segment_spans;
+    s.start_min_ns = s.spans ? min : 0;
+    s.start_max_ns = max;
+    s.log_bytes = st->log_bytes;
+    s.memtable_bytes = st->memtable_bytes + (st->frozen ? memtable_bytes(st->frozen) : 0);
+    s.appended_batches = st->appended_batches;
+    s.appended_spans = st->appended_spans;
+    pthread_mutex_unlock(&st->lock);
+    *ret_stats = s;
+}

@@ -1,0 +1,302 @@
+/* Reading: a snapshot of the memtables and the segments, and the pieces put together. */
+#include <stdlib.h>
+
+#include "store/local/engine.h"
+
+struct store_view {
+    struct memtable *memtables[2]; /* newest first; NULL: none */
+    uint32_t rows[2];              /* the snapshot */
+    struct segment_list *segments;
+};
+
+struct segment_list *segment_list_new(uint32_t n)
+{
+    struct segment_list *list = calloc(1, sizeof *list + n * sizeof list->items[0]);
+    if (list) {
+        atomic_init(&list->refs, 1);
+        list->n = n;
+    }
+    return list;
+}
+
+struct segment_list *segment_list_ref(struct segment_list *list)
+{
+    atomic_fetch_add_explicit(&list->refs, 1, memory_order_relaxed);
+    return list;
+}
+
+void segment_list_unref(struct segment_list *list)
+{
+    if (list && atomic_fetch_sub_explicit(&list->refs, 1, memory_order_acq_rel) == 1)
+        free(list);
+}
+
+struct store_view *store_view_new(struct store *store)
+{
+    struct store_view *v = calloc(1, sizeof *v);
+    if (!v)
+        return NULL;
+    pthread_mutex_lock(&store->lock);
+    v->memtables[0] = memtable_ref(store->active);
+    v->memtables[1] = store->frozen ? memtable_ref(store->frozen) : NULL;
+    v->segments = segment_list_ref(store->segments);
+    pthread_mutex_unlock(&store->lock);
+    for (int i = 0; i < 2; i++)
+        v->rows[i] = v->memtables[i] ? memtable_rows(v->memtables[i]) : 0;
+    return v;
+}
+
+void store_view_free(struct store_view *v)
+{
+    if (!v)
+        return;
+    for (int i = 0; i < 2; i++)
+        memtable_unref(v->memtables[i]);
+    segment_list_unref(v->segments);
+    free(v);
+}
+
+/* ---- a trace ---- */
+
+static int span_order(const void *a, const void *b)
+{
+    const struct span *x = a, *y = b;
+    if (x->start_ns != y->start_ns)
+        return x->start_ns < y->start_ns ? -1 : 1;
+    return memcmp(x->span_id.bytes, y->span_id.bytes, SPAN_ID_SIZE);
+}
+
+int store_trace(struct store_view *view, const struct trace_id *id, struct arena *arena,
+                struct span_batch *ret_batch)
+{
+    struct span_list list = {.arena = arena};
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i])
+            err = memtable_trace(view->memtables[i], view->rows[i], id, arena, &list);
+    if (err)
+        return err;
+    if (!list.n)
+        return ERR_NOT_FOUND;
+    qsort(list.spans, list.n, sizeof *list.spans, span_order);
+    *ret_batch = (struct span_batch){.spans = list.spans, .n = list.n};
+    return 0;
+}
+
+/* ---- a summary ---- */
+
+static int outline_order(const void *a, const void *b)
+{
+    const struct span_outline *x = a, *y = b;
+    if (x->start_ns != y->start_ns)
+        return x->start_ns < y->start_ns ? -1 : 1;
+    return memcmp(x->span_id.bytes, y->span_id.bytes, SPAN_ID_SIZE);
+}
+
+static int id_order(const void *a, const void *b)
+{
+    return memcmp(a, b, SPAN_ID_SIZE);
+}
+
+static int service_order(const void *a, const void *b)
+{
+    const struct trace_service *x = a, *y = b;
+    return str_cmp(x->name, y->name);
+}
+
+static int summary_services(const struct outline_list *spans, struct arena *arena,
+                            struct trace_summary *s)
+{
+    struct trace_service *services = NULL;
+    uint32_t n = 0, cap = 0;
+    for (size_t i = 0; i < spans->n; i++) {
+        const struct span_outline *o = &spans->items[i];
+        uint32_t k = 0;
+        while (k < n && !str_eq(services[k].name, o->service))
+            k++;
+        if (k == cap) {
+            cap = cap ? cap * 2 : 8;
+            struct trace_service *more = arena_array(arena, cap, sizeof *more);
+            if (!more)
+                return ERR_NOMEM;
+            if (n)
+                memcpy(more, services, n * sizeof *more);
+            services = more;
+        }
+        if (k == n) {
+            services[n++] = (struct trace_service){.name = arena_str(arena, o->service)};
+            if (!services[k].name.ptr)
+                return ERR_NOMEM;
+        }
+        services[k].span_count++;
+        services[k].error_count += o->error;
+    }
+    qsort(services, n, sizeof *services, service_order);
+    s->services = services;
+    s->n_services = n;
+    return 0;
+}
+
+static int summary_orphans(const struct outline_list *spans, uint32_t *ret)
+{
+    struct span_id *ids = malloc(spans->n * sizeof *ids);
+    uint32_t orphans = 0;
+    if (!ids)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < spans->n; i++)
+        ids[i] = spans->items[i].span_id;
+    qsort(ids, spans->n, sizeof *ids, id_order);
+    for (size_t i = 0; i < spans->n; i++) {
+        const struct span_id *parent = &spans->items[i].parent_id;
+        orphans += !span_id_is_zero(parent) &&
+                   !bsearch(parent, ids, spans->n, sizeof *ids, id_order);
+    }
+    free(ids);
+    *ret = orphans;
+    return 0;
+}
+
+static int summary_from(struct outline_list *spans, const struct trace_id *id, struct arena *arena,
+                        struct trace_summary *ret)
+{
+    struct trace_summary s = {.id = *id, .span_count = (uint32_t)spans->n};
+    qsort(spans->items, spans->n, sizeof *spans->items, outline_order);
+    const struct span_outline *root = &spans->items[0];
+    s.start_ns = root->start_ns;
+    for (size_t i = 0; i < spans->n; i++) {
+        const struct span_outline *o = &spans->items[i];
+        uint64_t end = o->end_ns > o->start_ns ? o->end_ns : o->start_ns;
+        s.end_ns = end > s.end_ns ? end : s.end_ns;
+        s.error_count += o->error;
+        if (!s.has_root && span_id_is_zero(&o->parent_id)) {
+            s.has_root = true;
+            root = o;
+        }
+    }
+    s.root_service = arena_str(arena, root->service);
+    s.root_name = arena_str(arena, root->name);
+    if (!s.root_service.ptr || !s.root_name.ptr)
+        return ERR_NOMEM;
+    int err = summary_orphans(spans, &s.orphan_count);
+    if (!err)
+        err = summary_services(spans, arena, &s);
+    if (!err)
+        *ret = s;
+    return err;
+}
+
+int store_trace_summary(struct store_view *view, const struct trace_id *id, struct arena *arena,
+                        struct trace_summary *ret_summary)
+{
+    struct outline_list spans = {0};
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i])
+            err = memtable_outline(view->memtables[i], view->rows[i], id, &spans);
+    if (!err)
+        err = spans.n ? summary_from(&spans, id, arena, ret_summary) : ERR_NOT_FOUND;
+    free(spans.items);
+    return err;
+}
+
+/* ---- scans ---- */
+
+static bool range_misses(const struct scan *scan, uint64_t start_min, uint64_t start_max)
+{
+    return start_max < scan->start_min_ns || (scan->start_max_ns && start_min > scan->start_max_ns);
+}
+
+int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *arg,
+               struct scan_cost *ret_cost)
+{
+    struct scan_cost cost = {0};
+    struct filter *filter;
+    unsigned leaves;
+    int err = filter_new(scan->where, &filter, &leaves);
+    if (err)
+        return err;
+    for (int i = 0; i < 2 && !err; i++) {
+        const struct memtable *mt = view->memtables[i];
+        if (!mt || !view->rows[i])
+            continue;
+        if (range_misses(scan, atomic_load(&mt->start_min_ns), atomic_load(&mt->start_max_ns))) {
+            cost.parts++;
+            cost.parts_pruned++;
+            continue;
+        }
+        err = memtable_scan(mt, view->rows[i], filter, leaves, scan, fn, arg, &cost);
+    }
+    filter_free(filter);
+    if (ret_cost)
+        *ret_cost = cost;
+    return err;
+}
+
+/* ---- names ---- */
+
+static int operations_gather(struct store_view *view, struct operation_set *set)
+{
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i])
+            err = memtable_operations(view->memtables[i], view->rows[i], set);
+    return err;
+}
+
+static int name_order(const void *a, const void *b)
+{
+    return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+int store_services(struct store_view *view, struct arena *arena, struct str **ret_names,
+                   size_t *ret_n)
+{
+    struct operation_set set = {.arena = arena};
+    size_t n = 0;
+    int err = operations_gather(view, &set);
+    struct str *names = err ? NULL : arena_array(arena, set.n, sizeof *names);
+    if (!err && !names)
+        err = ERR_NOMEM;
+    for (size_t i = 0; !err && i < set.n; i++)
+        names[i] = set.items[i].service;
+    if (!err) {
+        qsort(names, set.n, sizeof *names, name_order);
+        for (size_t i = 0; i < set.n; i++)
+            if (!n || !str_eq(names[n - 1], names[i]))
+                names[n++] = names[i];
+        *ret_names = names;
+        *ret_n = n;
+    }
+    operation_set_done(&set);
+    return err;
+}
+
+static int operation_order(const void *a, const void *b)
+{
+    const struct store_operation *x = a, *y = b;
+    int order = str_cmp(x->service, y->service);
+    if (!order)
+        order = str_cmp(x->name, y->name);
+    return order ? order : (int)x->kind - (int)y->kind;
+}
+
+int store_operations(struct store_view *view, struct str service, struct arena *arena,
+                     struct store_operation **ret_operations, size_t *ret_n)
+{
+    struct operation_set set = {.arena = arena};
+    size_t n = 0;
+    int err = operations_gather(view, &set);
+    struct store_operation *out = err ? NULL : arena_array(arena, set.n, sizeof *out);
+    if (!err && !out)
+        err = ERR_NOMEM;
+    for (size_t i = 0; !err && i < set.n; i++)
+        if (!service.len || str_eq(set.items[i].service, service))
+            out[n++] = set.items[i];
+    if (!err) {
+        qsort(out, n, sizeof *out, operation_order);
+        *ret_operations = out;
+        *ret_n = n;
+    }
+    operation_set_done(&set);
+    return err;
+}
