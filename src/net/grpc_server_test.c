@@ -1,0 +1,643 @@
+#include "base/test.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "net/grpc_frame.h"
+#include "net/grpc_server.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <nghttp2/nghttp2.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { PATIENCE_S = 10 };
+
+/* ---- a server with an echo that answers at once, later, never, or with an error ---- */
+
+struct fixture {
+    struct grpc_server *server;
+    struct budget budget;
+    pthread_t later[64];
+    _Atomic int n_later, calls;
+    sem_t held;
+    struct grpc_call *held_call;
+};
+
+static void echo(void *arg, struct grpc_call *call)
+{
+    struct fixture *f = arg;
+    f->calls++;
+    struct buf out = BUF_INIT;
+    buf_str(&out, grpc_message(call));
+    grpc_reply(call, &out);
+}
+
+static void *reply_later(void *arg)
+{
+    struct grpc_call *call = arg;
+    struct buf out = BUF_INIT;
+    buf_str(&out, grpc_message(call));
+    grpc_reply(call, &out);
+    return NULL;
+}
+
+static void echo_later(void *arg, struct grpc_call *call)
+{
+    struct fixture *f = arg;
+    f->calls++;
+    int at = f->n_later++;
+    assert_true(at < 64);
+    assert_int_equal(pthread_create(&f->later[at], NULL, reply_later, call), 0);
+}
+
+static void hold(void *arg, struct grpc_call *call)
+{
+    struct fixture *f = arg;
+    f->held_call = call;
+    sem_post(&f->held);
+}
+
+static void refuse(void *arg, struct grpc_call *call)
+{
+    (void)arg;
+    grpc_reply_error(call, GRPC_RESOURCE_EXHAUSTED, STR("50% \xc3\xbc full\n"),
+                     STR("\x08\x08\x12\x01x"));
+}
+
+static const struct grpc_method methods[] = {
+    {"/t.T/Echo", echo}, {"/t.T/Later", echo_later}, {"/t.T/Hold", hold}, {"/t.T/Fail", refuse}};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    sem_init(&f->held, 0, 0);
+    f->budget.max = 8 << 20;
+    struct grpc_server_options options = {
+        .address = "127.0.0.1",
+        .methods = methods,
+        .n_methods = sizeof methods / sizeof *methods,
+        .arg = f,
+        .streams_max = 16,
+        .message_timeout_s = 1,
+        .message_bytes_max = 2 << 20,
+        .inflated_bytes_max = 3 << 20,
+        .budget = &f->budget,
+    };
+    struct error_detail detail;
+    assert_int_equal(grpc_server_new(&options, &f->server, &detail), 0);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    grpc_server_free(f->server);
+    for (int i = 0; i < f->n_later; i++)
+        pthread_join(f->later[i], NULL);
+    assert_int_equal(f->budget.used, 0);
+    sem_destroy(&f->held);
+    free(f);
+    return 0;
+}
+
+/* ---- a client ---- */
+
+struct answer {
+    char http[8], code[8], text[200], details[200];
+    struct buf body;
+    bool is_closed;
+    uint32_t close_code;
+};
+
+struct client {
+    int fd;
+    nghttp2_session *session;
+    bool said_goaway;
+};
+
+struct upload {
+    struct str bytes;
+    size_t at;
+    bool never_ends;
+};
+
+static int got_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                      size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *arg)
+{
+    struct answer *a = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    (void)flags;
+    (void)arg;
+    if (!a)
+        return 0;
+    struct str key = {(const char *)name, name_n};
+#define KEEP(header, field)                                                                        \
+    if (str_eq(key, STR(header)))                                                                  \
+    snprintf(a->field, sizeof a->field, "%.*s", (int)value_n, (const char *)value)
+    KEEP(":status", http);
+    KEEP("grpc-status", code);
+    KEEP("grpc-message", text);
+    KEEP("grpc-status-details-bin", details);
+    return 0;
+}
+
+static int got_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes,
+                    size_t n, void *arg)
+{
+    (void)flags;
+    (void)arg;
+    struct answer *a = nghttp2_session_get_stream_user_data(session, stream);
+    if (a)
+        buf_put(&a->body, bytes, n);
+    return 0;
+}
+
+static int got_close(nghttp2_session *session, int32_t stream, uint32_t code, void *arg)
+{
+    (void)arg;
+    struct answer *a = nghttp2_session_get_stream_user_data(session, stream);
+    if (a) {
+        a->is_closed = true;
+        a->close_code = code;
+    }
+    return 0;
+}
+
+static int got_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
+{
+    (void)session;
+    struct client *c = arg;
+    if (frame->hd.type == NGHTTP2_GOAWAY)
+        c->said_goaway = true;
+    return 0;
+}
+
+static ssize_t read_upload(nghttp2_session *session, int32_t stream, uint8_t *out, size_t room,
+                           uint32_t *flags, nghttp2_data_source *source, void *arg)
+{
+    (void)session;
+    (void)stream;
+    (void)arg;
+    struct upload *u = source->ptr;
+    size_t n = u->bytes.len - u->at;
+    if (n == 0 && u->never_ends)
+        return NGHTTP2_ERR_DEFERRED;
+    n = n < room ? n : room;
+    if (n)
+        memcpy(out, u->bytes.ptr + u->at, n);
+    u->at += n;
+    if (u->at == u->bytes.len && !u->never_ends)
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return (ssize_t)n;
+}
+
+static int dial_raw(struct fixture *f)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons(grpc_server_port(f->server)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    struct timeval patience = {PATIENCE_S, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return fd;
+}
+
+static void dial(struct client *c, struct fixture *f)
+{
+    *c = (struct client){.fd = dial_raw(f)};
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, got_header);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, got_data);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, got_close);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, got_frame);
+    assert_int_equal(nghttp2_session_client_new(&c->session, callbacks, c), 0);
+    nghttp2_session_callbacks_del(callbacks);
+    nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, NULL, 0);
+}
+
+static void hang_up(struct client *c)
+{
+    nghttp2_session_del(c->session);
+    close(c->fd);
+}
+
+struct request {
+    const char *path, *method, *content_type, *encoding, *timeout;
+    size_t padding; /* of an extra header */
+};
+
+static int32_t submit(struct client *c, const struct request *r, struct upload *u, struct answer *a)
+{
+    nghttp2_nv pairs[9];
+    size_t n = 0;
+    char *padding = NULL;
+    const char *texts[][2] = {
+        {":method", r->method ? r->method : "POST"},
+        {":scheme", "http"},
+        {":authority", "x"},
+        {":path", r->path},
+        {"te", "trailers"},
+        {"content-type", r->content_type ? r->content_type : "application/grpc+proto"},
+        {"grpc-encoding", r->encoding},
+        {"grpc-timeout", r->timeout},
+        {"padding", NULL},
+    };
+    if (r->padding) {
+        padding = malloc(r->padding + 1);
+        memset(padding, 'x', r->padding);
+        padding[r->padding] = '\0';
+        texts[8][1] = padding;
+    }
+    for (size_t i = 0; i < 9; i++)
+        if (texts[i][1])
+            pairs[n++] = (nghttp2_nv){(uint8_t *)(uintptr_t)texts[i][0],
+                                      (uint8_t *)(uintptr_t)texts[i][1], strlen(texts[i][0]),
+                                      strlen(texts[i][1]), 0};
+    nghttp2_data_provider provider = {.source.ptr = u, .read_callback = read_upload};
+    int32_t stream = nghttp2_submit_request(c->session, NULL, pairs, n, &provider, a);
+    assert_true(stream > 0);
+    free(padding);
+    return stream;
+}
+
+/* Writes what there is and reads once; false when the server closed. */
+static bool turn(struct client *c)
+{
+    for (;;) {
+        const uint8_t *bytes;
+        ssize_t n = nghttp2_session_mem_send(c->session, &bytes);
+        if (n <= 0)
+            break;
+        while (n) {
+            ssize_t sent = send(c->fd, bytes, (size_t)n, MSG_NOSIGNAL);
+            if (sent <= 0)
+                break;
+            bytes += sent;
+            n -= sent;
+        }
+    }
+    uint8_t in[16384];
+    ssize_t n = recv(c->fd, in, sizeof in, 0);
+    if (n <= 0)
+        return false;
+    assert_int_equal(nghttp2_session_mem_recv(c->session, in, (size_t)n), n);
+    return true;
+}
+
+static void wait_for(struct client *c, struct answer *a)
+{
+    while (!a->is_closed)
+        if (!turn(c))
+            fail_msg("the server closed the connection or does not answer");
+}
+
+static void put_frame(struct buf *out, uint8_t flag, const void *bytes, size_t n)
+{
+    uint8_t head[GRPC_FRAME_HEAD_BYTES];
+    grpc_frame_head(head, (uint32_t)n);
+    head[0] = flag;
+    buf_put(out, head, sizeof head);
+    buf_put(out, bytes, n);
+}
+
+/* One call on a connection of its own; the body is freed here. */
+static struct answer call_raw(struct fixture *f, const struct request *r, struct buf *body)
+{
+    struct client c;
+    struct answer a = {0};
+    struct upload u = {.bytes = buf_as_str(body)};
+    dial(&c, f);
+    submit(&c, r, &u, &a);
+    wait_for(&c, &a);
+    hang_up(&c);
+    buf_done(body);
+    return a;
+}
+
+static struct answer call(struct fixture *f, const struct request *r, struct str message)
+{
+    struct buf body = BUF_INIT;
+    put_frame(&body, 0, message.ptr, message.len);
+    return call_raw(f, r, &body);
+}
+
+static void assert_echo(struct answer a, struct str message)
+{
+    assert_string_equal(a.http, "200");
+    assert_string_equal(a.code, "0");
+    assert_int_equal(a.body.len, message.len + GRPC_FRAME_HEAD_BYTES);
+    assert_memory_equal(a.body.ptr + GRPC_FRAME_HEAD_BYTES, message.ptr, message.len);
+    buf_done(&a.body);
+}
+
+static void assert_refused(struct answer a, const char *code, const char *text)
+{
+    assert_string_equal(a.http, "200");
+    assert_string_equal(a.code, code);
+    if (!strstr(a.text, text))
+        fail_msg("\"%s\" is not in \"%s\"", text, a.text);
+    assert_int_equal(a.body.len, 0);
+    buf_done(&a.body);
+}
+
+/* ---- the tests ---- */
+
+static void a_call_is_answered(void **state)
+{
+    assert_echo(call(*state, &(struct request){.path = "/t.T/Echo"}, STR("hello")), STR("hello"));
+    assert_echo(call(*state,
+                     &(struct request){.path = "/t.T/Echo", .content_type = "application/grpc"},
+                     STR_NONE),
+                STR(""));
+}
+
+static void calls_on_one_connection_are_answered_from_other_threads(void **state)
+{
+    struct client c;
+    dial(&c, *state);
+    enum { N = 16 };
+    struct answer answers[N] = {0};
+    struct upload uploads[N];
+    struct buf bodies[N] = {0};
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < N; i++) {
+            char text[20];
+            int n = snprintf(text, sizeof text, "call %d", i);
+            put_frame(&bodies[i], 0, text, (size_t)n);
+            uploads[i] = (struct upload){.bytes = buf_as_str(&bodies[i])};
+            submit(&c, &(struct request){.path = "/t.T/Later"}, &uploads[i], &answers[i]);
+        }
+        for (int i = 0; i < N; i++) {
+            wait_for(&c, &answers[i]);
+            struct str message = str_skip(uploads[i].bytes, GRPC_FRAME_HEAD_BYTES);
+            assert_echo(answers[i], message);
+            answers[i] = (struct answer){0};
+            buf_done(&bodies[i]);
+        }
+    }
+    hang_up(&c);
+}
+
+static void a_large_message_passes_in_both_directions(void **state)
+{
+    size_t n = (2 << 20) - 10;
+    char *bytes = malloc(n);
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (char)(i * 7);
+    assert_echo(call(*state, &(struct request){.path = "/t.T/Echo"}, (struct str){bytes, n}),
+                (struct str){bytes, n});
+    free(bytes);
+}
+
+static struct buf gzip_of(const void *bytes, size_t n)
+{
+    z_stream z = {0};
+    assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    struct buf out = BUF_INIT;
+    buf_reserve(&out, deflateBound(&z, n));
+    z.next_in = (Bytef *)(uintptr_t)bytes;
+    z.avail_in = (uInt)n;
+    z.next_out = (Bytef *)out.ptr;
+    z.avail_out = (uInt)out.cap;
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    out.len = z.total_out;
+    deflateEnd(&z);
+    return out;
+}
+
+static void compressed_messages_are_inflated_and_bombs_bounded(void **state)
+{
+    struct fixture *f = *state;
+    struct request gzip = {.path = "/t.T/Echo", .encoding = "gzip"};
+    struct buf packed = gzip_of("hello hello", 11), body = BUF_INIT;
+    put_frame(&body, 1, packed.ptr, packed.len);
+    assert_echo(call_raw(f, &gzip, &body), STR("hello hello"));
+    put_frame(&body, 1, packed.ptr, packed.len - 3);
+    assert_refused(call_raw(f, &gzip, &body), "13", "not complete");
+    put_frame(&body, 1, packed.ptr, packed.len);
+    assert_refused(call_raw(f, &(struct request){.path = "/t.T/Echo"}, &body), "13",
+                   "without grpc-encoding");
+    buf_done(&packed);
+    char *zeros = calloc(1, 16 << 20);
+    packed = gzip_of(zeros, 16 << 20);
+    free(zeros);
+    put_frame(&body, 1, packed.ptr, packed.len);
+    assert_refused(call_raw(f, &gzip, &body), "8", "over this server's limit");
+    buf_done(&packed);
+    assert_refused(call(f, &(struct request){.path = "/t.T/Echo", .encoding = "br"}, STR("x")),
+                   "12", "grpc-encoding");
+    assert_int_equal(f->calls, 1);
+}
+
+static void an_oversized_message_is_refused_before_it_has_arrived(void **state)
+{
+    struct fixture *f = *state;
+    struct buf body = BUF_INIT;
+    uint8_t head[] = {0, 0x7f, 0xff, 0xff, 0xff};
+    buf_put(&body, head, sizeof head);
+    struct client c;
+    struct answer a = {0};
+    struct upload u = {.bytes = buf_as_str(&body), .never_ends = true};
+    dial(&c, f);
+    submit(&c, &(struct request){.path = "/t.T/Echo"}, &u, &a);
+    wait_for(&c, &a);
+    assert_refused(a, "8", "over this server's limit");
+    assert_int_equal(a.close_code, NGHTTP2_NO_ERROR);
+    hang_up(&c);
+    buf_done(&body);
+}
+
+static void what_is_not_one_message_is_refused(void **state)
+{
+    struct request echo_request = {.path = "/t.T/Echo"};
+    struct buf body = BUF_INIT;
+    assert_refused(call_raw(*state, &echo_request, &body), "13", "not complete");
+    buf_put(&body, "\0\0\0", 3);
+    assert_refused(call_raw(*state, &echo_request, &body), "13", "not complete");
+    put_frame(&body, 0, "a", 1);
+    put_frame(&body, 0, "b", 1);
+    assert_refused(call_raw(*state, &echo_request, &body), "13", "not one gRPC message");
+    put_frame(&body, 9, "a", 1);
+    assert_refused(call_raw(*state, &echo_request, &body), "13", "not one gRPC message");
+    put_frame(&body, 0, "abc", 3);
+    body.len--;
+    assert_refused(call_raw(*state, &echo_request, &body), "13", "not complete");
+}
+
+static void wrong_methods_paths_and_types_have_their_own_answers(void **state)
+{
+    struct fixture *f = *state;
+    assert_refused(call(f, &(struct request){.path = "/t.T/Nothing"}, STR("x")), "12",
+                   "no such method");
+    struct answer a = call(f, &(struct request){.path = "/t.T/Echo", .method = "PUT"}, STR("x"));
+    assert_string_equal(a.http, "405");
+    a = call(f, &(struct request){.path = "/t.T/Echo", .content_type = "application/json"},
+             STR("x"));
+    assert_string_equal(a.http, "415");
+    a = call(f, &(struct request){.path = "/t.T/Echo", .content_type = "application/grpcx"},
+             STR("x"));
+    assert_string_equal(a.http, "415");
+    a = call(f, &(struct request){.path = "/t.T/Echo", .padding = 20000}, STR("x"));
+    assert_string_equal(a.http, "431");
+    assert_refused(call(f, &(struct request){.path = "/t.T/Echo", .timeout = "5"}, STR("x")), "13",
+                   "grpc-timeout");
+    assert_int_equal(f->calls, 0);
+}
+
+static void an_error_carries_escaped_text_and_details(void **state)
+{
+    struct answer a = call(*state, &(struct request){.path = "/t.T/Fail"}, STR("x"));
+    assert_string_equal(a.code, "8");
+    assert_string_equal(a.text, "50%25 %C3%BC full%0A");
+    assert_string_equal(a.details, "CAgSAXg");
+}
+
+static void a_deadline_is_kept_and_the_late_answer_goes_nowhere(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t before = clock_monotonic_ns();
+    assert_refused(call(f, &(struct request){.path = "/t.T/Hold", .timeout = "30m"}, STR("x")), "4",
+                   "deadline");
+    assert_true(clock_monotonic_ns() - before >= 30 * NS_PER_MS);
+    sem_wait(&f->held);
+    reply_later(f->held_call);
+    assert_echo(call(f, &(struct request){.path = "/t.T/Echo", .timeout = "10S"}, STR("y")),
+                STR("y"));
+}
+
+static void a_message_that_never_ends_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+    struct answer a = {0};
+    struct upload u = {.bytes = STR("\0\0\0\0\5ab"), .never_ends = true};
+    dial(&c, f);
+    submit(&c, &(struct request){.path = "/t.T/Echo"}, &u, &a);
+    wait_for(&c, &a);
+    assert_refused(a, "4", "deadline");
+    hang_up(&c);
+}
+
+static void messages_beyond_the_budget_are_refused_until_there_is_room(void **state)
+{
+    struct fixture *f = *state;
+    assert_true(budget_take(&f->budget, 8 << 20));
+    assert_refused(call(f, &(struct request){.path = "/t.T/Echo"}, STR("x")), "14", "in flight");
+    budget_give(&f->budget, 8 << 20);
+    assert_echo(call(f, &(struct request){.path = "/t.T/Echo"}, STR("x")), STR("x"));
+}
+
+static void a_client_that_leaves_does_not_disturb_its_handler(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+    struct answer a = {0};
+    struct upload u = {.bytes = STR("\0\0\0\0\2ab")};
+    dial(&c, f);
+    submit(&c, &(struct request){.path = "/t.T/Hold"}, &u, &a);
+    turn(&c);
+    sem_wait(&f->held);
+    hang_up(&c);
+    assert_echo(call(f, &(struct request){.path = "/t.T/Echo"}, STR("x")), STR("x"));
+    assert_str_eq(grpc_message(f->held_call), STR("ab"));
+    reply_later(f->held_call);
+}
+
+static void garbage_is_closed_and_the_next_call_works(void **state)
+{
+    static const char *const garbage[] = {
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "\x16\x03\x01\x02",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "PRI * HTTP/2.0\r\n\r\nS",
+        "\r\n",
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {
+        int fd = dial_raw(f);
+        assert_true(send(fd, garbage[i], strlen(garbage[i]), MSG_NOSIGNAL) > 0);
+        shutdown(fd, SHUT_WR);
+        char in[2000];
+        size_t n = 0;
+        for (ssize_t got; n < sizeof in - 1 && (got = recv(fd, in + n, sizeof in - 1 - n, 0)) > 0;)
+            n += (size_t)got;
+        in[n] = '\0';
+        if (i == 0)
+            assert_non_null(strstr(in, "400 Bad Request"));
+        close(fd);
+        assert_echo(call(f, &(struct request){.path = "/t.T/Echo"}, STR("x")), STR("x"));
+    }
+}
+
+static void stopping_waits_for_answers_under_way(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+    struct answer a = {0};
+    struct upload u = {.bytes = STR("\0\0\0\0\2ab")};
+    dial(&c, f);
+    submit(&c, &(struct request){.path = "/t.T/Hold"}, &u, &a);
+    turn(&c);
+    sem_wait(&f->held);
+    pthread_t answering;
+    pthread_create(&answering, NULL, reply_later, f->held_call);
+    grpc_server_stop(f->server, PATIENCE_S * 1000);
+    wait_for(&c, &a);
+    assert_echo(a, STR("ab"));
+    pthread_join(answering, NULL);
+    hang_up(&c);
+}
+
+static void an_answer_after_the_server_is_freed_goes_nowhere(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+    struct answer a = {0};
+    struct upload u = {.bytes = STR("\0\0\0\0\2ab")};
+    dial(&c, f);
+    submit(&c, &(struct request){.path = "/t.T/Hold"}, &u, &a);
+    turn(&c);
+    sem_wait(&f->held);
+    grpc_server_free(f->server);
+    f->server = NULL;
+    while (turn(&c))
+        ;
+    assert_true(c.said_goaway);
+    assert_str_eq(grpc_message(f->held_call), STR("ab"));
+    reply_later(f->held_call);
+    hang_up(&c);
+}
+
+int main(void)
+{
+#define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(a_call_is_answered),
+        T(calls_on_one_connection_are_answered_from_other_threads),
+        T(a_large_message_passes_in_both_directions),
+        T(compressed_messages_are_inflated_and_bombs_bounded),
+        T(an_oversized_message_is_refused_before_it_has_arrived),
+        T(what_is_not_one_message_is_refused),
+        T(wrong_methods_paths_and_types_have_their_own_answers),
+        T(an_error_carries_escaped_text_and_details),
+        T(a_deadline_is_kept_and_the_late_answer_goes_nowhere),
+        T(a_message_that_never_ends_is_refused),
+        T(messages_beyond_the_budget_are_refused_until_there_is_room),
+        T(a_client_that_leaves_does_not_disturb_its_handler),
+        T(garbage_is_closed_and_the_next_call_works),
+        T(stopping_waits_for_answers_under_way),
+        T(an_answer_after_the_server_is_freed_goes_nowhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
