@@ -181,9 +181,9 @@ static bool status_parse(struct str name, uint8_t *ret)
     static const struct str names[] = {STR("UNSET"), STR("OK"), STR("ERROR")};
     if (str_starts(name, STR("STATUS_CODE_")))
         name = str_skip(name, sizeof "STATUS_CODE_" - 1);
-    for (uint8_t i = 0; i < sizeof names / sizeof *names; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (str_eq(name, names[i])) {
-            *ret = i;
+            *ret = (uint8_t)i;
             return true;
         }
     }

@@ -321,10 +321,12 @@ void codec_links(struct codec_reader *r, const struct link **ret, uint32_t *ret_
     struct link *links = items_new(r, n, TRACE_ID_SIZE + SPAN_ID_SIZE + 4, sizeof *links);
     for (uint64_t i = 0; links && i < n; i++) {
         const uint8_t *ids = codec_bytes(r, TRACE_ID_SIZE + SPAN_ID_SIZE);
-        if (ids) {
-            memcpy(links[i].trace_id.bytes, ids, TRACE_ID_SIZE);
-            memcpy(links[i].span_id.bytes, ids + TRACE_ID_SIZE, SPAN_ID_SIZE);
+        if (!ids) {
+            links = NULL;
+            break;
         }
+        memcpy(links[i].trace_id.bytes, ids, TRACE_ID_SIZE);
+        memcpy(links[i].span_id.bytes, ids + TRACE_ID_SIZE, SPAN_ID_SIZE);
         links[i].flags = codec_u32(r);
         links[i].trace_state = codec_str(r);
         codec_attrs(r, &links[i].attrs);

@@ -27,8 +27,9 @@ struct codec_reader {
 
 static inline struct codec_reader codec_reader(struct str bytes, struct arena *arena)
 {
-    const uint8_t *p = (const uint8_t *)bytes.ptr;
-    return (struct codec_reader){.at = p, .end = p ? p + bytes.len : p, .arena = arena};
+    static const uint8_t nothing[1];
+    const uint8_t *p = bytes.ptr ? (const uint8_t *)bytes.ptr : nothing;
+    return (struct codec_reader){.at = p, .end = p + bytes.len, .arena = arena};
 }
 
 uint64_t codec_varint_slow(struct codec_reader *r);

@@ -131,7 +131,8 @@ static int summary_services(const struct outline_list *spans, struct arena *aren
         services[k].span_count++;
         services[k].error_count += o->error;
     }
-    qsort(services, n, sizeof *services, service_order);
+    if (n)
+        qsort(services, n, sizeof *services, service_order);
     s->services = services;
     s->n_services = n;
     return 0;
