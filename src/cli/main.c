@@ -10,6 +10,7 @@ static const struct verb {
     const char *summary;
 } verbs[] = {
     {"load", cli_load, "synthetic traces, sent or written to a file"},
+    {"serve", cli_serve, "receive spans, keep them, serve the page and the APIs"},
     {NULL, NULL, NULL},
 };
 

@@ -10,6 +10,7 @@
  *     stream one bounded message. Output is made only when the socket took what was there. */
 #include "net/grpc_server.h"
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "net/grpc_frame.h"
 #include "net/listen.h"
@@ -172,18 +173,15 @@ static void put_escaped(struct buf *out, struct str text)
     }
 }
 
-/* Base64 without padding, as -bin headers are written. */
+/* -bin headers are base64 without padding. */
 static void put_base64(struct buf *out, struct str bytes)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < bytes.len; i += 3) {
-        size_t n = bytes.len - i < 3 ? bytes.len - i : 3;
-        uint32_t v = 0;
-        for (size_t k = 0; k < 3; k++)
-            v = v << 8 | (k < n ? (unsigned char)bytes.ptr[i + k] : 0);
-        for (size_t k = 0; k <= n; k++)
-            buf_byte(out, digits[v >> (18 - 6 * k) & 63]);
-    }
+    if (!buf_reserve(out, BASE64_SIZE(bytes.len)))
+        return;
+    base64_put(out->ptr + out->len, (const uint8_t *)bytes.ptr, bytes.len);
+    out->len += BASE64_SIZE(bytes.len);
+    while (out->len && out->ptr[out->len - 1] == '=')
+        out->len--;
 }
 
 enum { TRAILERS_MAX = 3 };

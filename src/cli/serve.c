@@ -1,0 +1,364 @@
+/* pugmark serve: the store, the receivers and the page in one process.
+ *
+ * Order of life: signals are blocked before the first thread starts and taken by the main thread
+ * alone; the store opens (recovery); everything listens; the ready file says where. On SIGTERM or
+ * SIGINT: not ready any more, the receivers answer what they have, the page ends its streams, the
+ * store seals, exit 0. A second signal ends it at once: what was acknowledged is in the log. */
+#include "cli/cli.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "ingest/ingest.h"
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    PORT_OTLP_GRPC = 4317,
+    PORT_OTLP_HTTP = 4318,
+    PORT_PAGE = 16686,
+};
+enum {
+    DRAIN_MS = 10000,
+    HOUSEKEEPING_MS = 2000,
+    MALLOC_ARENAS =
+        4, /* each keeps its own free memory; more than the cores that use it is waste */
+    FILES_WANTED = 16384,
+};
+
+struct options {
+    const char *listen, *ready_file;
+    char *data;
+    bool auto_ports, durable_write;
+};
+
+enum { ENDPOINTS_MAX = 8 };
+
+struct endpoint {
+    const char *name;
+    char url[80];
+};
+
+struct serve {
+    struct options options;
+    struct store *store;
+    struct ingest *ingest;
+    _Atomic bool is_ready;
+    struct endpoint endpoints[ENDPOINTS_MAX];
+    size_t n_endpoints;
+};
+
+static void usage(FILE *out)
+{
+    fputs("usage: pugmark serve [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
+          "                     [--ready-file FILE] [--durability sync|write] [-v]\n"
+          "\n"
+          "Receives spans over OTLP, keeps them, and serves the page and the APIs.\n"
+          "\n"
+          "  --data DIR          where the spans live; made when absent. Default:\n"
+          "                      $XDG_STATE_HOME/pugmark, else ~/.local/state/pugmark,\n"
+          "                      else ./pugmark-data\n"
+          "  --listen ADDRESS    numeric IPv4 or IPv6 address; default 127.0.0.1.\n"
+          "                      There is no authentication: another address opens it to all\n"
+          "                      who can reach it.\n"
+          "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686\n"
+          "  --ports auto        free ports; the ready file says which\n"
+          "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
+          "  --durability sync   an answer means that the spans survive a power cut (default)\n"
+          "  --durability write  an answer means that they survive the end of this process\n"
+          "  -v, --verbose       tell more on stderr\n"
+          "\n"
+          "SIGTERM answers what is under way, seals, and exits 0.\n",
+          out);
+}
+
+static char *default_data_dir(void)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    char *dir = NULL;
+    int n;
+    if (state && state[0] == '/')
+        n = asprintf(&dir, "%s/pugmark", state);
+    else if (home && home[0] == '/')
+        n = asprintf(&dir, "%s/.local/state/pugmark", home);
+    else
+        n = asprintf(&dir, "pugmark-data");
+    return n < 0 ? NULL : dir;
+}
+
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct options *o)
+{
+    enum { DATA = 256, LISTEN, PORTS, READY_FILE, DURABILITY };
+    static const struct option longs[] = {
+        {"data", required_argument, NULL, DATA},
+        {"listen", required_argument, NULL, LISTEN},
+        {"ports", required_argument, NULL, PORTS},
+        {"ready-file", required_argument, NULL, READY_FILE},
+        {"durability", required_argument, NULL, DURABILITY},
+        {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    const char *data = NULL;
+    *o = (struct options){.listen = "127.0.0.1"};
+    for (int c; (c = getopt_long(argc, argv, "vh", longs, NULL)) != -1;) {
+        bool ok = true;
+        switch (c) {
+        case DATA:
+            data = optarg;
+            ok = *optarg != '\0';
+            break;
+        case LISTEN:
+            o->listen = optarg;
+            break;
+        case PORTS:
+            o->auto_ports = !strcmp(optarg, "auto");
+            ok = o->auto_ports || !strcmp(optarg, "default");
+            break;
+        case READY_FILE:
+            o->ready_file = optarg;
+            break;
+        case DURABILITY:
+            o->durable_write = !strcmp(optarg, "write");
+            ok = o->durable_write || !strcmp(optarg, "sync");
+            break;
+        case 'v':
+            log_set_level(LOG_LEVEL_DEBUG);
+            break;
+        case 'h':
+            usage(stdout);
+            return CLI_DONE;
+        default:
+            usage(stderr);
+            return CLI_USAGE;
+        }
+        if (!ok) {
+            fprintf(stderr, "pugmark serve: \"%s\" is not a value of %s\n", optarg,
+                    argv[optind - 1] == optarg ? argv[optind - 2] : argv[optind - 1]);
+            return CLI_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "pugmark serve: what is \"%s\"? `pugmark serve --help` tells\n",
+                argv[optind]);
+        return CLI_USAGE;
+    }
+    o->data = data ? strdup(data) : default_data_dir();
+    if (!o->data) {
+        fputs("pugmark serve: out of memory\n", stderr);
+        return CLI_COULD_NOT;
+    }
+    return -1;
+}
+
+/* The folders above the data directory. */
+static int parents_make(char *path)
+{
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        int failed = mkdir(path, 0755) != 0 && errno != EEXIST;
+        *slash = '/';
+        if (failed)
+            return err_from_errno(errno);
+    }
+    return 0;
+}
+
+/* ---- where it listens ---- */
+
+static void endpoint_add(struct serve *s, const char *name, uint16_t port)
+{
+    const char *address = s->options.listen;
+    /* What listens everywhere is reached here. */
+    if (!strcmp(address, "0.0.0.0"))
+        address = "127.0.0.1";
+    else if (!strcmp(address, "::"))
+        address = "::1";
+    struct endpoint *e = &s->endpoints[s->n_endpoints++];
+    e->name = name;
+    snprintf(e->url, sizeof e->url, strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u",
+             address, port);
+}
+
+/* Whole or not at all: a reader never sees half of it. */
+static int ready_file_write(const struct serve *s)
+{
+    struct buf text = BUF_INIT;
+    struct json_writer w = json_writer(&text);
+    json_open(&w, '{');
+    json_key(&w, STR("pid"));
+    json_u64(&w, (uint64_t)getpid());
+    json_key(&w, STR("endpoints"));
+    json_open(&w, '{');
+    for (size_t i = 0; i < s->n_endpoints; i++) {
+        json_key(&w, str_from(s->endpoints[i].name));
+        json_str(&w, str_from(s->endpoints[i].url));
+    }
+    json_close(&w, '}');
+    json_close(&w, '}');
+    buf_byte(&text, '\n');
+    char *part = NULL;
+    int err = buf_ok(&text) && asprintf(&part, "%s.%d", s->options.ready_file, getpid()) > 0
+                  ? 0
+                  : ERR_NOMEM;
+    if (!err) {
+        int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        bool wrote = fd >= 0 && write(fd, text.ptr, text.len) == (ssize_t)text.len;
+        if (fd >= 0 && close(fd) != 0)
+            wrote = false;
+        if (!wrote || rename(part, s->options.ready_file) != 0) {
+            fprintf(stderr, "pugmark serve: %s: %s\n", s->options.ready_file, strerror(errno));
+            unlink(part);
+            err = ERR_IO;
+        }
+    }
+    free(part);
+    buf_done(&text);
+    return err;
+}
+
+/* ---- life ---- */
+
+static int start(struct serve *s)
+{
+    const struct options *o = &s->options;
+    struct error_detail detail = {0};
+    int err = parents_make(o->data);
+    if (err) {
+        fprintf(stderr, "pugmark serve: %s: %s\n", o->data, err_text(err));
+        return err;
+    }
+    struct store_options store = {
+        .dir = o->data,
+        .durability = o->durable_write ? STORE_DURABILITY_WRITE : STORE_DURABILITY_SYNC,
+    };
+    err = store_open(&store, &s->store, &detail);
+    if (err) {
+        fprintf(stderr, "pugmark serve: %s: %s%s\n", o->data,
+                detail.message[0] ? detail.message : err_text(err),
+                err == ERR_BUSY ? "; another server may run, --data names another directory" : "");
+        return err;
+    }
+    struct ingest_options ingest = {
+        .address = o->listen,
+        .otlp_grpc_port = o->auto_ports ? 0 : PORT_OTLP_GRPC,
+        .otlp_http_port = o->auto_ports ? 0 : PORT_OTLP_HTTP,
+        .store = s->store,
+    };
+    err = ingest_start(&ingest, &s->ingest, &detail);
+    if (!err) {
+        endpoint_add(s, "otlp_grpc", ingest_otlp_grpc_port(s->ingest));
+        endpoint_add(s, "otlp_http", ingest_otlp_http_port(s->ingest));
+    }
+    if (err)
+        fprintf(stderr, "pugmark serve: %s%s\n", detail.message[0] ? detail.message : err_text(err),
+                err == ERR_BUSY ? "; --ports auto takes free ones" : "");
+    return err;
+}
+
+static void stop(struct serve *s)
+{
+    atomic_store(&s->is_ready, false);
+    ingest_stop(s->ingest, DRAIN_MS);
+    store_close(s->store);
+    ingest_free(s->ingest);
+}
+
+static void say_where(const struct serve *s)
+{
+    fputs("pugmark serve:", stderr);
+    for (size_t i = 0; i < s->n_endpoints; i++)
+        fprintf(stderr, " %s %s", s->endpoints[i].name, s->endpoints[i].url);
+    fprintf(stderr, " data %s\n", s->options.data);
+}
+
+/* After work comes quiet; what the work left free goes back then. */
+static void housekeeping(struct serve *s, uint64_t *requests_before, bool *is_trimmed)
+{
+    struct ingest_stats stats;
+    ingest_stats(s->ingest, &stats);
+    bool is_quiet = stats.requests == *requests_before;
+    *requests_before = stats.requests;
+    if (is_quiet && !*is_trimmed) {
+        malloc_trim(0);
+        *is_trimmed = true;
+    } else if (!is_quiet) {
+        *is_trimmed = false;
+    }
+}
+
+static void wait_for_end(struct serve *s, const sigset_t *signals)
+{
+    uint64_t requests = 0;
+    bool is_trimmed = false;
+    for (;;) {
+        const struct timespec pause = {HOUSEKEEPING_MS / 1000,
+                                       HOUSEKEEPING_MS % 1000 * (long)NS_PER_MS};
+        int signal_number = sigtimedwait(signals, NULL, &pause);
+        if (signal_number == SIGTERM || signal_number == SIGINT)
+            return;
+        if (signal_number == SIGHUP)
+            log_info("SIGHUP: there is no configuration file to read again");
+        else if (signal_number < 0 && errno == EAGAIN)
+            housekeeping(s, &requests, &is_trimmed);
+    }
+}
+
+static void more_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= FILES_WANTED)
+        return;
+    files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+int cli_serve(int argc, char **argv)
+{
+    struct serve s = {0};
+    int status = parse(argc, argv, &s.options);
+    if (status >= 0)
+        return status;
+    mallopt(M_ARENA_MAX, MALLOC_ARENAS);
+    more_files();
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
+    int err = start(&s);
+    if (!err) {
+        atomic_store(&s.is_ready, true);
+        say_where(&s);
+        if (s.options.ready_file)
+            err = ready_file_write(&s);
+    }
+    if (!err)
+        wait_for_end(&s, &signals);
+    /* Whoever is in a hurry may signal again. */
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    stop(&s);
+    if (!err && s.options.ready_file)
+        unlink(s.options.ready_file);
+    free(s.options.data);
+    return err ? CLI_COULD_NOT : CLI_DONE;
+}

@@ -1,0 +1,160 @@
+/* Order of things, and what each costs when it fails:
+ *   decode     the request, with the decoder's words and position
+ *   limits     the request (too many spans); single values are cut
+ *   charge     the request, to be sent again: what was decoded is larger than the budget has left
+ *   append     the request, to be sent again
+ *   durable    the answer
+ * A span is counted as received when it was decoded, and in one more counter when its fate is
+ * known. */
+#include "ingest/intake.h"
+
+#include "ingest/cut.h"
+#include "wire/otlp.h"
+
+#include <stdio.h>
+
+/* What a decoder may make of a body. An attribute of ten bytes becomes a struct of forty-eight; a
+ * body that asks for more than this is made to ask for it. */
+enum { DECODED_FACTOR_MAX = 24, DECODED_BYTES_MIN = 1 << 20 };
+
+/* release pairs with the acquire in ingest_stats: who sees a fate sees the arrival before it */
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_release);
+}
+
+static void end(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
+{
+    struct ingest *in = e->ingest;
+    if (outcome != OUTCOME_TAKEN)
+        count(&in->requests_refused, 1);
+    buf_done(&e->rewritten);
+    budget_give(&in->budget, e->charged);
+    e->answer(e, outcome, n_rejected, message);
+}
+
+static void refuse_all(struct intake *e, enum refused reason, enum outcome outcome,
+                       const char *message)
+{
+    count(&e->ingest->spans_refused[reason], e->batch.n);
+    end(e, outcome, 0, str_from(message));
+}
+
+static void answer_taken(struct intake *e)
+{
+    char text[300] = "";
+    const struct span_batch *b = &e->batch;
+    int n = 0;
+    if (b->n_rejected)
+        n = snprintf(text, sizeof text, "%zu of %zu spans cannot be kept; the first: %s",
+                     b->n_rejected, b->n_rejected + b->n,
+                     b->rejected_reason ? b->rejected_reason : "not valid");
+    if (e->n_cut && n >= 0)
+        snprintf(text + n, sizeof text - (size_t)n,
+                 "%s%zu values were longer than %zu bytes and cut", n ? "; " : "", e->n_cut,
+                 e->ingest->value_bytes_max);
+    end(e, OUTCOME_TAKEN, b->n_rejected, str_from(text));
+}
+
+/* On the store's thread. */
+static void on_durable(void *arg, int err)
+{
+    struct intake *e = arg;
+    if (!err) {
+        count(&e->ingest->spans_stored, e->batch.n);
+        answer_taken(e);
+    } else {
+        refuse_all(e, REFUSED_STORE, OUTCOME_UNAVAILABLE,
+                   err == ERR_FULL ? "no space is left on the server's disk"
+                                   : "the server could not write the spans");
+    }
+}
+
+/* What is charged for what was decoded; false when there is not so much left. */
+static bool charge(struct intake *e, size_t bytes)
+{
+    if (!budget_take(&e->ingest->budget, bytes))
+        return false;
+    e->charged += bytes;
+    return true;
+}
+
+/* Log and memtable must agree about a span, so a batch that was changed is encoded again. */
+static int rewrite(struct intake *e, size_t body_bytes)
+{
+    int err = cut_batch(&e->batch, e->ingest->value_bytes_max, e->arena, &e->n_cut);
+    if (err || !e->n_cut)
+        return err;
+    count(&e->ingest->values_cut, e->n_cut);
+    if (!charge(e, body_bytes))
+        return ERR_BUSY;
+    otlp_encode(&e->batch, &e->rewritten);
+    return buf_ok(&e->rewritten) ? 0 : ERR_NOMEM;
+}
+
+static void answer_undecodable(struct intake *e, int err, size_t body_bytes,
+                               const struct error_detail *detail)
+{
+    char text[sizeof detail->message + 40];
+    if (err == ERR_NOMEM && e->arena->bytes > e->arena->bytes_max / 2) {
+        snprintf(text, sizeof text, "the body asks for too much memory; send smaller batches");
+        end(e, OUTCOME_TOO_LARGE, 0, str_from(text));
+    } else if (err == ERR_NOMEM) {
+        end(e, OUTCOME_UNAVAILABLE, 0, STR("out of memory"));
+    } else {
+        snprintf(text, sizeof text, "byte %zu of %zu: %s", detail->position, body_bytes,
+                 detail->message[0] ? detail->message : err_text(err));
+        end(e, OUTCOME_INVALID, 0, str_from(text));
+    }
+}
+
+void intake_run(struct intake *e, enum body_format format, decode_fn *decode, struct str body)
+{
+    struct ingest *in = e->ingest;
+    struct error_detail detail = {0};
+    count(&in->requests, 1);
+    e->arena->bytes_max = DECODED_BYTES_MIN + body.len * DECODED_FACTOR_MAX;
+    int err = decode(body, e->arena, &e->batch, &detail);
+    if (err) {
+        e->batch = (struct span_batch){0};
+        answer_undecodable(e, err, body.len, &detail);
+        return;
+    }
+    count(&in->spans_received, e->batch.n + e->batch.n_rejected);
+    count(&in->spans_refused[REFUSED_INVALID], e->batch.n_rejected);
+    if (e->batch.n == 0) {
+        answer_taken(e);
+        return;
+    }
+    if (e->batch.n > in->spans_max) {
+        refuse_all(e, REFUSED_TOO_MANY, OUTCOME_TOO_LARGE,
+                   "more spans in one request than this server's limit; send smaller batches");
+        return;
+    }
+    if (!charge(e, e->arena->bytes)) {
+        refuse_all(e, REFUSED_MEMORY, OUTCOME_BUSY,
+                   "too many bytes are in flight; try again later");
+        return;
+    }
+    if (body.len > in->value_bytes_max) { /* else no value can be longer */
+        err = rewrite(e, body.len);
+        if (err) {
+            refuse_all(e, REFUSED_MEMORY, OUTCOME_BUSY,
+                       "too many bytes are in flight; try again later");
+            return;
+        }
+        if (e->n_cut) {
+            format = BODY_OTLP_PROTOBUF;
+            body = buf_as_str(&e->rewritten);
+        }
+    }
+    /* From here on `e` may be gone: on_durable ends it. */
+    err = store_append(in->store, format, body, &e->batch, on_durable, e);
+    if (err == ERR_BUSY || err == ERR_NOMEM)
+        refuse_all(e, REFUSED_BUSY, OUTCOME_BUSY, "the server is busy; try again later");
+    else if (err)
+        refuse_all(e, REFUSED_STORE, OUTCOME_UNAVAILABLE,
+                   err == ERR_CLOSED ? "the server is stopping"
+                   : err == ERR_FULL ? "no space is left on the server's disk"
+                                     : "the server could not write the spans");
+}

@@ -1,0 +1,92 @@
+/* OTLP over gRPC: opentelemetry.proto.collector.trace.v1.TraceService/Export.
+ * Source: OpenTelemetry protocol specification 1.x, "OTLP/gRPC"; google/rpc/error_details.proto. */
+#include "ingest/intake.h"
+#include "net/grpc_server.h"
+#include "wire/otlp.h"
+
+/* google.rpc.Status.details: an Any with a RetryInfo of one second. */
+static const char retry_info[] = "\x1a\x30"                                         /* details */
+                                 "\x0a\x28type.googleapis.com/google.rpc.RetryInfo" /* type_url */
+                                 "\x12\x04\x0a\x02\x08\x01"; /* value: retry_delay, seconds */
+
+static void answer_error(struct grpc_call *call, enum grpc_code code, struct str message)
+{
+    bool may_retry = code == GRPC_RESOURCE_EXHAUSTED || code == GRPC_UNAVAILABLE;
+    struct buf details = BUF_INIT;
+    if (may_retry) {
+        otlp_encode_status((int32_t)code, message, &details);
+        buf_put(&details, retry_info, sizeof retry_info - 1);
+    }
+    grpc_reply_error(call, code, message, buf_ok(&details) ? buf_as_str(&details) : STR_NONE);
+    buf_done(&details);
+}
+
+static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
+{
+    struct grpc_call *call = e->request;
+    struct buf out = BUF_INIT;
+    switch (outcome) {
+    case OUTCOME_TAKEN:
+        otlp_encode_response(n_rejected, message, &out);
+        grpc_reply(call, &out);
+        break;
+    case OUTCOME_INVALID:
+        answer_error(call, GRPC_INVALID_ARGUMENT, message);
+        break;
+    case OUTCOME_TOO_LARGE:
+        /* Without a RetryInfo: the same request would be too large again. */
+        grpc_reply_error(call, GRPC_RESOURCE_EXHAUSTED, message, STR_NONE);
+        break;
+    case OUTCOME_BUSY:
+        answer_error(call, GRPC_RESOURCE_EXHAUSTED, message);
+        break;
+    case OUTCOME_UNAVAILABLE:
+        answer_error(call, GRPC_UNAVAILABLE, message);
+        break;
+    }
+}
+
+static void take_traces(void *arg, struct grpc_call *call)
+{
+    struct intake *e = arena_zalloc(grpc_arena(call), sizeof *e);
+    if (!e) {
+        answer_error(call, GRPC_UNAVAILABLE, STR("out of memory"));
+        return;
+    }
+    e->ingest = arg;
+    e->arena = grpc_arena(call);
+    e->answer = answer;
+    e->request = call;
+    intake_run(e, BODY_OTLP_PROTOBUF, otlp_decode, grpc_message(call));
+}
+
+static void take_other(void *arg, struct grpc_call *call)
+{
+    (void)arg;
+    grpc_reply_error(call, GRPC_UNIMPLEMENTED,
+                     STR("Pugmark keeps traces; turn this exporter off (OTEL_LOGS_EXPORTER=none, "
+                         "OTEL_METRICS_EXPORTER=none)"),
+                     STR_NONE);
+}
+
+static const struct grpc_method methods[] = {
+    {"/opentelemetry.proto.collector.trace.v1.TraceService/Export", take_traces},
+    {"/opentelemetry.proto.collector.logs.v1.LogsService/Export", take_other},
+    {"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", take_other},
+};
+
+int otlp_grpc_start(struct ingest *ingest, const struct ingest_options *options,
+                    struct error_detail *ret_detail)
+{
+    struct grpc_server_options grpc = {
+        .address = options->address,
+        .port = options->otlp_grpc_port,
+        .methods = methods,
+        .n_methods = sizeof methods / sizeof *methods,
+        .arg = ingest,
+        .message_bytes_max = ingest->body_bytes_max,
+        .inflated_bytes_max = ingest->body_bytes_max,
+        .budget = &ingest->budget,
+    };
+    return grpc_server_new(&grpc, &ingest->grpc, ret_detail);
+}

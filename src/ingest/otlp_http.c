@@ -1,0 +1,150 @@
+/* OTLP over HTTP: POST /v1/traces, protobuf or JSON, answered in the encoding of the request.
+ * Source: OpenTelemetry protocol specification 1.x, "OTLP/HTTP". */
+#include "ingest/intake.h"
+#include "net/http_server.h"
+#include "wire/otlp.h"
+#include "wire/otlp_json.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define TYPE_PROTOBUF "application/x-protobuf"
+#define TYPE_JSON "application/json"
+enum { RETRY_AFTER_S = 1 };
+enum { THREADS_MAX = 4 };
+
+/* google.rpc.Code of an HTTP status, for the body of an error. */
+static int32_t rpc_code(int status)
+{
+    switch (status) {
+    case 404:
+    case 405:
+        return 12; /* UNIMPLEMENTED */
+    case 408:
+        return 4; /* DEADLINE_EXCEEDED */
+    case 413:
+    case 429:
+        return 8; /* RESOURCE_EXHAUSTED */
+    case 503:
+        return 14; /* UNAVAILABLE */
+    default:
+        return 3; /* INVALID_ARGUMENT */
+    }
+}
+
+/* Protobuf to those who sent protobuf, JSON to everybody else. */
+static bool wants_protobuf(const struct http_request *r)
+{
+    return str_eq(http_content_type(r), STR(TYPE_PROTOBUF));
+}
+
+static const char *put_status(void *arg, const struct http_request *r, int status,
+                              struct str message, struct buf *out)
+{
+    (void)arg;
+    if (wants_protobuf(r)) {
+        otlp_encode_status(rpc_code(status), message, out);
+        return TYPE_PROTOBUF;
+    }
+    struct json_writer w = json_writer(out);
+    otlp_json_encode_status(rpc_code(status), message, &w);
+    return TYPE_JSON;
+}
+
+static void answer_error(struct http_request *r, int status, struct str message)
+{
+    struct buf out = BUF_INIT;
+    const char *type = put_status(NULL, r, status, message, &out);
+    if (status == 429 || status == 503) {
+        char seconds[12];
+        snprintf(seconds, sizeof seconds, "%d", RETRY_AFTER_S);
+        http_reply_header(r, "Retry-After", seconds);
+    }
+    http_reply(r, status, type, &out);
+}
+
+static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
+{
+    static const int statuses[] = {[OUTCOME_TAKEN] = 200,
+                                   [OUTCOME_INVALID] = 400,
+                                   [OUTCOME_TOO_LARGE] = 413,
+                                   [OUTCOME_BUSY] = 429,
+                                   [OUTCOME_UNAVAILABLE] = 503};
+    struct http_request *r = e->request;
+    if (outcome != OUTCOME_TAKEN) {
+        answer_error(r, statuses[outcome], message);
+        return;
+    }
+    struct buf out = BUF_INIT;
+    if (wants_protobuf(r)) {
+        otlp_encode_response(n_rejected, message, &out);
+        http_reply(r, 200, TYPE_PROTOBUF, &out);
+    } else {
+        struct json_writer w = json_writer(&out);
+        otlp_json_encode_response(n_rejected, message, &w);
+        http_reply(r, 200, TYPE_JSON, &out);
+    }
+}
+
+static void take_traces(struct ingest *in, struct http_request *r)
+{
+    bool is_json = str_eq(http_content_type(r), STR(TYPE_JSON));
+    if (!is_json && !wants_protobuf(r)) {
+        answer_error(r, 415, STR("Content-Type can be application/x-protobuf or application/json"));
+        return;
+    }
+    struct intake *e = arena_zalloc(http_arena(r), sizeof *e);
+    if (!e) {
+        answer_error(r, 503, STR("out of memory"));
+        return;
+    }
+    e->ingest = in;
+    e->arena = http_arena(r);
+    e->answer = answer;
+    e->request = r;
+    if (is_json)
+        intake_run(e, BODY_OTLP_JSON, otlp_json_decode, http_body(r));
+    else
+        intake_run(e, BODY_OTLP_PROTOBUF, otlp_decode, http_body(r));
+}
+
+static void handle(void *arg, struct http_request *r)
+{
+    struct str path = http_path(r);
+    if (str_eq(path, STR("/v1/traces"))) {
+        if (str_eq(http_method(r), STR("POST"))) {
+            take_traces(arg, r);
+        } else {
+            http_reply_header(r, "Allow", "POST");
+            answer_error(r, 405, STR("traces are sent with POST"));
+        }
+    } else if (str_eq(path, STR("/v1/logs")) || str_eq(path, STR("/v1/metrics")) ||
+               str_eq(path, STR("/v1development/profiles"))) {
+        answer_error(r, 404,
+                     STR("Pugmark keeps traces; turn this exporter off (OTEL_LOGS_EXPORTER=none, "
+                         "OTEL_METRICS_EXPORTER=none)"));
+    } else {
+        answer_error(r, 404,
+                     STR("this port takes OTLP over HTTP at POST /v1/traces; the page has "
+                         "another port"));
+    }
+}
+
+int otlp_http_start(struct ingest *ingest, const struct ingest_options *options,
+                    struct error_detail *ret_detail)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned threads = cpus < 1 ? 1 : cpus > THREADS_MAX ? THREADS_MAX : (unsigned)cpus;
+    struct http_server_options http = {
+        .address = options->address,
+        .port = options->otlp_http_port,
+        .threads = options->http_threads ? options->http_threads : threads,
+        .body_bytes_max = ingest->body_bytes_max,
+        .inflated_bytes_max = ingest->body_bytes_max,
+        .budget = &ingest->budget,
+        .handler = handle,
+        .error_body = put_status,
+        .arg = ingest,
+    };
+    return http_server_new(&http, &ingest->http, ret_detail);
+}
