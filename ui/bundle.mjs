@@ -62,7 +62,7 @@ const result = await esbuild.build({
   outdir: 'out',
   entryNames: '[name]-[hash]',
   assetNames: '[name]-[hash]',
-  loader: { '.svg': 'copy', '.woff2': 'copy' },
+  loader: { '.svg': 'copy', '.woff2': 'file' },
   bundle: true,
   minify: true,
   write: false,
@@ -107,7 +107,7 @@ const files = [];
 const named = {};
 for (const { path: at, contents } of result.outputFiles) {
   const name = path.basename(at);
-  const entry = /^(app|style|pugmark)-/.exec(name);
+  const entry = /^(app|style|pugmark|inter)-/.exec(name);
   if (entry) named[entry[1] + path.extname(name)] = `/assets/${name}`;
   files.push({ path: `/assets/${name}`, bytes: Buffer.from(contents), immutable: true });
 }

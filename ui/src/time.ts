@@ -167,6 +167,13 @@ export function tickLabel(value: number, end: number, step: number): string {
   return `${(value / size).toFixed(digits)} ${name}`;
 }
 
+/** Nanoseconds since the midnight before, in the chosen zone. */
+export function sinceMidnight(ns: bigint): bigint {
+  const minutes = zone.value === 'utc' ? 0 : new Date(split(ns).ms).getTimezoneOffset();
+  const day = 86_400_000_000_000n;
+  return (((ns - BigInt(minutes) * 60_000_000_000n) % day) + day) % day;
+}
+
 /** For <input type="datetime-local">: the wall clock of the chosen zone, and back. */
 export function toInputTime(ns: bigint): string {
   const { ms } = split(ns);

@@ -164,6 +164,13 @@ export function Value({ value, depth = 0 }: { value: AnyValue | undefined; depth
   }
 }
 
+/** Long keys break after a dot, not within a word. */
+function Key({ text }: { text: string }): JSX.Element {
+  if (!text) return <span class="v-empty">no key</span>;
+  if (text.length > 500) return <>{text.slice(0, 500)}…</>;
+  return <>{text.split(/(?<=[./])/).map((part, i) => [i > 0 && <wbr />, part])}</>;
+}
+
 export function Attributes({ list, scope, label }: {
   list: KeyValue[];
   scope?: 'span' | 'resource'; // where TraceQL finds it
@@ -176,7 +183,7 @@ export function Attributes({ list, scope, label }: {
           const q = scope ? traceqlFor(scope, a) : null;
           return (
             <tr key={i}>
-              <th scope="row">{a.key || <span class="v-empty">no key</span>}</th>
+              <th scope="row"><Key text={a.key} /></th>
               <td>
                 <Value value={a.value} />
                 <span class="attribute-tools">

@@ -8,6 +8,7 @@ import { errorOf, query, type LiveSpan } from '../api';
 import { serviceColor } from '../color';
 import { useShortcuts } from '../keys';
 import { Icon, IconButton, Problem } from '../parts';
+import { QueryError, queryErrorAt } from '../query_error';
 import { navigate, route, setParams, traceUrl } from '../router';
 import { formatClock, formatDuration, formatFull, group, parseNs, zone } from '../time';
 import { FirstSpan } from '../search/first';
@@ -188,6 +189,7 @@ export function Live(): JSX.Element {
     },
   ]);
 
+  const queryAt = queryErrorAt(error, q);
   const states: Record<Connection, string> = { connecting: 'Connecting…', open: paused ? 'Paused' : 'Live', lost: 'Connection lost; trying again…' };
   return (
     <div class="page live">
@@ -201,12 +203,13 @@ export function Live(): JSX.Element {
           <div class="field grow traceql">
             <label for="live-q">TraceQL</label>
             <input id="live-q" type="text" autocomplete="off" autocapitalize="off" spellcheck={false} value={text}
-              aria-invalid={error !== null} placeholder={'{ status = error || duration > 100ms }'} onInput={(e) => setText(e.currentTarget.value)} />
+              aria-invalid={queryAt !== undefined} aria-describedby={queryAt !== undefined ? 'live-q-error' : undefined} placeholder={'{ status = error || duration > 100ms }'} onInput={(e) => setText(e.currentTarget.value)} />
           </div>
           <button type="submit" class="primary"><Icon name="live" />Watch</button>
         </div>
       </form>
-      {error !== null && <Problem error={error} retry={() => setAttempt(attempt + 1)} />}
+      {queryAt !== undefined && <QueryError id="live-q-error" q={q} at={queryAt} message={(error as Error).message} />}
+      {error !== null && queryAt === undefined && <Problem error={error} retry={() => setAttempt(attempt + 1)} />}
       <div class="summary">
         <span class={`connection ${connection}${paused ? ' paused' : ''}`} role="status"><span class="lamp" aria-hidden="true" />{error !== null ? 'Not connected' : states[connection]}</span>
         <span class="muted number">{group(total)} spans · {rate < 10 ? rate.toFixed(rate === 0 ? 0 : 1) : group(Math.round(rate))}/s</span>

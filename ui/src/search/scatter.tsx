@@ -7,7 +7,7 @@ import type { JSX } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { TraceSummary } from '../api';
 import { serviceColor } from '../color';
-import { formatClock, formatDay, formatDuration, parseNs, ticks } from '../time';
+import { formatClock, formatDay, formatDuration, parseNs, sinceMidnight, ticks } from '../time';
 import { selected } from './state';
 
 const height = 148;
@@ -84,7 +84,9 @@ export function Scatter({ traces, onOpen, onPick, onRange }: {
   const yTicks: number[] = [];
   for (let p = Math.ceil(axes.logLow); p <= axes.logHigh; p++) yTicks.push(10 ** p);
   const yShown = yTicks.length > 5 ? yTicks.filter((_, i) => i % Math.ceil(yTicks.length / 5) === 0) : yTicks;
-  const xTicks = ticks(0, axes.span, Math.max(2, Math.floor(plot.width / 130)));
+  // Round by the clock on the wall: steps are counted from the zone's midnight.
+  const midnight = Number(sinceMidnight(axes.first));
+  const xTicks = ticks(midnight, midnight + axes.span, Math.max(2, Math.floor(plot.width / 130))).map((t) => t - midnight);
   const fine = axes.span < 20e9 ? 3 : 0;
   const long = axes.span > 36 * 3600e9;
 

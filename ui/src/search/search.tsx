@@ -5,6 +5,7 @@ import * as api from '../api';
 import type { Operation, TraceSummary } from '../api';
 import { ApiError } from '../api';
 import { useShortcuts } from '../keys';
+import { QueryError, queryErrorAt } from '../query_error';
 import { Combobox, Field, Icon, IconButton, Loading, Problem, type Suggestion } from '../parts';
 import { navigate, route, setParams, traceUrl } from '../router';
 import { formatFull, fromInputTime, group, formatDuration, parseNs, toInputTime, zoneName } from '../time';
@@ -33,7 +34,8 @@ function Form({ form, setForm, submit, wrong }: {
 }): JSX.Element {
   const set = (change: Partial<Form>): void => setForm({ ...form, ...change });
   const error = searchError.value;
-  const at = error instanceof ApiError && error.status === 400 && form.q ? error.position : undefined;
+  const searched = route.value.params.get('q') ?? '';
+  const at = queryErrorAt(error, searched);
   const serviceList: Suggestion[] = (services.value ?? []).map((s) => ({ value: s, dot: s }));
   const operationList: Suggestion[] = useMemo(() => {
     const seen = new Map<string, Suggestion>();
@@ -72,14 +74,10 @@ function Form({ form, setForm, submit, wrong }: {
             placeholder="{ span.http.response.status_code >= 500 && duration > 200ms }"
             aria-invalid={at !== undefined} aria-describedby={at !== undefined ? 'q-error' : undefined}
             onInput={(e) => set({ q: e.currentTarget.value })} />
-          {at !== undefined && (
-            <div class="query-error" id="q-error">
-              <code>{form.q.slice(0, at)}<mark>{form.q.slice(at, at + 1) || ' '}</mark>{form.q.slice(at + 1)}</code>
-            </div>
-          )}
         </div>
         <button type="submit" class="primary"><Icon name="search" />Search</button>
       </div>
+      {at !== undefined && <QueryError id="q-error" q={searched} at={at} message={(error as ApiError).message} />}
       <div class="search-line">
         <Combobox label="Service" value={form.service} placeholder="any" suggestions={serviceList}
           onChange={(service) => set({ service, operation: service === form.service ? form.operation : '' })}
@@ -226,7 +224,7 @@ export function Search(): JSX.Element {
       <h1 class="off-screen">Search traces</h1>
       <Form form={form} setForm={setForm} submit={submit} wrong={wrong} />
       <div class={`progress${searching.value ? ' shown' : ''}`} aria-hidden="true" />
-      {searchError.value !== null && <Problem error={searchError.value} retry={() => void runSearch(params)} />}
+      {searchError.value !== null && queryErrorAt(searchError.value, params.get('q') ?? '') === undefined && <Problem error={searchError.value} retry={() => void runSearch(params)} />}
       {!answer && searching.value && <Loading what="Searching…" />}
       {empty && searchError.value === null && <FirstSpan />}
       {answer && traces.length === 0 && !empty && !searching.value && <Nothing form={answer.form} submit={submit} />}

@@ -108,8 +108,8 @@ function Notice({ model, next }: { model: TraceModel; next: () => void }): JSX.E
     <div class="notice" role="note">
       <Icon name="error" />
       <span>
-        {missing === 1 ? 'A span that others name as their parent is' : `${group(missing)} spans that others name as their parent are`} not
-        here: not sent yet, dropped, or not sampled. {n === 1 ? 'One span stands' : `${group(n)} spans stand`} on their own below.
+        <strong>Incomplete:</strong> {missing === 1 ? 'one parent span is' : `${group(missing)} parent spans are`} not here (not sent yet,
+        dropped, or not sampled), so {n === 1 ? 'one span stands on its own' : `${group(n)} spans stand on their own`} below.
       </span>
       <button type="button" class="textual" onClick={next}>Show {n === 1 ? 'it' : 'the next'}</button>
     </div>

@@ -72,7 +72,6 @@ const Row = memo(function Row(p: RowProps): JSX.Element {
   return (
     <div id={`row-${node.row}`} class={classes.join(' ')} role="treeitem" data-row={node.row}
       aria-level={node.depth + 1} aria-selected={p.selected} aria-expanded={node.children ? !p.folded : undefined}
-      aria-label={`${name}, ${node.service}, ${text}${node.error ? ', failed' : ''}${node.orphan ? ', parent missing' : ''}`}
       style={{ transform: `translateY(${p.top}px)` }}>
       <div class="cell-name">
         <span class="indent" style={{ width: `${steps * indent}px` }} />
@@ -85,8 +84,8 @@ const Row = memo(function Row(p: RowProps): JSX.Element {
           <span class="twist none" />
         )}
         <span class="swatch" />
-        {node.error && <span class="error-icon" title={span.status.message || 'failed'}><Icon name="error" /></span>}
-        {!node.error && p.folded && node.errorBelow && <span class="error-icon below" title="A folded span failed"><Icon name="error" /></span>}
+        {node.error && <span class="error-icon" title={span.status.message || 'failed'}><Icon name="error" /><span class="off-screen">failed</span></span>}
+        {!node.error && p.folded && node.errorBelow && <span class="error-icon below" title="A folded span failed"><Icon name="error" /><span class="off-screen">has failed spans</span></span>}
         {(node.orphan || node.circular) && (
           <span class="badge warn" title={node.orphan ? 'Its parent is not in this trace' : 'Its parent is its own descendant'}>
             {node.orphan ? 'no parent' : 'circle'}
@@ -134,7 +133,7 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
   const body = useRef<HTMLDivElement>(null);
   const cursor = useRef<HTMLDivElement>(null);
   const brush = useRef<HTMLDivElement>(null);
-  const [size, setSize] = useState({ width: 0, height: 0 });
+  const [size, setSize] = useState({ width: 0, height: 0, gutter: 0 });
   const [scroll, setScroll] = useState(0);
   const [nameWidth, setNameWidth] = useState(() => recallNumber('nameWidth', 380, 140, 1200));
   const drag = useRef<{ x: number; moved: boolean } | null>(null);
@@ -152,9 +151,10 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
 
   useEffect(() => {
     const el = body.current!;
-    const observer = new ResizeObserver(() => setSize({ width: el.clientWidth, height: el.clientHeight }));
+    const measure = (): void => setSize({ width: el.clientWidth, height: el.clientHeight, gutter: el.offsetWidth - el.clientWidth });
+    const observer = new ResizeObserver(measure);
     observer.observe(el);
-    setSize({ width: el.clientWidth, height: el.clientHeight });
+    measure();
     return () => observer.disconnect();
   }, []);
 
@@ -244,7 +244,7 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
   }
 
   return (
-    <div class="waterfall" style={{ '--names': `${names}px` }}>
+    <div class="waterfall" style={{ '--names': `${names}px`, '--gutter': `${size.gutter}px` }}>
       <div class="ruler">
         <div class="ruler-names">
           <span>Service and operation</span>
