@@ -422,7 +422,7 @@ static int server_measure(const struct options *o, const struct data_set *set, c
 {
     char data[512], ready[512];
     struct arena arena = ARENA_INIT;
-    uint16_t port, page = 0;
+    uint16_t port = 0, page = 0;
     snprintf(data, sizeof data, "%s/data", dir);
     snprintf(ready, sizeof ready, "%s/ready", dir);
     unlink(ready);

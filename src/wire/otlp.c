@@ -1,9 +1,7 @@
-/* Decoding goes over the bytes of a message once or twice, never back and forth:
- *
- * 1. The number of spans in the body is counted (lengths only), so that they lie in one array.
- * 2. Per span, one pass reads the scalars and counts attributes, events and links; a second one,
- *    from the first of each, fills arrays of exactly that size. The arrays of a span are contiguous
- *    and in the order of the sender.
+/* Decoding goes over the bytes of a body once, but for a span's lists: one pass over a span reads
+ * its scalars and counts attributes, events and links; a second one, from the first of each, fills
+ * arrays of exactly that size. The arrays of a span are contiguous and in the order of the sender.
+ * The array of spans grows to what the spans so far promise for the rest of the body.
  *
  * Protobuf lets fields come in any order and scalars come twice (the last one counts); a message
  * that comes twice is to be merged. Here resource, scope and status are merged, an AnyValue is
@@ -13,8 +11,8 @@
  * bytes say something that cannot be kept, ends one span (or those of one resource or scope).
  *
  * Memory is bounded by the arena's limit. The worst factor is 20: an empty attribute is two bytes
- * and becomes a struct attr of 40. Spans too short to have both ids are counted as rejected without
- * taking room. */
+ * and becomes a struct attr of 40. Spans too short to have both ids are rejected without taking
+ * room. */
 #include "wire/otlp.h"
 
 #include "wire/protobuf.h"
@@ -100,7 +98,7 @@ enum {
 
 struct decoder {
     struct arena *arena;
-    const uint8_t *start;
+    const uint8_t *start, *end;
     struct error_detail *detail;
     int err;            /* the body cannot be read */
     const char *reject; /* this span cannot be kept; set to NULL before the next one */
@@ -175,8 +173,32 @@ static bool count_fields(struct decoder *d, struct pb r, uint32_t tag, size_t *n
 
 static bool value_decode(struct decoder *d, struct pb r, unsigned depth, struct value *ret);
 
+/* What nearly all attributes are: a key and a string, each shorter than 128 bytes, in this order
+ * and nothing else. False: it is something else, or not all UTF-8; the general way will tell. */
+static inline bool attr_decode_short(struct pb r, struct attr *ret)
+{
+    const uint8_t *p = r.at;
+    size_t n = (size_t)(r.end - p);
+    if (n < 6 || p[0] != KEY_VALUE_KEY || p[1] > n - 6)
+        return false;
+    size_t key = p[1];
+    const uint8_t *v = p + 2 + key;
+    size_t left = n - 2 - key; /* 4 at least */
+    if (v[0] != KEY_VALUE_VALUE || v[1] != left - 2 || v[2] != ANY_STRING || v[3] != left - 4 ||
+        n >= 128)
+        return false;
+    if (!is_utf8(p + 2, key) || !is_utf8(v + 4, left - 4))
+        return false;
+    ret->key = (struct str){(const char *)p + 2, key};
+    ret->value.type = VALUE_STRING;
+    ret->value.string = (struct str){(const char *)v + 4, left - 4};
+    return true;
+}
+
 static inline bool attr_decode(struct decoder *d, struct pb r, unsigned depth, struct attr *ret)
 {
+    if (__builtin_expect(attr_decode_short(r, ret), 1))
+        return true;
     struct pb_field f;
     int got;
     *ret = (struct attr){.key = STR("")};
@@ -514,184 +536,207 @@ static bool span_decode(struct decoder *d, struct pb r, const struct resource *r
            (!links.n || links_decode(d, &links, r.end, ret));
 }
 
-/* Resource and scope may be split over several fields, which are put together. */
-static bool resource_decode(struct decoder *d, struct pb message, struct resource *ret)
+/* The attributes of a resource or scope, behind those of an earlier part of it. */
+static bool attrs_append(struct decoder *d, struct pb r, uint32_t tag, struct attrs *ret)
 {
-    struct pb r = message, inner;
-    struct pb_field f, g;
-    size_t n = 0, filled = 0;
-    *ret = (struct resource){.schema_url = STR("")};
-    int got;
-    while ((got = pb_next(&r, &f)) > 0) {
-        if (f.tag == RESOURCE_SPANS_RESOURCE) {
-            if (!count_fields(d, pb_from_field(&f), RESOURCE_ATTRIBUTES, &n))
-                return false;
-        } else if (f.tag == RESOURCE_SPANS_SCHEMA_URL && !text(d, &f, &ret->schema_url)) {
-            return false;
-        }
-    }
-    if (got < 0)
-        return fail(d, r.at, got);
-    struct attr *items = alloc(d, n, sizeof *items, message.at);
+    size_t more = 0;
+    if (!count_fields(d, r, tag, &more))
+        return false;
+    if (!more)
+        return true;
+    struct attr *items = alloc(d, ret->n + more, sizeof *items, r.at);
     if (!items)
         return false;
-    for (r = message; pb_next(&r, &f) > 0;) {
-        if (f.tag != RESOURCE_SPANS_RESOURCE)
-            continue;
-        for (inner = pb_from_field(&f); pb_next(&inner, &g) > 0;) {
-            if (g.tag == RESOURCE_DROPPED)
-                ret->attrs.dropped = (uint32_t)g.n;
-            else if (g.tag == RESOURCE_ATTRIBUTES &&
-                     !attr_decode(d, pb_from_field(&g), 0, &items[filled++]))
-                return false;
-        }
-    }
-    ret->attrs.items = items;
-    ret->attrs.n = (uint32_t)n;
-    resource_set_service_name(ret);
+    if (ret->n)
+        memcpy(items, ret->items, ret->n * sizeof *items);
+    if (!attrs_fill(d, r, tag, items + ret->n, more))
+        return false;
+    ret->items = items;
+    ret->n += (uint32_t)more;
     return true;
 }
 
-static bool scope_decode(struct decoder *d, struct pb message, struct scope *ret)
+static bool resource_decode(struct decoder *d, struct pb r, struct resource *ret)
 {
-    struct pb r = message, inner;
-    struct pb_field f, g;
-    size_t n = 0, filled = 0;
-    int got;
-    *ret = (struct scope){.name = STR(""), .version = STR(""), .schema_url = STR("")};
-    while ((got = pb_next(&r, &f)) > 0) {
-        if (f.tag == SCOPE_SPANS_SCOPE) {
-            if (!count_fields(d, pb_from_field(&f), SCOPE_ATTRIBUTES, &n))
-                return false;
-        } else if (f.tag == SCOPE_SPANS_SCHEMA_URL && !text(d, &f, &ret->schema_url)) {
-            return false;
-        }
-    }
-    if (got < 0)
-        return fail(d, r.at, got);
-    struct attr *items = alloc(d, n, sizeof *items, message.at);
-    if (!items)
+    struct pb_field f;
+    if (!attrs_append(d, r, RESOURCE_ATTRIBUTES, &ret->attrs))
         return false;
-    for (r = message; pb_next(&r, &f) > 0;) {
-        if (f.tag != SCOPE_SPANS_SCOPE)
-            continue;
-        for (inner = pb_from_field(&f); pb_next(&inner, &g) > 0;) {
-            if ((g.tag == SCOPE_NAME && !text(d, &g, &ret->name)) ||
-                (g.tag == SCOPE_VERSION && !text(d, &g, &ret->version)) ||
-                (g.tag == SCOPE_ATTRIBUTES &&
-                 !attr_decode(d, pb_from_field(&g), 0, &items[filled++])))
-                return false;
-            if (g.tag == SCOPE_DROPPED)
-                ret->attrs.dropped = (uint32_t)g.n;
-        }
-    }
-    ret->attrs.items = items;
-    ret->attrs.n = (uint32_t)n;
+    while (pb_next(&r, &f) > 0)
+        if (f.tag == RESOURCE_DROPPED)
+            ret->attrs.dropped = (uint32_t)f.n;
     return true;
 }
 
-/* One span more that is left out, for the reason that the decoder met. */
-static void batch_reject(struct span_batch *batch, struct decoder *d, size_t n)
+static bool scope_decode(struct decoder *d, struct pb r, struct scope *ret)
 {
-    if (n && !batch->rejected_reason)
-        batch->rejected_reason = d->reject;
-    batch->n_rejected += n;
+    struct pb_field f;
+    if (!attrs_append(d, r, SCOPE_ATTRIBUTES, &ret->attrs))
+        return false;
+    while (pb_next(&r, &f) > 0) {
+        if ((f.tag == SCOPE_NAME && !text(d, &f, &ret->name)) ||
+            (f.tag == SCOPE_VERSION && !text(d, &f, &ret->version)))
+            return false;
+        if (f.tag == SCOPE_DROPPED)
+            ret->attrs.dropped = (uint32_t)f.n;
+    }
+    return true;
+}
+
+/* The batch while it grows. */
+struct spans {
+    struct span_batch batch;
+    size_t room;
+};
+
+enum { SPANS_ROOM_FIRST = 16, SPANS_GROWTH_MAX = 4 };
+
+/* Where the next span goes; `at` is where the decoder stands, by which it foresees the rest. */
+static struct span *spans_next(struct decoder *d, struct spans *spans, const uint8_t *at)
+{
+    size_t n = spans->batch.n;
+    if (__builtin_expect(n < spans->room, 1))
+        return &spans->batch.spans[n];
+    size_t room = SPANS_ROOM_FIRST;
+    if (n) {
+        double per_byte = (double)n / (double)(at - d->start);
+        double rest = per_byte * (double)(d->end - at);
+        room = n + (size_t)(rest * 1.0625) + SPANS_ROOM_FIRST;
+        /* The spans so far may be much smaller than the rest. */
+        if (room > n * SPANS_GROWTH_MAX)
+            room = n * SPANS_GROWTH_MAX;
+    }
+    struct span *moved = alloc(d, room, sizeof *moved, at);
+    if (!moved)
+        return NULL;
+    if (n)
+        memcpy(moved, spans->batch.spans, n * sizeof *moved);
+    spans->batch.spans = moved;
+    spans->room = room;
+    return &moved[n];
+}
+
+static void spans_reject(struct spans *spans, const char *reason, size_t n)
+{
+    if (n && !spans->batch.rejected_reason)
+        spans->batch.rejected_reason = reason;
+    spans->batch.n_rejected += n;
+}
+
+/* Those since `mark` cannot be kept, because of what they share. */
+static void spans_reject_since(struct spans *spans, size_t mark, const char *reason)
+{
+    spans_reject(spans, reason, spans->batch.n - mark);
+    spans->batch.n = mark;
+}
+
+/* The reason why something shared cannot be kept; reading goes on, to count what goes with it. */
+static bool take_reject(struct decoder *d, const char **reason)
+{
+    if (d->err)
+        return false;
+    *reason = d->reject;
     d->reject = NULL;
+    return true;
+}
+
+static bool one_span_decode(struct decoder *d, const struct pb_field *f,
+                            const struct resource *resource, const struct scope *scope,
+                            struct spans *spans)
+{
+    if (f->n < SPAN_BYTES_MIN) {
+        spans_reject(spans, "a span without ids", 1);
+        return true;
+    }
+    struct span *next = spans_next(d, spans, f->ptr);
+    if (!next)
+        return false;
+    if (__builtin_expect(span_decode(d, pb_from_field(f), resource, scope, next), 1)) {
+        spans->batch.n++;
+        return true;
+    }
+    const char *reason;
+    if (!take_reject(d, &reason))
+        return false;
+    spans_reject(spans, reason, 1);
+    return true;
 }
 
 static bool scope_spans_decode(struct decoder *d, struct pb r, const struct resource *resource,
-                               struct span_batch *batch)
+                               struct spans *spans)
 {
+    size_t mark = spans->batch.n;
+    const char *reason = NULL;
     struct pb_field f;
+    int got;
     struct scope *scope = alloc(d, 1, sizeof *scope, r.at);
     if (!scope)
         return false;
-    if (!scope_decode(d, r, scope)) {
-        size_t n = 0;
-        if (d->err || !count_fields(d, r, SCOPE_SPANS_SPANS, &n))
-            return false;
-        batch_reject(batch, d, n);
-        return true;
+    *scope = (struct scope){.name = STR(""), .version = STR(""), .schema_url = STR("")};
+    while ((got = pb_next(&r, &f)) > 0) {
+        if (f.tag == SCOPE_SPANS_SPANS) {
+            if (!one_span_decode(d, &f, resource, scope, spans))
+                return false;
+        } else if ((f.tag == SCOPE_SPANS_SCOPE && !scope_decode(d, pb_from_field(&f), scope)) ||
+                   (f.tag == SCOPE_SPANS_SCHEMA_URL && !text(d, &f, &scope->schema_url))) {
+            if (!take_reject(d, &reason))
+                return false;
+        }
     }
-    while (pb_next(&r, &f) > 0) {
-        if (f.tag != SCOPE_SPANS_SPANS)
-            continue;
-        if (f.n < SPAN_BYTES_MIN)
-            reject(d, "a span without ids");
-        else if (span_decode(d, pb_from_field(&f), resource, scope, &batch->spans[batch->n]))
-            batch->n++;
-        if (d->err)
-            return false;
-        if (d->reject)
-            batch_reject(batch, d, 1);
-    }
+    if (got < 0)
+        return fail(d, r.at, got);
+    if (reason)
+        spans_reject_since(spans, mark, reason);
     return true;
 }
 
-/* Adds the spans of a ResourceSpans that have at least so many bytes. */
-static bool count_spans(struct decoder *d, struct pb r, size_t bytes_min, size_t *n)
+static bool resource_spans_decode(struct decoder *d, struct pb r, struct spans *spans)
 {
-    struct pb_field f, g;
-    int got, inner = 0;
-    while ((got = pb_next(&r, &f)) > 0) {
-        if (f.tag != RESOURCE_SPANS_SCOPE_SPANS)
-            continue;
-        struct pb scope_spans = pb_from_field(&f);
-        while ((inner = pb_next(&scope_spans, &g)) > 0)
-            *n += g.tag == SCOPE_SPANS_SPANS && g.n >= bytes_min;
-        if (inner < 0)
-            return fail(d, scope_spans.at, inner);
-    }
-    return got == 0 || fail(d, r.at, got);
-}
-
-static bool resource_spans_decode(struct decoder *d, struct pb r, struct span_batch *batch)
-{
+    size_t mark = spans->batch.n;
+    const char *reason = NULL;
     struct pb_field f;
+    int got;
     struct resource *resource = alloc(d, 1, sizeof *resource, r.at);
     if (!resource)
         return false;
-    if (!resource_decode(d, r, resource)) {
-        size_t n = 0;
-        if (d->err || !count_spans(d, r, 0, &n))
-            return false;
-        batch_reject(batch, d, n);
-        return true;
+    *resource = (struct resource){.schema_url = STR("")};
+    while ((got = pb_next(&r, &f)) > 0) {
+        if (f.tag == RESOURCE_SPANS_SCOPE_SPANS) {
+            if (!scope_spans_decode(d, pb_from_field(&f), resource, spans))
+                return false;
+        } else if ((f.tag == RESOURCE_SPANS_RESOURCE &&
+                    !resource_decode(d, pb_from_field(&f), resource)) ||
+                   (f.tag == RESOURCE_SPANS_SCHEMA_URL && !text(d, &f, &resource->schema_url))) {
+            if (!take_reject(d, &reason))
+                return false;
+        }
     }
-    while (pb_next(&r, &f) > 0)
-        if (f.tag == RESOURCE_SPANS_SCOPE_SPANS &&
-            !scope_spans_decode(d, pb_from_field(&f), resource, batch))
-            return false;
+    if (got < 0)
+        return fail(d, r.at, got);
+    if (reason)
+        spans_reject_since(spans, mark, reason);
+    resource_set_service_name(resource);
     return true;
 }
 
 int otlp_decode(struct str body, struct arena *arena, struct span_batch *ret_batch,
                 struct error_detail *ret_detail)
 {
-    struct pb r = pb_from_str(body), first = r;
-    struct decoder d = {.arena = arena, .start = r.at, .detail = ret_detail};
-    struct span_batch batch = {0};
+    struct pb r = pb_from_str(body);
+    struct decoder d = {.arena = arena, .start = r.at, .end = r.end, .detail = ret_detail};
+    struct spans spans = {0};
     struct pb_field f;
-    size_t n = 0;
     int got;
     if (body.len > UINT32_MAX) /* counts in the model are of 32 bits */
         return error_set(ret_detail, ERR_TOO_LARGE, 0, "a body of more than 4 GiB");
-    while ((got = pb_next(&first, &f)) > 0)
+    while ((got = pb_next(&r, &f)) > 0)
         if (f.tag == REQUEST_RESOURCE_SPANS &&
-            !count_spans(&d, pb_from_field(&f), SPAN_BYTES_MIN, &n))
+            !resource_spans_decode(&d, pb_from_field(&f), &spans))
             return d.err;
     if (got < 0) {
-        fail(&d, first.at, got);
+        fail(&d, r.at, got);
         return d.err;
     }
-    batch.spans = alloc(&d, n, sizeof *batch.spans, r.at);
-    if (!batch.spans)
-        return d.err;
-    while (pb_next(&r, &f) > 0)
-        if (f.tag == REQUEST_RESOURCE_SPANS &&
-            !resource_spans_decode(&d, pb_from_field(&f), &batch))
-            return d.err;
-    *ret_batch = batch;
+    *ret_batch = spans.batch;
     return 0;
 }
 

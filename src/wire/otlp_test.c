@@ -594,6 +594,32 @@ static void memory_beyond_the_arenas_limit_is_refused(void **state)
     arena_done(&small);
 }
 
+static void small_spans_before_large_ones_do_not_foretell_too_much(void **state)
+{
+    struct fixture *f = *state;
+    struct buf *b = &f->body;
+    struct pb_message rs = pb_open(b, PB_TAG(1, PB_BYTES), 3);
+    struct pb_message ss = pb_open(b, PB_TAG(2, PB_BYTES), 3);
+    char *text = arena_alloc(&f->arena, 64 << 10);
+    memset(text, 'x', 64 << 10);
+    for (int i = 0; i < 200; i++) {
+        struct pb_message span = pb_open(b, PB_TAG(2, PB_BYTES), 1);
+        put_ids(b);
+        if (i >= 100)
+            pb_put_bytes(b, PB_TAG(5, PB_BYTES), text, 64 << 10);
+        pb_close(b, span);
+    }
+    pb_close(b, ss);
+    pb_close(b, rs);
+    /* 200 spans are 46 KiB; at 30 bytes each, 6.4 MB of body would be 200,000. */
+    struct arena small = {.bytes_max = 512 << 10};
+    assert_int_equal(otlp_decode(buf_as_str(b), &small, &f->batch, &f->detail), 0);
+    assert_int_equal(f->batch.n, 200);
+    assert_int_equal(f->batch.spans[0].name.len, 0);
+    assert_int_equal(f->batch.spans[199].name.len, 64 << 10);
+    arena_done(&small);
+}
+
 static void every_refused_allocation_is_an_error_and_leaks_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -662,6 +688,7 @@ int main(void)
         TEST(bytes_that_are_no_protobuf_are_refused_whole),
         TEST(values_nest_up_to_the_limit_and_no_deeper),
         TEST(memory_beyond_the_arenas_limit_is_refused),
+        TEST(small_spans_before_large_ones_do_not_foretell_too_much),
         TEST(every_refused_allocation_is_an_error_and_leaks_nothing),
         TEST(answers_go_both_ways),
     };
