@@ -156,6 +156,48 @@ static void mix_keeps_numbers_apart(void **state)
     assert_int_equal(hash_str(STR("x")), hash_bytes("x", 1));
 }
 
+static void times_of_rfc3339_are_read_with_any_offset(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t ns;
+    } good[] = {
+        {"1970-01-01T00:00:00Z", 0},
+        {"2026-01-02T03:04:05.000000006Z", UINT64_C(1767323045000000006)},
+        {"2026-01-02T03:04:05.5+01:00", UINT64_C(1767319445500000000)},
+        {"2026-01-02T03:04:05.5 01:00", UINT64_C(1767319445500000000)},
+        {"2026-01-02t03:04:05-00:30", UINT64_C(1767324845000000000)},
+        {"2024-02-29T23:59:60Z", UINT64_C(1709251200000000000)},
+        {"2262-04-11T23:47:16.854775807Z", UINT64_C(9223372036854775807)},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        uint64_t ns = 7;
+        if (!clock_parse_rfc3339(str_from(good[i].text), &ns) || ns != good[i].ns)
+            fail_msg("%s: %llu", good[i].text, (unsigned long long)ns);
+    }
+    static const char *const bad[] = {
+        "",
+        "2026",
+        "2026-01-02",
+        "2026-01-02T03:04:05",
+        "2026-13-02T03:04:05Z",
+        "2025-02-29T03:04:05Z",
+        "2026-01-02T24:04:05Z",
+        "2026-01-02T03:04:05.Z",
+        "2026-01-02T03:04:05.0000000001Z",
+        "2026-01-02T03:04:05+1:00",
+        "2026-01-02T03:04:05Zx",
+        "1969-12-31T23:59:59Z",
+        "9999-01-01T00:00:00Z",
+        "1767323045",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uint64_t ns = 7;
+        if (clock_parse_rfc3339(str_from(bad[i]), &ns) || ns != 7)
+            fail_msg("%s was taken", bad[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +212,7 @@ int main(void)
         cmocka_unit_test(slices_split_and_trim),
         cmocka_unit_test(times_are_written_to_the_nanosecond),
         cmocka_unit_test(mix_keeps_numbers_apart),
+        cmocka_unit_test(times_of_rfc3339_are_read_with_any_offset),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "base/str.h"
+
 #define NS_PER_US UINT64_C(1000)
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
@@ -26,5 +28,9 @@ static inline uint64_t clock_monotonic_ns(void)
 /* RFC 3339 with nanoseconds and 'Z' ("2026-01-02T03:04:05.000000006Z"): 30 characters and a NUL. */
 #define CLOCK_RFC3339_SIZE 31
 void clock_rfc3339(char out[CLOCK_RFC3339_SIZE], uint64_t epoch_ns);
+
+/* The reverse: any offset ("+01:00"), 0 to 9 digits of fraction, from 1970 on. A space before the
+ * offset is taken for the '+' that a form decoder made of it. */
+bool clock_parse_rfc3339(struct str text, uint64_t *ret_epoch_ns);
 
 #endif

@@ -116,7 +116,7 @@ static int translate_escape(struct translator *t)
         buf_byte(&t->out, ']');
         return atom_done(t, 1);
     }
-    char byte;
+    char byte = 0;
     int err = escaped_byte(t, &byte);
     if (err == ERR_NOT_FOUND) {
         char what[64];

@@ -161,11 +161,16 @@ static void put_id(struct result *r, const uint8_t *bytes, size_t n)
     put_string(r, (struct str){r->hex, 2 * n});
 }
 
-static void put_attr(struct result *r, const struct attrs *attrs, struct str key)
+/* False: it is not there. An attribute without a value is there, and compares with nothing. */
+static bool put_attr(struct result *r, const struct attrs *attrs, struct str key)
 {
     const struct attr *a = attrs_find(attrs, key);
-    if (a)
-        r->value = a->value;
+    if (!a)
+        return false;
+    r->value = a->value;
+    if (a->value.type == VALUE_NONE)
+        r->value = (struct value){.type = VALUE_MAP};
+    return true;
 }
 
 static void eval_field(const struct traceql_expr *e, const struct subject *on, struct result *ret)
@@ -244,8 +249,7 @@ static void eval_field(const struct traceql_expr *e, const struct subject *on, s
         put_attr(ret, &span->resource->attrs, e->key);
         break;
     case TRACEQL_ANY_ATTR:
-        put_attr(ret, &span->attrs, e->key);
-        if (ret->value.type == VALUE_NONE)
+        if (!put_attr(ret, &span->attrs, e->key))
             put_attr(ret, &span->resource->attrs, e->key);
         break;
     case TRACEQL_SCOPE_ATTR:

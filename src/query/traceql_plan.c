@@ -270,3 +270,19 @@ const struct predicate *traceql_predicate(const struct traceql *q, struct arena 
     *ret_exact = p.exact;
     return made;
 }
+
+static bool names_trace(const struct traceql_expr *e, struct trace_id *ret)
+{
+    if (!e || e->node != TRACEQL_BINARY)
+        return false;
+    if (e->op == TRACEQL_AND)
+        return names_trace(e->left, ret) || names_trace(e->right, ret);
+    return e->op == TRACEQL_EQ && e->left->node == TRACEQL_FIELD &&
+           e->left->field == TRACEQL_TRACE_ID && e->right->type == TRACEQL_STRING &&
+           e->right->node == TRACEQL_LITERAL && trace_id_parse(e->right->literal.string, ret);
+}
+
+bool traceql_names_trace(const struct traceql *q, struct trace_id *ret)
+{
+    return q->root->op == TRACEQL_FILTER && names_trace(q->root->condition, ret);
+}

@@ -1,0 +1,129 @@
+/* Is it alive, is it ready, how is it doing. */
+#include "web/web_internal.h"
+
+#include "base/clock.h"
+
+void health_healthz(struct web_request *q)
+{
+    web_reply_text(q, 200, "ok\n");
+}
+
+void health_readyz(struct web_request *q)
+{
+    bool ready = !q->web->is_ready || q->web->is_ready(q->web->arg);
+    web_reply_text(q, ready ? 200 : 503, ready ? "ok\n" : "not ready\n");
+}
+
+/* ---- Prometheus's text format, version 0.0.4 ---- */
+
+static void head(struct buf *out, const char *name, const char *type, const char *help)
+{
+    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void number(struct buf *out, const char *name, const char *type, const char *help,
+                   uint64_t value)
+{
+    head(out, name, type, help);
+    buf_printf(out, "%s %llu\n", name, (unsigned long long)value);
+}
+
+/* Label values escape backslash, quote and newline. */
+static void label(struct buf *out, const char *value)
+{
+    for (; *value; value++) {
+        if (*value == '\\' || *value == '"')
+            buf_byte(out, '\\');
+        if (*value == '\n')
+            buf_cstr(out, "\\n");
+        else
+            buf_byte(out, *value);
+    }
+}
+
+static void ingest(struct buf *out, const struct web *web)
+{
+    struct web_ingest_stats stats = {0};
+    if (!web->ingest_stats)
+        return;
+    web->ingest_stats(web->arg, &stats);
+    number(out, "pugmark_ingest_requests_total", "counter", "Requests with spans.", stats.requests);
+    number(out, "pugmark_ingest_spans_received_total", "counter", "Spans in requests.",
+           stats.spans_received);
+    number(out, "pugmark_ingest_spans_stored_total", "counter", "Spans acknowledged as durable.",
+           stats.spans_stored);
+    head(out, "pugmark_ingest_spans_refused_total", "counter", "Spans refused, by reason.");
+    for (size_t i = 0; i < stats.n_refused; i++) {
+        buf_cstr(out, "pugmark_ingest_spans_refused_total{reason=\"");
+        label(out, stats.refused[i].reason);
+        buf_printf(out, "\"} %llu\n", (unsigned long long)stats.refused[i].count);
+    }
+}
+
+static void store(struct buf *out, struct web *web)
+{
+    struct store_stats s = {0};
+    store_stats(web->store, &s);
+    number(out, "pugmark_store_spans", "gauge", "Spans in the store.", s.spans);
+    number(out, "pugmark_store_segments", "gauge", "Sealed segments.", s.segments);
+    number(out, "pugmark_store_segment_bytes", "gauge", "Bytes of sealed segments.",
+           s.segment_bytes);
+    number(out, "pugmark_store_segment_spans", "gauge", "Spans in sealed segments.",
+           s.segment_spans);
+    number(out, "pugmark_store_log_bytes", "gauge", "Bytes of the write-ahead log.", s.log_bytes);
+    number(out, "pugmark_store_memtable_bytes", "gauge", "Memory of spans not yet sealed.",
+           s.memtable_bytes);
+    number(out, "pugmark_store_memtable_spans", "gauge", "Spans not yet sealed.", s.memtable_spans);
+    number(out, "pugmark_store_appended_batches_total", "counter", "Batches made durable.",
+           s.appended_batches);
+    number(out, "pugmark_store_appended_spans_total", "counter", "Spans made durable.",
+           s.appended_spans);
+}
+
+static void requests(struct buf *out, const struct web *web)
+{
+    static const struct {
+        const char *name, *help;
+    } families[] = {
+        {"pugmark_http_requests_total", "Requests on the page address, by route."},
+        {"pugmark_http_failures_total", "Those answered with 5xx."},
+        {"pugmark_http_seconds_total", "Time from arrival to answer, summed."},
+    };
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        head(out, families[f].name, "counter", families[f].help);
+        const char *route;
+        for (size_t i = 0; (route = web_route_name(i)); i++) {
+            const struct route_stats *s = &web->stats[i];
+            if (!atomic_load_explicit(&s->requests, memory_order_relaxed))
+                continue;
+            buf_printf(out, "%s{route=\"%s\"} ", families[f].name, route);
+            if (f == 2)
+                buf_printf(out, "%.9f\n",
+                           (double)atomic_load_explicit(&s->busy_ns, memory_order_relaxed) / 1e9);
+            else
+                buf_printf(out, "%llu\n",
+                           (unsigned long long)atomic_load_explicit(f ? &s->failures : &s->requests,
+                                                                    memory_order_relaxed));
+        }
+    }
+}
+
+void health_metrics(struct web_request *q)
+{
+    struct web *web = q->web;
+    struct buf out = BUF_INIT;
+    head(&out, "pugmark_info", "gauge", "The version that runs.");
+    buf_cstr(&out, "pugmark_info{version=\"" PUGMARK_VERSION "\"} 1\n");
+    number(&out, "pugmark_uptime_seconds", "gauge", "Seconds since the start.",
+           (clock_monotonic_ns() - web->started_ns) / NS_PER_S);
+    ingest(&out, web);
+    store(&out, web);
+    requests(&out, web);
+    number(&out, "pugmark_live_clients", "gauge", "Live streams that are open.",
+           live_clients(web->live));
+    struct http_server_stats http;
+    http_server_stats(web->http, &http);
+    number(&out, "pugmark_http_connections", "gauge", "Connections to the page address.",
+           http.connections_now);
+    web_reply(q, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+}

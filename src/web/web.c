@@ -1,0 +1,315 @@
+/* The routes of the page address, and what is common to all: who answers where, whom we talk to,
+ * starting and stopping.
+ *
+ * Requests come on the HTTP server's threads. What only looks at memory is answered there; what
+ * reads the store goes to the pool. Stopping goes from the outside in: live streams end, the server
+ * takes no more and waits for answers, the pool runs dry (what it still answers finds its
+ * connection gone, which http_server.h allows), then all is freed. */
+#include "web/web_internal.h"
+
+#include "base/clock.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    CONNECTIONS_MAX = 256,
+    QUERY_THREADS = 2,
+    QUERY_QUEUE_MAX = 64,
+    QUERY_TIMEOUT_MS = 30000,
+    LIVE_CLIENTS_MAX = 32,
+    SERVER_THREADS = 1,
+    BODY_BYTES_MAX = 64 << 10, /* nothing here takes a body */
+};
+
+/* ---- routes ---- */
+
+static const struct route {
+    const char *pattern; /* `*` is one segment that is not empty */
+    web_handler_fn *handler;
+    enum dialect dialect;
+    bool reads_store;
+} routes[] = {
+    {"/", page_document, DIALECT_PLAIN, false},
+    {"/search", page_document, DIALECT_PLAIN, false},
+    {"/live", page_document, DIALECT_PLAIN, false},
+    {"/trace/*", page_document, DIALECT_PLAIN, false},
+    {"/healthz", health_healthz, DIALECT_PLAIN, false},
+    {"/readyz", health_readyz, DIALECT_PLAIN, false},
+    {"/metrics", health_metrics, DIALECT_PLAIN, false},
+    {"/api/pugmark/services", api_services, DIALECT_OWN, true},
+    {"/api/pugmark/operations", api_operations, DIALECT_OWN, true},
+    {"/api/pugmark/search", api_search, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*", api_trace, DIALECT_OWN, true},
+    {"/api/pugmark/live", live_events, DIALECT_OWN, false},
+    {"/api/pugmark/status", api_status, DIALECT_OWN, false},
+    {"/api/v3/services", v3_services, DIALECT_V3, true},
+    {"/api/v3/operations", v3_operations, DIALECT_V3, true},
+    {"/api/v3/trace-summaries", v3_summaries, DIALECT_V3, true},
+    {"/api/v3/traces", v3_traces, DIALECT_V3, true},
+    {"/api/v3/traces/*", v3_trace, DIALECT_V3, true},
+    {"/api/services", legacy_services, DIALECT_LEGACY, true},
+    {"/api/services/*/operations", legacy_service_operations, DIALECT_LEGACY, true},
+    {"/api/operations", legacy_operations, DIALECT_LEGACY, true},
+    {"/api/traces", legacy_search, DIALECT_LEGACY, true},
+    {"/api/traces/*", legacy_trace, DIALECT_LEGACY, true},
+    {"/api/dependencies", legacy_dependencies, DIALECT_LEGACY, true},
+};
+enum { ROUTES = sizeof routes / sizeof *routes };
+
+const char *web_route_name(size_t i)
+{
+    return i < ROUTES ? routes[i].pattern : i == ROUTES ? "other" : NULL;
+}
+
+static enum dialect dialect_of(struct str path)
+{
+    if (str_starts(path, STR("/api/pugmark/")))
+        return DIALECT_OWN;
+    if (str_starts(path, STR("/api/v3/")))
+        return DIALECT_V3;
+    return str_starts(path, STR("/api/")) ? DIALECT_LEGACY : DIALECT_PLAIN;
+}
+
+/* Undoes %XX; ptr NULL without memory or when the escape is none. */
+static struct str decode(struct arena *arena, struct str s)
+{
+    char *out = arena_alloc(arena, s.len + 1);
+    size_t n = 0;
+    for (size_t i = 0; out && i < s.len; i++) {
+        uint8_t byte = (uint8_t)s.ptr[i];
+        if (byte == '%') {
+            if (s.len - i < 3 || !hex_get(&byte, (struct str){s.ptr + i + 1, 2}, 1))
+                return STR_NONE;
+            i += 2;
+        }
+        out[n++] = (char)byte;
+    }
+    return (struct str){out, out ? n : 0};
+}
+
+static bool route_matches(const char *pattern, struct str path, struct str params[PATH_PARAMS_MAX])
+{
+    unsigned n = 0;
+    struct str left = str_from(pattern);
+    while (left.ptr || path.ptr) {
+        if (!left.ptr || !path.ptr)
+            return false;
+        struct str expected = str_split(left, '/', &left), segment = str_split(path, '/', &path);
+        if (str_eq(expected, STR("*"))) {
+            if (!segment.len || n == PATH_PARAMS_MAX)
+                return false;
+            params[n++] = segment;
+        } else if (!str_eq(expected, segment)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- requests ---- */
+
+/* A page elsewhere can make a browser call us by a name of its own that resolves to this machine,
+ * and read the answer. While only this machine is served, only its own names are answered. */
+static bool host_is_ours(const struct web *web, struct str host)
+{
+    if (!web->loopback_only || !host.len)
+        return true;
+    char name[64];
+    if (host.ptr[0] == '[') {
+        const char *close = memchr(host.ptr, ']', host.len);
+        size_t n = close ? (size_t)(close - host.ptr) - 1 : 0;
+        if (!n || n >= sizeof name)
+            return false;
+        memcpy(name, host.ptr + 1, n);
+        name[n] = '\0';
+        return inet_pton(AF_INET6, name, &(struct in6_addr){0}) == 1;
+    }
+    struct str port, bare = str_split(host, ':', &port);
+    if (!bare.len || bare.len >= sizeof name)
+        return false;
+    static const struct str localhost = {"localhost", 9};
+    if (bare.len >= localhost.len &&
+        str_eq_nocase(str_skip(bare, bare.len - localhost.len), localhost) &&
+        (bare.len == localhost.len || bare.ptr[bare.len - localhost.len - 1] == '.'))
+        return true;
+    memcpy(name, bare.ptr, bare.len);
+    name[bare.len] = '\0';
+    return inet_pton(AF_INET, name, &(struct in_addr){0}) == 1;
+}
+
+static void handle(void *arg, struct http_request *http)
+{
+    struct web *web = arg;
+    struct web_request *q = arena_zalloc(http_arena(http), sizeof *q);
+    if (!q) {
+        http_reply_text(http, 503, "text/plain; charset=utf-8", STR("out of memory\n"));
+        return;
+    }
+    struct str path = http_path(http), method = http_method(http);
+    *q = (struct web_request){
+        .web = web,
+        .http = http,
+        .arena = http_arena(http),
+        .dialect = dialect_of(path),
+        .stats = &web->stats[ROUTES],
+        .arrived_ns = clock_monotonic_ns(),
+    };
+    if (!atomic_load_explicit(&web->started, memory_order_acquire)) {
+        web_fail(q, 503, "the server is starting");
+        return;
+    }
+    if (!host_is_ours(web, http_header(http, "host"))) {
+        web_fail(q, 421, "this server answers to \"localhost\" and to addresses only");
+        return;
+    }
+    if (!str_eq(method, STR("GET")) && !str_eq(method, STR("HEAD"))) {
+        http_reply_header(http, "Allow", "GET, HEAD");
+        web_fail(q, 405, "only GET is answered here");
+        return;
+    }
+    for (size_t i = 0; i < ROUTES; i++) {
+        if (!route_matches(routes[i].pattern, path, q->params))
+            continue;
+        q->dialect = routes[i].dialect;
+        q->stats = &web->stats[i];
+        for (unsigned p = 0; p < PATH_PARAMS_MAX && q->params[p].ptr; p++) {
+            q->params[p] = decode(q->arena, q->params[p]);
+            if (!q->params[p].ptr) {
+                web_fail(q, 400, "the path is not well encoded");
+                return;
+            }
+        }
+        if (!routes[i].reads_store) {
+            routes[i].handler(q);
+        } else if (!pool_put(web->pool, routes[i].handler, q)) {
+            http_reply_header(http, "Retry-After", "1");
+            web_fail(q, 503, "too many requests are waiting");
+        }
+        return;
+    }
+    if (q->dialect == DIALECT_PLAIN)
+        page_asset(q);
+    else
+        web_fail(q, 404, "there is no such path");
+}
+
+static const char *error_body(void *arg, const struct http_request *http, int status,
+                              struct str message, struct buf *out)
+{
+    (void)arg;
+    enum dialect dialect = dialect_of(http_path(http));
+    web_error_body(dialect, status, NULL, 0, STR_NONE, message, out);
+    return dialect == DIALECT_PLAIN ? "text/plain; charset=utf-8" : "application/json";
+}
+
+/* ---- life ---- */
+
+static bool is_loopback(const char *address)
+{
+    return !address || str_starts(str_from(address), STR("127.")) || !strcmp(address, "::1") ||
+           !strcmp(address, "localhost");
+}
+
+static int copy_endpoints(struct web *web, const struct web_options *options)
+{
+    size_t n = options->n_endpoints + 1;
+    web->endpoints = arena_array(&web->arena, n, sizeof *web->endpoints);
+    if (!web->endpoints)
+        return ERR_NOMEM;
+    bool has_page = false;
+    for (size_t i = 0; i < options->n_endpoints; i++) {
+        const struct web_endpoint *from = &options->endpoints[i];
+        has_page |= !strcmp(from->name, "page");
+        web->endpoints[web->n_endpoints++] = (struct web_endpoint){
+            .name = arena_str(&web->arena, str_from(from->name)).ptr,
+            .url = arena_str(&web->arena, str_from(from->url)).ptr,
+        };
+    }
+    if (!has_page) {
+        const char *address = options->address ? options->address : "127.0.0.1";
+        /* What listens everywhere is reached here. */
+        if (!strcmp(address, "0.0.0.0"))
+            address = "127.0.0.1";
+        else if (!strcmp(address, "::"))
+            address = "::1";
+        web->endpoints[web->n_endpoints++] = (struct web_endpoint){
+            .name = "page",
+            .url = arena_printf(&web->arena,
+                                strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u", address,
+                                http_server_port(web->http)),
+        };
+    }
+    for (size_t i = 0; i < web->n_endpoints; i++)
+        if (!web->endpoints[i].name || !web->endpoints[i].url)
+            return ERR_NOMEM;
+    return 0;
+}
+
+int web_start(const struct web_options *options, struct web **ret, struct error_detail *ret_detail)
+{
+    struct web *web = calloc(1, sizeof *web);
+    if (!web)
+        return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
+    web->store = options->store;
+    web->started_ns = clock_monotonic_ns();
+    web->query_timeout_ns =
+        (options->query_timeout_ms ? options->query_timeout_ms : QUERY_TIMEOUT_MS) * NS_PER_MS;
+    web->loopback_only = is_loopback(options->address);
+    web->is_ready = options->is_ready;
+    web->ingest_stats = options->ingest_stats;
+    web->arg = options->arg;
+    web->stats = calloc(ROUTES + 1, sizeof *web->stats);
+    unsigned threads = options->query_threads ? options->query_threads : QUERY_THREADS;
+    unsigned clients = options->live_clients_max ? options->live_clients_max : LIVE_CLIENTS_MAX;
+    int err = web->stats ? pool_new(threads, QUERY_QUEUE_MAX, &web->pool) : ERR_NOMEM;
+    if (!err)
+        err = live_new(web, clients, &web->live);
+    if (err) {
+        web_stop(web, 0);
+        return error_set(ret_detail, err, 0, "the web server cannot start: %s", err_text(err));
+    }
+    struct http_server_options http = {
+        .address = options->address,
+        .port = options->port,
+        .threads = SERVER_THREADS,
+        .connections_max = options->connections_max ? options->connections_max : CONNECTIONS_MAX,
+        .body_bytes_max = BODY_BYTES_MAX,
+        .inflated_bytes_max = BODY_BYTES_MAX,
+        .handler = handle,
+        .error_body = error_body,
+        .arg = web,
+    };
+    err = http_server_new(&http, &web->http, ret_detail);
+    if (!err && (err = copy_endpoints(web, options)))
+        error_set(ret_detail, err, 0, "out of memory");
+    if (err) {
+        web_stop(web, 0);
+        return err;
+    }
+    /* release pairs with the acquire in `handle`, which may run already */
+    atomic_store_explicit(&web->started, true, memory_order_release);
+    *ret = web;
+    return 0;
+}
+
+uint16_t web_port(const struct web *web)
+{
+    return http_server_port(web->http);
+}
+
+void web_stop(struct web *web, unsigned deadline_ms)
+{
+    if (!web)
+        return;
+    live_stop(web->live);
+    if (web->http)
+        http_server_stop(web->http, deadline_ms);
+    pool_free(web->pool);
+    live_free(web->live);
+    http_server_free(web->http);
+    free(web->stats);
+    arena_done(&web->arena);
+    free(web);
+}

@@ -1,0 +1,137 @@
+/* What the files of src/web share. */
+#ifndef WEB_WEB_INTERNAL_H
+#define WEB_WEB_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/json.h"
+#include "net/http_server.h"
+#include "web/web.h"
+
+#define PATH_PARAMS_MAX 2
+/* A trace of which the answer would be larger is refused. */
+#define ANSWER_BYTES_MAX ((size_t)512 << 20)
+
+struct live;
+struct pool;
+
+/* Counters of one route, in nanoseconds where they are times. */
+struct route_stats {
+    atomic_uint_fast64_t requests, failures, busy_ns;
+};
+
+struct web {
+    struct store *store;
+    struct http_server *http;
+    struct pool *pool;
+    struct live *live;
+    uint64_t started_ns; /* monotonic */
+    uint64_t query_timeout_ns;
+    bool loopback_only; /* only names of this machine are taken as Host */
+    struct arena arena; /* of the endpoints; not touched after the start */
+    struct web_endpoint *endpoints;
+    size_t n_endpoints;
+    bool (*is_ready)(void *arg);
+    void (*ingest_stats)(void *arg, struct web_ingest_stats *ret);
+    void *arg;
+    struct route_stats *stats; /* one a route */
+    atomic_bool started;       /* all of the above is there */
+};
+
+/* In whose words an error is said. */
+enum dialect {
+    DIALECT_PLAIN,  /* a sentence */
+    DIALECT_OWN,    /* docs/api.md */
+    DIALECT_V3,     /* Jaeger's gateway: {"error":{"httpCode":404,"message":".."}} */
+    DIALECT_LEGACY, /* Jaeger's envelope */
+};
+
+struct web_request {
+    struct web *web;
+    struct http_request *http;
+    struct arena *arena; /* the request's */
+    struct str
+        params[PATH_PARAMS_MAX]; /* what the stars of the route's pattern stand for, decoded */
+    enum dialect dialect;
+    struct route_stats *stats;
+    uint64_t arrived_ns;
+    /* Of the trace an error is about: Jaeger's envelope names it. */
+    struct str trace_id;
+};
+
+typedef void web_handler_fn(struct web_request *q);
+
+/* ---- answers (reply.c): each answers the request, exactly once ---- */
+
+void web_reply(struct web_request *q, int status, const char *content_type, struct buf *body);
+void web_reply_json(struct web_request *q, int status, struct buf *body);
+void web_reply_text(struct web_request *q, int status, const char *text);
+/* In the words of the route's dialect. `parameter` may be NULL; `position` only counts with it. */
+void web_fail_at(struct web_request *q, int status, const char *parameter, size_t position,
+                 const char *message);
+void web_fail(struct web_request *q, int status, const char *format, ...) PRINTF_LIKE(3, 4);
+/* A failure of the store or of a search: chooses the status. */
+void web_fail_err(struct web_request *q, int err, const struct error_detail *detail);
+void web_error_body(enum dialect dialect, int status, const char *parameter, size_t position,
+                    struct str trace_id, struct str message, struct buf *out);
+/* Counts the answer, and puts the headers that every answer has. Whoever answers through
+ * http_server.h itself calls it before. */
+void web_answered(struct web_request *q, int status);
+
+/* ---- parameters (params.c): false: the request has been answered with an error ---- */
+
+/* ptr NULL when absent or empty. */
+struct str web_param(struct web_request *q, const char *name);
+bool web_param_u64(struct web_request *q, const char *name, uint64_t least, uint64_t most,
+                   uint64_t fallback, uint64_t *ret);
+bool web_param_duration(struct web_request *q, const char *name, uint64_t *ret_ns, bool *ret_given);
+bool web_param_trace_id(struct web_request *q, struct str text, const char *name,
+                        struct trace_id *ret);
+
+/* Conditions that are joined by and; grows in the request's arena. */
+struct conditions {
+    struct arena *arena;
+    struct predicate *items;
+    size_t n, capacity;
+    bool failed; /* no memory */
+    struct predicate all;
+};
+void conditions_string(struct conditions *c, enum predicate_field field, struct str value);
+void conditions_integer(struct conditions *c, enum predicate_field field, enum predicate_op op,
+                        int64_t value);
+/* A tag as people write it, who do not know its type, nor what is an attribute: besides those, it
+ * finds `error=true`, `span.kind=server`, `otel.status_code=ERROR` and the like. */
+void conditions_tag(struct conditions *c, struct str key, struct str value);
+/* NULL when there are none. */
+const struct predicate *conditions_all(struct conditions *c);
+
+/* ---- a few threads for what takes long (pool.c) ---- */
+
+MUST_USE int pool_new(unsigned threads, unsigned queue_max, struct pool **ret);
+/* False: the queue is full. `fn` runs later on another thread. */
+bool pool_put(struct pool *pool, web_handler_fn *fn, struct web_request *q);
+/* Runs what waits, then ends. NULL is allowed. */
+void pool_free(struct pool *pool);
+
+/* ---- handlers ---- */
+
+web_handler_fn api_services, api_operations, api_search, api_trace, api_status;
+web_handler_fn v3_services, v3_operations, v3_summaries, v3_traces, v3_trace;
+web_handler_fn legacy_services, legacy_service_operations, legacy_operations, legacy_search,
+    legacy_trace, legacy_dependencies;
+web_handler_fn live_events;
+web_handler_fn page_document, page_asset;
+web_handler_fn health_healthz, health_readyz, health_metrics;
+
+/* ---- live spans (live.c) ---- */
+
+MUST_USE int live_new(struct web *web, unsigned clients_max, struct live **ret);
+void live_stop(struct live *live); /* ends the streams and takes no more */
+void live_free(struct live *live);
+unsigned live_clients(struct live *live);
+
+/* For the metrics: the names of the routes, in the order of web->stats; NULL past the last. */
+const char *web_route_name(size_t i);
+
+#endif
