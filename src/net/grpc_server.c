@@ -418,7 +418,7 @@ static void check_headers(struct grpc_call *call)
     for (size_t i = 0; i < s->options.n_methods; i++)
         if (str_eq(call->path, str_from(s->options.methods[i].path)))
             call->method = &s->options.methods[i];
-    enum coding coding;
+    enum coding coding = CODING_IDENTITY;
     uint64_t timeout_ns = 0;
     if (!call->method)
         refuse_call(call, GRPC_UNIMPLEMENTED, "there is no such method here");
