@@ -49,6 +49,7 @@ enum {
     PUG__STATE_LOST = 1,      /* no room; not inherited */
     PUG__STATE_UNSAMPLED = 2, /* the sender decided so */
     PUG__STATE_CONTEXT = 4,   /* an attached context; not inherited */
+    PUG__STATE_ORPHAN = 8,    /* of a context that found no room */
     PUG__STATE_MASK = 0xffff,
 };
 

@@ -1,114 +1,466 @@
+/* The calls behind the macros, and those that take a span. They write records into the lane of the
+ * thread that calls; nothing here allocates, locks or makes a system call. */
 #include "sdk/span.h"
 
-#include "base/err.h"
+#include "sdk/sdk.h"
+
+#include <errno.h>
 #include <string.h>
 
 int pug__on_1;
 __thread struct pug__lane *pug__lane_1 __attribute__((tls_model("initial-exec")));
 
-int pug_start(const struct pug_options *options)
-{
-    return options && options->tracing == PUG_TRACING_ON ? PUG_ERR_UNSUPPORTED : 0;
-}
-int pug_stop(void)
-{
-    return 0;
-}
-int pug_flush(unsigned timeout_ms)
-{
-    return 0;
-}
-int pug_on(void)
-{
-    return 0;
-}
-void pug_counts(struct pug_counts *ret_counts)
-{
-    *ret_counts = (struct pug_counts){.size = sizeof *ret_counts};
-}
+/* A signal handler must not claim a second lane for the thread it interrupts. */
+static __thread bool claiming;
+
+enum handle_state {
+    HANDLE_OPEN = 1,
+    HANDLE_UNSAMPLED = 2,
+    HANDLE_EPOCH_SHIFT = 16,
+};
+
+/* ---- lanes ---- */
+
 struct pug__lane *pug__lane_claim(void)
 {
-    return NULL;
+    if (claiming)
+        return NULL;
+    claiming = true;
+    int errno_before = errno;
+    if (atomic_load_explicit(&sdk.state, memory_order_acquire) == SDK_FORKED)
+        sdk_revive();
+    struct lane *lane = NULL;
+    struct memory *m = atomic_load_explicit(&sdk.memory, memory_order_acquire);
+    if (m && atomic_load_explicit(&sdk.state, memory_order_acquire) == SDK_ON) {
+        lane = lane_claim(m, sdk.key);
+        if (!lane)
+            atomic_fetch_add_explicit(&m->lost_no_lane, 1, memory_order_relaxed);
+    }
+    if (lane) {
+        if (pug_context_valid(&sdk.inherited) && pthread_equal(sdk.inherited_by, pthread_self()))
+            lane_attach(lane, &sdk.inherited);
+        pug__lane_1 = &lane->fast;
+    }
+    errno = errno_before;
+    claiming = false;
+    return pug__lane_1;
 }
-struct pug__slot *pug__open_slow(struct pug__lane *lane, struct pug__site *site)
+
+static struct lane *current_lane(void)
 {
-    return NULL;
+    struct pug__lane *fast = pug__lane_1;
+    return fast ? lane_of(fast) : NULL;
 }
+
+static struct lane *some_lane(void)
+{
+    struct pug__lane *fast = pug__lane();
+    return fast ? lane_of(fast) : NULL;
+}
+
+struct pug__slot *pug__open_slow(struct pug__lane *fast, struct pug__site *site)
+{
+    struct lane *lane = lane_of(fast);
+    struct pug__slot *parent = fast->top, *slot = parent + 1;
+    if (parent >= fast->last) {
+        lane_count(&lane->lost_depth);
+        return NULL;
+    }
+    if (!lane_enter(lane))
+        return NULL;
+    uint32_t id = __atomic_load_n(&site->id, __ATOMIC_ACQUIRE);
+    if (!id)
+        id = lane_intern(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head, site);
+    fast->seq++;
+    slot->seq = fast->seq;
+    slot->trace = parent->trace ? parent->trace : slot->seq;
+    slot->site = id;
+    slot->state = parent->state & ~(uint32_t)(PUG__STATE_LOST | PUG__STATE_CONTEXT);
+    if (!(slot->state & PUG__STATE_MASK) && !lane_has_room(lane)) {
+        lane_count(&lane->lost_ring_full);
+        slot->state |= PUG__STATE_LOST;
+    }
+    return slot; /* closed still; pug__begin opens */
+}
+
+static bool is_open(const struct lane *lane, const struct pug__slot *slot)
+{
+    return slot > lane->slots && slot <= lane->fast.top;
+}
+
 void pug__end_slow(struct pug__slot *slot, uint64_t now)
 {
+    struct lane *lane = current_lane();
+    /* Of another thread, or of the parent process, or ended already. */
+    if (!lane || !is_open(lane, slot))
+        return;
+    /* Whoever was inside has jumped out of it: a scope ends only outside. */
+    lane->fast.limit = 0;
+    atomic_signal_fence(memory_order_seq_cst);
+    lane_end_down_to(lane, slot, now);
+    lane_leave(lane);
 }
-uint64_t pug__clock_slow(void)
-{
-    return 0;
-}
+
 void pug__copy(char *to, const char *from, size_t n)
 {
     memcpy(to, from, n);
 }
-void pug__span_none(struct pug_span *span)
+
+/* ---- contexts ---- */
+
+static uint64_t number_of(const struct lane *lane, uint64_t seq)
 {
-    span_context_clear(&span->context);
-    span->pug__state = 0;
+    return id_number(lane->index, seq);
 }
-void pug__event(struct pug_span *span, struct pug__site *site, const union pug__value *values)
+
+static void put_be64(uint8_t out[8], uint64_t v)
 {
+    v = __builtin_bswap64(v);
+    memcpy(out, &v, 8);
 }
-void pug__span_start(struct pug_span *span, const struct pug_context *from, struct pug__site *site,
-                     const union pug__value *values)
+
+static void context_of_slot(const struct lane *lane, const struct memory_head *head,
+                            const struct pug__slot *slot, struct pug_context *ret)
 {
-    pug__span_none(span);
+    span_context_clear(ret);
+    if (slot == lane->slots)
+        return;
+    uint16_t number = lane_context_of(slot);
+    if (number) {
+        const struct pug_context *from = &lane->contexts[number - 1];
+        memcpy(ret, from, offsetof(struct pug_context, tracestate) + from->tracestate_len);
+        if (slot->state & PUG__STATE_CONTEXT)
+            return;
+    } else {
+        uint64_t trace[2];
+        id_trace(&head->keys, number_of(lane, slot->trace), trace);
+        put_be64(ret->trace_id, trace[0]);
+        put_be64(ret->trace_id + 8, trace[1]);
+        ret->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM;
+    }
+    ret->remote = 0;
+    put_be64(ret->span_id, id_span(&head->keys, number_of(lane, slot->seq)));
 }
-struct pug__slot *pug__attach(const struct pug_context *context)
-{
-    return NULL;
-}
-void pug__detach(struct pug__slot *slot)
-{
-}
-pug_attachment pug_context_attach(const struct pug_context *context)
-{
-    return NULL;
-}
-void pug_context_detach(pug_attachment attachment)
-{
-}
-void pug_span_end(struct pug_span *span)
-{
-}
-void pug_set_int(struct pug_span *span, const char *key, int64_t value)
-{
-}
-void pug_set_bool(struct pug_span *span, const char *key, int value)
-{
-}
-void pug_set_double(struct pug_span *span, const char *key, double value)
-{
-}
-void pug_set_str(struct pug_span *span, const char *key, const char *value)
-{
-}
-void pug_set_strn(struct pug_span *span, const char *key, const char *value, size_t len)
-{
-}
-void pug_set_name(struct pug_span *span, const char *name)
-{
-}
-void pug_status(struct pug_span *span, enum pug_status_code code, const char *message)
-{
-}
-void pug_error(struct pug_span *span, const char *message)
-{
-}
-void pug_link(struct pug_span *span, const struct pug_context *to)
-{
-}
+
 void span_current_context(struct pug_context *ret_context)
 {
-    span_context_clear(ret_context);
+    struct lane *lane = current_lane();
+    if (pug__on_1 && lane)
+        context_of_slot(lane, atomic_load(&sdk.memory)->head, lane->fast.top, ret_context);
+    else if (pug__on_1 && atomic_load(&sdk.state) == SDK_FORKED &&
+             pthread_equal(sdk.inherited_by, pthread_self()))
+        *ret_context = sdk.inherited;
+    else
+        span_context_clear(ret_context);
 }
+
 struct pug_context pug_context_current(void)
 {
     struct pug_context c;
     span_current_context(&c);
     return c;
+}
+
+struct pug__slot *pug__attach(const struct pug_context *context)
+{
+    struct lane *lane = pug__on_1 && pug_context_valid(context) ? some_lane() : NULL;
+    return lane ? lane_attach(lane, context) : NULL;
+}
+
+void pug__detach(struct pug__slot *slot)
+{
+    struct lane *lane = current_lane();
+    if (slot && lane)
+        pug__end_slow(slot, ticks_now(lane->fast.clock));
+}
+
+pug_attachment pug_context_attach(const struct pug_context *context)
+{
+    return pug__attach(context);
+}
+
+void pug_context_detach(pug_attachment attachment)
+{
+    pug__detach(attachment);
+}
+
+/* ---- records about a span ---- */
+
+struct target {
+    struct lane *lane;
+    uint64_t id;
+    uint8_t kind; /* 0 or RECORD_OF_HANDLE */
+};
+
+static uint64_t id_word(const uint8_t id[8])
+{
+    uint64_t w;
+    memcpy(&w, id, 8);
+    return w;
+}
+
+static uint32_t handle_open_state(void)
+{
+    return HANDLE_OPEN | atomic_load_explicit(&sdk.epoch, memory_order_relaxed)
+                             << HANDLE_EPOCH_SHIFT;
+}
+
+/* The open span that is meant, and the lane to write to, entered. False: there is none, or it leaves
+ * no record, or there is no room. */
+static bool target_enter(struct pug_span *span, struct target *ret)
+{
+    struct target t = {.kind = 0};
+    if (!pug__on_1)
+        return false;
+    if (span) {
+        if (span->pug__state != handle_open_state())
+            return false;
+        t = (struct target){some_lane(), id_word(span->context.span_id), RECORD_OF_HANDLE};
+    } else {
+        t.lane = current_lane();
+        const struct pug__slot *top = t.lane ? t.lane->fast.top : NULL;
+        if (!t.lane || top == t.lane->slots)
+            return false;
+        const struct pug_context *c = &t.lane->contexts[lane_context_of(top) - 1];
+        if (top->state & (PUG__STATE_LOST | PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN))
+            return false;
+        if (!(top->state & PUG__STATE_CONTEXT)) {
+            t.id = top->seq;
+        } else if (!c->remote) { /* the handle that was attached */
+            t.id = id_word(c->span_id);
+            t.kind = RECORD_OF_HANDLE;
+        } else {
+            return false;
+        }
+    }
+    if (!t.lane || !lane_enter(t.lane))
+        return false;
+    if (!lane_has_room(t.lane)) {
+        lane_count(&t.lane->lost_details);
+        lane_leave(t.lane);
+        return false;
+    }
+    *ret = t;
+    return true;
+}
+
+static struct record_writer target_record(const struct target *t, enum record_kind kind,
+                                          uint32_t high)
+{
+    struct record_writer w = record_begin(t->lane, (uint8_t)(kind | t->kind), high);
+    record_u64(&w, t->id);
+    return w;
+}
+
+static void target_done(const struct target *t, struct record_writer *w)
+{
+    record_commit(w);
+    lane_leave(t->lane);
+}
+
+#define KEY_MAX 255
+
+static size_t key_len(const char *key)
+{
+    return key ? strnlen(key, KEY_MAX) : 0;
+}
+
+static void set_word(struct pug_span *span, const char *key, uint32_t type, uint64_t word)
+{
+    struct target t;
+    size_t n = key_len(key);
+    if (!n || !target_enter(span, &t))
+        return;
+    struct record_writer w = target_record(&t, RECORD_SET, type);
+    record_u64(&w, word);
+    record_text(&w, key, n);
+    target_done(&t, &w);
+}
+
+void pug_set_int(struct pug_span *span, const char *key, int64_t value)
+{
+    set_word(span, key, PUG__TYPE_INT, (uint64_t)value);
+}
+
+void pug_set_bool(struct pug_span *span, const char *key, int value)
+{
+    set_word(span, key, PUG__TYPE_BOOL, value != 0);
+}
+
+void pug_set_double(struct pug_span *span, const char *key, double value)
+{
+    uint64_t word;
+    memcpy(&word, &value, 8);
+    set_word(span, key, PUG__TYPE_DOUBLE, word);
+}
+
+void pug_set_strn(struct pug_span *span, const char *key, const char *value, size_t len)
+{
+    struct target t;
+    size_t n = key_len(key);
+    if (!n || !target_enter(span, &t))
+        return;
+    struct record_writer w = target_record(&t, RECORD_SET, PUG__TYPE_STR);
+    record_text(&w, value, value ? len : 0);
+    record_text(&w, key, n);
+    target_done(&t, &w);
+}
+
+void pug_set_str(struct pug_span *span, const char *key, const char *value)
+{
+    pug_set_strn(span, key, value, pug__len(value));
+}
+
+void pug_set_name(struct pug_span *span, const char *name)
+{
+    struct target t;
+    if (!name || !target_enter(span, &t))
+        return;
+    struct record_writer w = target_record(&t, RECORD_NAME, 0);
+    record_text(&w, name, strlen(name));
+    target_done(&t, &w);
+}
+
+void pug_status(struct pug_span *span, enum pug_status_code code, const char *message)
+{
+    struct target t;
+    if (!target_enter(span, &t))
+        return;
+    struct record_writer w = target_record(&t, RECORD_STATUS, (uint32_t)code);
+    record_text(&w, message, pug__len(message));
+    target_done(&t, &w);
+}
+
+void pug_error(struct pug_span *span, const char *message)
+{
+    pug_status(span, PUG_STATUS_ERROR, message);
+}
+
+void pug_link(struct pug_span *span, const struct pug_context *to)
+{
+    struct target t;
+    if (!pug_context_valid(to) || !target_enter(span, &t))
+        return;
+    struct record_writer w =
+        target_record(&t, RECORD_LINK, to->flags | (uint32_t)(to->remote != 0) << 8);
+    record_bytes(&w, to->trace_id, 16);
+    record_bytes(&w, to->span_id, 8);
+    record_text(&w, to->tracestate, to->tracestate_len);
+    target_done(&t, &w);
+}
+
+static uint32_t site_id(struct pug__site *site)
+{
+    uint32_t id = __atomic_load_n(&site->id, __ATOMIC_ACQUIRE);
+    return id ? id : lane_intern(atomic_load(&sdk.memory)->head, site);
+}
+
+static void record_values(struct record_writer *w, const struct pug__site *site,
+                          const union pug__value *values)
+{
+    for (int i = 0; i < site->n_keys; i++) {
+        const union pug__value *v = &values[i];
+        if (site->keys[i].type == PUG__TYPE_STR)
+            record_text(w, v->s.ptr,
+                        !v->s.ptr                ? 0
+                        : v->s.len == SIZE_MAX ? strnlen(v->s.ptr, PUG_STR_MAX)
+                                                 : v->s.len);
+        else
+            record_u64(w, (uint64_t)v->i); /* a double has the same bytes */
+    }
+}
+
+void pug__event(struct pug_span *span, struct pug__site *site, const union pug__value *values)
+{
+    struct target t;
+    if (!target_enter(span, &t))
+        return;
+    struct record_writer w = target_record(&t, RECORD_EVENT, site_id(site));
+    record_u64(&w, ticks_now(t.lane->fast.clock));
+    record_values(&w, site, values);
+    target_done(&t, &w);
+}
+
+/* ---- handles ---- */
+
+void pug__span_none(struct pug_span *span)
+{
+    span_context_clear(&span->context);
+    memset(span->parent_id, 0, sizeof span->parent_id);
+    span->pug__state = 0;
+}
+
+void pug__span_start(struct pug_span *span, const struct pug_context *from, struct pug__site *site,
+                     const union pug__value *values)
+{
+    struct lane *lane = some_lane();
+    pug__span_none(span);
+    if (!lane || !lane_enter(lane))
+        return;
+    const struct memory_head *head = atomic_load(&sdk.memory)->head;
+    struct pug_context *c = &span->context;
+    /* `from` may be the context of this very handle's last use: it was cleared above. */
+    if (from != c && pug_context_valid(from) && from->tracestate_len <= PUG_TRACESTATE_MAX)
+        memcpy(c, from, offsetof(struct pug_context, tracestate) + from->tracestate_len);
+    else
+        context_of_slot(lane, head, lane->fast.top, c);
+    uint8_t remote = c->remote;
+    uint64_t number = number_of(lane, ++lane->fast.seq);
+    if (pug_context_valid(c)) {
+        memcpy(span->parent_id, c->span_id, 8);
+    } else {
+        uint64_t trace[2];
+        id_trace(&head->keys, number, trace);
+        put_be64(c->trace_id, trace[0]);
+        put_be64(c->trace_id + 8, trace[1]);
+        c->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM;
+    }
+    c->remote = 0;
+    put_be64(c->span_id, id_span(&head->keys, number));
+    span->pug__site = site_id(site);
+    span->pug__start = ticks_now(lane->fast.clock);
+    if (!(c->flags & PUG_FLAG_SAMPLED)) {
+        span->pug__state = HANDLE_UNSAMPLED;
+    } else if (!lane_has_room(lane)) {
+        lane_count(&lane->lost_ring_full);
+    } else {
+        struct record_writer w = record_begin(lane, RECORD_START, span->pug__site);
+        record_u64(&w, id_word(c->span_id));
+        record_u64(&w, span->pug__start);
+        record_u64(&w, id_word(span->parent_id));
+        record_u64(&w, c->flags | (uint64_t)remote << 8);
+        record_bytes(&w, c->trace_id, 16);
+        record_text(&w, c->tracestate, c->tracestate_len);
+        record_values(&w, site, values);
+        record_commit(&w);
+        span->pug__state = handle_open_state();
+    }
+    lane_leave(lane);
+}
+
+/* So much of the slack may be used by the ends of handles, which no place was kept for. */
+#define STOP_SLACK_BYTES 4096
+
+void pug_span_end(struct pug_span *span)
+{
+    if (!span || !pug__on_1 || span->pug__state != handle_open_state())
+        return;
+    struct lane *lane = some_lane();
+    if (!lane || !lane_enter(lane))
+        return;
+    uint64_t now = ticks_now(lane->fast.clock);
+    span->pug__state = 0;
+    if (lane_has_room(lane) || lane->fast.head <= lane->fast.room + STOP_SLACK_BYTES) {
+        struct record_writer w = record_begin(lane, RECORD_STOP, span->pug__site);
+        record_u64(&w, id_word(span->context.span_id));
+        record_u64(&w, span->pug__start);
+        record_u64(&w, now);
+        record_u64(&w, id_word(span->parent_id));
+        record_u64(&w, span->context.flags);
+        record_bytes(&w, span->context.trace_id, 16);
+        record_commit(&w);
+    } else {
+        lane_count(&lane->lost_ring_full);
+    }
+    lane_leave(lane);
 }

@@ -1,0 +1,405 @@
+#include "sdk/drain.h"
+
+#include "base/clock.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LOST_REPORT_NS NS_PER_S
+
+enum lost_cause {
+    LOST_RING_FULL,
+    LOST_DEPTH,
+    LOST_NO_LANE,
+    LOST_INTERRUPT,
+    LOST_QUEUE_FULL,
+    LOST_EXPORT,
+    LOST_MEMORY,
+    LOST_CAUSES,
+};
+
+static const char *const lost_names[LOST_CAUSES] = {
+    "ring_full", "depth", "no_lane", "interrupt", "queue_full", "export", "memory"};
+
+struct drain {
+    struct memory *memory;
+    const struct config *config;
+    struct assembler *assembler;
+    struct ticks ticks;
+
+    /* the thread's */
+    struct exporter *exporter;
+    struct exporter_counts *counts;
+    uint64_t batch_since_ns;
+    uint64_t lost_reported[LOST_CAUSES], lost_reported_ns;
+    bool busy; /* a ring was a good part full */
+
+    /* published after each round */
+    _Atomic uint64_t recorded, lost_memory, lost_details;
+
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake, done;
+    /* under lock */
+    bool running, stopping, finished, clean;
+    uint64_t flush_wanted, flush_done, flush_deadline_ns, stop_deadline_ns;
+};
+
+/* ---- what was lost ---- */
+
+static uint64_t relaxed(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void drain_counts(struct drain *d, struct pug_counts *ret)
+{
+    struct pug_counts c = {.size = sizeof c};
+    uint32_t n = atomic_load(&d->memory->n_lanes);
+    c.lost_details = relaxed(&d->lost_details);
+    for (uint32_t i = 0; i < n; i++) {
+        struct lane *lane = atomic_load(&d->memory->lanes[i]);
+        c.lost_ring_full += relaxed(&lane->lost_ring_full);
+        c.lost_depth += relaxed(&lane->lost_depth);
+        c.lost_interrupt += relaxed(&lane->lost_interrupt);
+        c.lost_details += relaxed(&lane->lost_details);
+    }
+    c.recorded = relaxed(&d->recorded);
+    c.lost_memory = relaxed(&d->lost_memory);
+    c.lost_no_lane = relaxed(&d->memory->lost_no_lane);
+    c.exported = d->config->backend == PUG_BACKEND_DISCARD ? c.recorded
+                                                           : relaxed(&d->counts->exported);
+    c.lost_queue_full = relaxed(&d->counts->lost_queue_full);
+    c.lost_export = relaxed(&d->counts->lost_export);
+    *ret = c;
+}
+
+static void publish(struct drain *d)
+{
+    const struct assembler *a = d->assembler;
+    atomic_store_explicit(&d->recorded, a->recorded, memory_order_relaxed);
+    atomic_store_explicit(&d->lost_memory, a->lost_memory, memory_order_relaxed);
+    atomic_store_explicit(&d->lost_details, a->lost_details, memory_order_relaxed);
+}
+
+static void report_lost(struct drain *d, uint64_t now_ns, bool last)
+{
+    struct pug_counts c;
+    struct assembler *a = d->assembler;
+    if (!last && now_ns - d->lost_reported_ns < LOST_REPORT_NS)
+        return;
+    drain_counts(d, &c);
+    const uint64_t lost[LOST_CAUSES] = {c.lost_ring_full,  c.lost_depth,  c.lost_no_lane,
+                                        c.lost_interrupt,  c.lost_queue_full,
+                                        c.lost_export,     c.lost_memory};
+    for (int i = 0; i < LOST_CAUSES; i++) {
+        struct attr *attrs;
+        if (lost[i] == d->lost_reported[i] ||
+            !(attrs = arena_array(&a->strings, 2, sizeof *attrs)))
+            continue;
+        attrs[0] = (struct attr){STR("pugmark.lost.spans"),
+                                 {.type = VALUE_INT,
+                                  .integer = (int64_t)(lost[i] - d->lost_reported[i])}};
+        attrs[1] = (struct attr){STR("pugmark.lost.cause"),
+                                 {.type = VALUE_STRING, .string = str_from(lost_names[i])}};
+        /* Lanes number their spans from 1: the zeros are the library's own. */
+        static uint64_t own;
+        assembler_own_span(a, STR("pugmark.lost"), d->lost_reported_ns, now_ns,
+                           id_number(LANES_MAX, ++own), (struct attrs){attrs, 2, 0});
+        d->lost_reported[i] = lost[i];
+    }
+    d->lost_reported_ns = now_ns;
+}
+
+static void deliver(void *user, const struct taken_batch *batch)
+{
+    struct drain *d = user;
+    struct pug_counts totals;
+    publish(d);
+    drain_counts(d, &totals);
+    d->exporter->take(d->exporter, batch, d->counts, &totals);
+}
+
+/* ---- whose lane is it? ----
+ *
+ * Owners do not ask the kernel for their thread id, for that would be a system call. But each thread
+ * has told the kernel where its robust list begins, which is inside its descriptor, which is what
+ * pthread_self() points to. Where that does not hold, the lane's number serves. */
+
+#define DESCRIPTOR_BYTES 4096
+
+static uint32_t thread_of(uint64_t descriptor)
+{
+    uint32_t found = 0;
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+    while (dir && !found && (entry = readdir(dir))) {
+        uint64_t tid;
+        void *head = NULL;
+        size_t len = 0;
+        if (!str_to_u64(str_from(entry->d_name), &tid) ||
+            syscall(SYS_get_robust_list, (pid_t)tid, &head, &len) != 0)
+            continue;
+        uint64_t at = (uint64_t)(uintptr_t)head;
+        if (at >= descriptor && at - descriptor < DESCRIPTOR_BYTES)
+            found = (uint32_t)tid;
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+/* ---- a round ---- */
+
+static void lane_owner(struct lane_reader *r)
+{
+    uint32_t state = atomic_load_explicit(&r->lane->state, memory_order_acquire);
+    if (state == LANE_FREE || r->owned)
+        return;
+    r->owned = true;
+    uint32_t thread = state == LANE_OWNED ? thread_of(r->lane->thread) : 0;
+    r->thread = thread ? thread : r->lane->index + 1;
+    if (!r->populated)
+        lane_populate(r->lane);
+    r->populated = true;
+}
+
+/* The owner is gone and the ring is empty: the next thread may have it. */
+static void lane_recycle(struct assembler *a, struct lane_reader *r, bool left)
+{
+    struct lane *lane = r->lane;
+    if (!left || r->head != __atomic_load_n(&lane->fast.head, __ATOMIC_ACQUIRE))
+        return;
+    r->owned = false;
+    assembler_forget(a, r);
+    lane->n_contexts = 0;
+    atomic_store_explicit(&lane->state, LANE_FREE, memory_order_release);
+}
+
+static void nap(uint64_t ns)
+{
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+}
+
+static void read_lanes(struct drain *d)
+{
+    if (d->ticks.n == 0) /* the two clocks need a distance to be compared over */
+        nap(2 * NS_PER_MS);
+    struct assembler *a = d->assembler;
+    uint32_t n = atomic_load_explicit(&d->memory->n_lanes, memory_order_acquire);
+    bool left[LANES_MAX];
+    d->busy = false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct lane_reader *r = assembler_reader(a, i);
+        if (!r)
+            continue;
+        left[i] = atomic_load_explicit(&r->lane->state, memory_order_acquire) == LANE_LEFT;
+        r->head = __atomic_load_n(&r->lane->fast.head, __ATOMIC_ACQUIRE);
+        if (r->head - relaxed(&r->lane->tail) > r->lane->ring_bytes / 16)
+            d->busy = true;
+    }
+    ticks_update(&d->ticks, &d->memory->head->clock);
+    for (uint32_t i = 0; i < n; i++) {
+        struct lane_reader *r = a->readers[i];
+        if (!r)
+            continue;
+        if (r->head != relaxed(&r->lane->tail)) {
+            lane_owner(r);
+            assembler_lane(a, r);
+        }
+        lane_recycle(a, r, left[i]);
+    }
+    assembler_round(a);
+}
+
+static void round_(struct drain *d, bool deliver_all)
+{
+    struct assembler *a = d->assembler;
+    size_t before = a->n;
+    read_lanes(d);
+    uint64_t now = clock_monotonic_ns();
+    report_lost(d, ticks_to_ns(&d->ticks, ticks_now(d->ticks.source)), deliver_all);
+    if (before == 0 || a->n < before)
+        d->batch_since_ns = now;
+    if (a->n && (deliver_all || now - d->batch_since_ns >= d->config->flush_interval_ns))
+        assembler_flush(a);
+    publish(d);
+    /* Its failure shows as lost_no_lane. */
+    (void)!memory_prepare(d->memory, LANES_SPARE);
+}
+
+static void last_round(struct drain *d)
+{
+    struct assembler *a = d->assembler;
+    uint32_t n = atomic_load(&d->memory->n_lanes);
+    round_(d, false);
+    read_lanes(d);
+    uint64_t now = ticks_now(d->ticks.source);
+    for (uint32_t i = 0; i < n; i++)
+        if (a->readers[i])
+            assembler_unfinished_lane(a, a->readers[i], now);
+    assembler_unfinished_handles(a, now);
+    report_lost(d, ticks_to_ns(&d->ticks, now), true);
+    assembler_flush(a);
+    publish(d);
+}
+
+/* ---- the thread ---- */
+
+static void until(uint64_t deadline_ns, struct timespec *ret)
+{
+    *ret = (struct timespec){(time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S)};
+}
+
+/* With d->lock held. */
+static void serve_flush(struct drain *d)
+{
+    uint64_t wanted = d->flush_wanted, deadline = d->flush_deadline_ns;
+    pthread_mutex_unlock(&d->lock);
+    /* Handles are held back for a round. */
+    round_(d, false);
+    round_(d, true);
+    bool clean = d->exporter->flush(d->exporter, deadline);
+    pthread_mutex_lock(&d->lock);
+    d->clean = clean;
+    d->flush_done = wanted;
+    pthread_cond_broadcast(&d->done);
+}
+
+static void *drain_main(void *arg)
+{
+    struct drain *d = arg;
+    struct timespec when;
+    pthread_mutex_lock(&d->lock);
+    while (!d->stopping) {
+        uint64_t wait = d->busy ? d->config->drain_interval_ns / 16 : d->config->drain_interval_ns;
+        until(clock_monotonic_ns() + wait, &when);
+        if (d->flush_wanted == d->flush_done)
+            pthread_cond_timedwait(&d->wake, &d->lock, &when);
+        if (d->stopping)
+            break;
+        if (d->flush_wanted != d->flush_done) {
+            serve_flush(d);
+            continue;
+        }
+        pthread_mutex_unlock(&d->lock);
+        round_(d, false);
+        pthread_mutex_lock(&d->lock);
+    }
+    uint64_t deadline = d->stop_deadline_ns;
+    pthread_mutex_unlock(&d->lock);
+    last_round(d);
+    bool clean = d->exporter->flush(d->exporter, deadline);
+    d->exporter->close(d->exporter, deadline);
+    pthread_mutex_lock(&d->lock);
+    d->clean = clean;
+    d->flush_done = d->flush_wanted;
+    d->finished = true;
+    pthread_cond_broadcast(&d->done);
+    pthread_mutex_unlock(&d->lock);
+    return NULL;
+}
+
+int drain_new(struct memory *memory, const struct config *config, struct drain **ret)
+{
+    struct drain *d = calloc(1, sizeof *d);
+    if (!d)
+        return ERR_NOMEM;
+    d->memory = memory;
+    d->config = config;
+    if (!ticks_init(&d->ticks, memory->clock) ||
+        assembler_new(memory, config, &d->ticks, deliver, d, &d->assembler) != 0) {
+        ticks_done(&d->ticks);
+        free(d);
+        return ERR_NOMEM;
+    }
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->wake, &attr);
+    pthread_cond_init(&d->done, &attr);
+    pthread_condattr_destroy(&attr);
+    *ret = d;
+    return 0;
+}
+
+int drain_start(struct drain *d, struct exporter *exporter, struct exporter_counts *counts)
+{
+    sigset_t all, before;
+    d->exporter = exporter;
+    d->counts = counts;
+    d->stopping = d->finished = false;
+    d->lost_reported_ns = clock_realtime_ns();
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int e = pthread_create(&d->thread, NULL, drain_main, d);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (e)
+        return err_from_errno(e);
+    pthread_setname_np(d->thread, "pugmark");
+    d->running = true;
+    return 0;
+}
+
+static bool wait_done(struct drain *d, const bool *flag, const uint64_t *done, uint64_t wanted,
+                      uint64_t deadline_ns)
+{
+    struct timespec when;
+    until(deadline_ns, &when);
+    while (flag ? !*flag : *done < wanted)
+        if (pthread_cond_timedwait(&d->done, &d->lock, &when) == ETIMEDOUT)
+            return flag ? *flag : *done >= wanted;
+    return true;
+}
+
+bool drain_flush(struct drain *d, uint64_t deadline_ns)
+{
+    pthread_mutex_lock(&d->lock);
+    uint64_t wanted = ++d->flush_wanted;
+    d->flush_deadline_ns = deadline_ns;
+    pthread_cond_signal(&d->wake);
+    bool ok = wait_done(d, NULL, &d->flush_done, wanted, deadline_ns) && d->clean;
+    pthread_mutex_unlock(&d->lock);
+    return ok;
+}
+
+/* What the thread may need beyond the deadline to notice it. */
+#define STOP_GRACE_NS (500 * NS_PER_MS)
+
+bool drain_stop(struct drain *d, uint64_t deadline_ns)
+{
+    if (!d->running)
+        return true;
+    pthread_mutex_lock(&d->lock);
+    d->stopping = true;
+    d->stop_deadline_ns = deadline_ns;
+    pthread_cond_signal(&d->wake);
+    bool finished = wait_done(d, &d->finished, NULL, 0, deadline_ns + STOP_GRACE_NS);
+    bool clean = finished && d->clean;
+    pthread_mutex_unlock(&d->lock);
+    if (finished) {
+        pthread_join(d->thread, NULL);
+        d->running = false;
+    }
+    return clean;
+}
+
+bool drain_is_running(struct drain *d)
+{
+    pthread_mutex_lock(&d->lock);
+    bool finished = d->finished;
+    pthread_mutex_unlock(&d->lock);
+    if (d->running && finished) {
+        pthread_join(d->thread, NULL);
+        d->running = false;
+    }
+    return d->running;
+}

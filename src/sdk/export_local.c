@@ -1,0 +1,239 @@
+/* A Chrome trace file that is whole at every moment: what is new is written over the tail, with a new
+ * tail after it. When the disk is full the old tail is put back, for which there is room; what did
+ * not fit is lost, counted, and the count is in the next tail. */
+#include "base/clock.h"
+#include "sdk/exporter.h"
+#include "wire/chrome.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define THREADS_NAMED_MAX 1024
+
+struct local {
+    struct exporter exporter;
+    const struct config *config;
+    int fd;
+    off_t end; /* of the events; the tail begins here */
+    struct buf text;
+    struct chrome_process process;
+    char session_id[17];
+    uint32_t named[THREADS_NAMED_MAX];
+    size_t n_named;
+    _Atomic bool told_write;
+};
+
+static bool write_at(int fd, const char *bytes, size_t n, off_t at)
+{
+    while (n) {
+        ssize_t done = pwrite(fd, bytes, n, at);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0) {
+            if (done == 0)
+                errno = ENOSPC;
+            return false;
+        }
+        bytes += done;
+        n -= (size_t)done;
+        at += done;
+    }
+    return true;
+}
+
+static void tail_put(struct local *l, const struct pug_counts *c, struct buf *out)
+{
+    const struct chrome_total totals[] = {
+        {"exported", c->exported},
+        {"lost_ring_full", c->lost_ring_full},
+        {"lost_depth", c->lost_depth},
+        {"lost_no_lane", c->lost_no_lane},
+        {"lost_interrupt", c->lost_interrupt},
+        {"lost_export", c->lost_export},
+        {"lost_memory", c->lost_memory},
+        {"lost_details", c->lost_details},
+    };
+    (void)l;
+    chrome_tail(totals, sizeof totals / sizeof totals[0], out);
+}
+
+/* A thread's name, when it is seen first and has one. */
+static void name_thread(struct local *l, uint32_t tid)
+{
+    char path[64], name[32];
+    for (size_t i = 0; i < l->n_named; i++)
+        if (l->named[i] == tid)
+            return;
+    if (l->n_named == THREADS_NAMED_MAX)
+        return;
+    l->named[l->n_named++] = tid;
+    snprintf(path, sizeof path, "/proc/self/task/%u/comm", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = read(fd, name, sizeof name);
+    close(fd);
+    if (n > 0 && name[n - 1] == '\n')
+        n--;
+    if (n > 0)
+        chrome_thread_name(&l->process, tid, (struct str){name, (size_t)n}, &l->text);
+}
+
+static void local_take(struct exporter *e, const struct taken_batch *batch,
+                       struct exporter_counts *counts, const struct pug_counts *totals)
+{
+    struct local *l = (struct local *)e;
+    struct pug_counts after = *totals;
+    size_t n = batch->spans.n;
+    buf_clear(&l->text);
+    for (size_t i = 0; i < n; i++) {
+        const struct taken *t = &batch->taken[i];
+        if (t->thread)
+            name_thread(l, t->thread);
+        chrome_span(&l->process, &batch->spans.spans[i], t->thread, t->handle, &l->text);
+    }
+    size_t events = l->text.len;
+    after.exported += n;
+    tail_put(l, &after, &l->text);
+    if (buf_ok(&l->text) && write_at(l->fd, l->text.ptr, l->text.len, l->end)) {
+        l->end += (off_t)events;
+        atomic_fetch_add(&counts->exported, n);
+        return;
+    }
+    int e_write = buf_ok(&l->text) ? errno : ENOMEM;
+    atomic_fetch_add(&counts->lost_export, n);
+    after.exported -= n;
+    after.lost_export += n;
+    buf_clear(&l->text);
+    tail_put(l, &after, &l->text);
+    if (!buf_ok(&l->text) || !write_at(l->fd, l->text.ptr, l->text.len, l->end) ||
+        ftruncate(l->fd, l->end + (off_t)l->text.len) != 0)
+        e_write = errno;
+    exporter_tell(l->config, &l->told_write,
+                  "%zu spans were not written to the trace file: %s (this is told once; the file "
+                  "and pug_counts() have the sum)",
+                  n, strerror(e_write));
+}
+
+static bool local_flush(struct exporter *e, uint64_t deadline_ns)
+{
+    (void)e;
+    (void)deadline_ns;
+    return true; /* what was taken was written */
+}
+
+static void local_close(struct exporter *e, uint64_t deadline_ns)
+{
+    struct local *l = (struct local *)e;
+    (void)deadline_ns;
+    if (l->fd >= 0)
+        close(l->fd);
+    buf_done(&l->text);
+    free(l);
+}
+
+/* As mkdir -p. */
+static int make_dirs(const char *path)
+{
+    char part[4096];
+    size_t n = strlen(path);
+    if (n >= sizeof part)
+        return ENAMETOOLONG;
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return errno;
+    }
+    return 0;
+}
+
+static int file_new(struct local *l, struct error_detail *problem)
+{
+    char path[4200], when[CLOCK_RFC3339_SIZE], stamp[24];
+    uint8_t random[8] = {0};
+    const char *dir = l->config->trace_dir;
+    int e = make_dirs(dir);
+    if (e)
+        return error_set(problem, err_from_errno(e), 0, "cannot make the directory %.120s: %s", dir,
+                         strerror(e));
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random) {
+        uint64_t other = clock_monotonic_ns() ^ (uint64_t)getpid() << 40;
+        memcpy(random, &other, sizeof random);
+    }
+    hex_put(l->session_id, random, sizeof random);
+    clock_rfc3339(when, clock_realtime_ns());
+    /* 20260102T030405Z */
+    snprintf(stamp, sizeof stamp, "%.4s%.2s%.2sT%.2s%.2s%.2sZ", when, when + 5, when + 8, when + 11,
+             when + 14, when + 17);
+    snprintf(path, sizeof path, "%s/%s_%s.json", dir, l->session_id, stamp);
+    l->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (l->fd < 0)
+        return error_set(problem, err_from_errno(errno), 0, "cannot create %.150s: %s", path,
+                         strerror(errno));
+    return 0;
+}
+
+int export_local_open(const struct config *c, struct exporter **ret,
+                      struct error_detail *ret_problem)
+{
+    struct local *l = calloc(1, sizeof *l);
+    if (!l)
+        return ERR_NOMEM;
+    l->exporter = (struct exporter){local_take, local_flush, local_close};
+    l->config = c;
+    l->fd = -1;
+    int err = file_new(l, ret_problem);
+    if (!err) {
+        struct pug_counts none = {.size = sizeof none};
+        /* Counted from the machine's start: small enough for a double, and the same for all
+         * processes of the machine. */
+        l->process = (struct chrome_process){.pid = (uint32_t)getpid(),
+                                             .base_ns = clock_realtime_ns() - clock_monotonic_ns(),
+                                             .name = str_from(c->service_name),
+                                             .session_id = str_from(l->session_id)};
+        chrome_head(&l->process, &l->text);
+        l->end = (off_t)l->text.len;
+        tail_put(l, &none, &l->text);
+        if (!buf_ok(&l->text) || !write_at(l->fd, l->text.ptr, l->text.len, 0))
+            err = error_set(ret_problem, err_from_errno(errno), 0,
+                            "cannot write to the trace file: %s", strerror(errno));
+    }
+    if (err)
+        local_close(&l->exporter, 0);
+    else
+        *ret = &l->exporter;
+    return err;
+}
+
+/* ---- discard ---- */
+
+static void discard_take(struct exporter *e, const struct taken_batch *batch,
+                         struct exporter_counts *counts, const struct pug_counts *totals)
+{
+    (void)e;
+    (void)batch;
+    (void)counts;
+    (void)totals;
+}
+
+static void discard_close(struct exporter *e, uint64_t deadline_ns)
+{
+    (void)e;
+    (void)deadline_ns;
+}
+
+int export_discard_open(struct exporter **ret)
+{
+    static struct exporter discard = {discard_take, local_flush, discard_close};
+    *ret = &discard;
+    return 0;
+}

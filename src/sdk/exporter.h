@@ -1,0 +1,47 @@
+/* Where the drain hands spans. One implementation a file: export_local, export_otlp. */
+#ifndef SDK_EXPORTER_H
+#define SDK_EXPORTER_H
+
+#include <stdatomic.h>
+
+#include "sdk/options.h"
+
+/* Beside each span of a batch: what is not in the model. */
+struct taken {
+    uint32_t thread; /* kernel's id, or the lane's number where that is not known */
+    bool handle;     /* may overlap others of its thread */
+};
+
+struct taken_batch {
+    struct span_batch spans;
+    const struct taken *taken; /* one for each span */
+};
+
+/* Written by the exporter, read by everybody. */
+struct exporter_counts {
+    _Atomic uint64_t exported, lost_queue_full, lost_export;
+};
+
+struct exporter {
+    /* Takes the spans over (the batch is reused when it returns); what it cannot take it counts. Must
+     * not block on a network. `totals`: for exporters that write them into the data. */
+    void (*take)(struct exporter *e, const struct taken_batch *batch, struct exporter_counts *counts,
+                 const struct pug_counts *totals);
+    /* Waits until all that was taken has been sent or given up, at most until `deadline_ns`
+     * (CLOCK_MONOTONIC). False: time is up. */
+    bool (*flush)(struct exporter *e, uint64_t deadline_ns);
+    /* Gives up what is left by the deadline, and frees. */
+    void (*close)(struct exporter *e, uint64_t deadline_ns);
+};
+
+/* Tells the user about a kind of trouble, once for each `told`. */
+PRINTF_LIKE(3, 4)
+void exporter_tell(const struct config *c, _Atomic bool *told, const char *format, ...);
+
+MUST_USE int export_local_open(const struct config *c, struct exporter **ret,
+                               struct error_detail *ret_problem);
+MUST_USE int export_discard_open(struct exporter **ret);
+MUST_USE int export_otlp_open(const struct config *c, struct exporter_counts *counts,
+                              struct exporter **ret, struct error_detail *ret_problem);
+
+#endif

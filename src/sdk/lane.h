@@ -1,0 +1,166 @@
+/* Lanes and the memory file they live in.
+ *
+ * One memfd (0600, no name in any file system) a process:
+ *
+ *     0           struct memory_head: who, which clock, which keys; the table of sites
+ *     LANES_AT    lane 0: struct lane, its ring; lane 1; ...
+ *
+ * so that another process that holds the descriptor can read everything, also after this one died.
+ * Each ring is mapped twice in a row.
+ *
+ * A lane is FREE (prepared, nobody's), OWNED (by one thread) or LEFT (its thread is gone and the
+ * drain has not yet read all of it):
+ *
+ *     FREE  -> OWNED   a thread at its first span, by compare-and-swap (lane_claim)
+ *     OWNED -> LEFT    that thread at its end (a destructor of thread-specific data)
+ *     LEFT  -> FREE    the drain, when the ring is empty
+ *
+ * Lanes are prepared ahead by pug_start and the drain, so that claiming one is no system call. They
+ * are never unmapped (but in the child after fork): a thread may be inside at any time. */
+#ifndef SDK_LANE_H
+#define SDK_LANE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "sdk/id.h"
+#include "sdk/record.h"
+#include "sdk/ticks.h"
+
+#define LANES_MAX 1024
+#define LANE_CONTEXTS_MAX 32 /* attached at the same time on one thread */
+#define LANE_RING_BYTES_MIN (128u << 10)
+#define LANE_RING_BYTES_MAX (256u << 20)
+#define LANES_SPARE 16 /* kept ready for new threads */
+#define SITES_MAX (1u << 16)
+#define SITE_BYTES (4u << 20)
+
+enum lane_state { LANE_NONE, LANE_FREE, LANE_OWNED, LANE_LEFT };
+
+struct lane {
+    struct pug__lane fast; /* the owner's line, see pugmark/inline.h */
+
+    /* the drain's line */
+    _Alignas(64) _Atomic uint64_t tail; /* pairs with the acquire in lane_room */
+
+    /* the owner's, seldom */
+    _Alignas(64) _Atomic uint64_t lost_ring_full;
+    _Atomic uint64_t lost_depth, lost_interrupt, lost_details;
+    _Atomic uint32_t state;
+    uint32_t index;
+    uint32_t n_contexts;
+    uint32_t ring_bytes;
+    uint64_t thread; /* pthread_self() of the owner */
+    uint64_t self;   /* address of this struct in its own process: `top` - self is an offset */
+    struct pug_context contexts[LANE_CONTEXTS_MAX];
+    struct pug__slot slots[1 + PUG_DEPTH_MAX];
+};
+
+#define LANE_HEAD_BYTES ((sizeof(struct lane) + 4095) & ~(size_t)4095)
+
+#define MEMORY_MAGIC UINT64_C(0x316b72616d677570) /* "pugmark1" */
+
+struct memory_head {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t pid;
+    uint64_t started_epoch_ns;
+    struct id_keys keys;
+    uint32_t ring_bytes;
+    uint32_t lane_stride; /* bytes from one lane to the next in the file */
+    uint64_t lanes_at;
+    _Atomic uint32_t n_lanes;
+    struct ticks_published clock;
+
+    /* The table of sites: sites[id] is the offset of its entry in site_bytes, 0 while it is being
+     * written. Entry 1 stands for all sites that found no room. */
+    _Atomic uint32_t n_sites;
+    _Atomic uint32_t site_bytes_used;
+    _Atomic uint32_t sites[SITES_MAX];
+    char site_bytes[SITE_BYTES];
+};
+
+#define LANES_AT ((sizeof(struct memory_head) + 4095) & ~(size_t)4095)
+
+struct memory {
+    int fd;
+    size_t ring_bytes;
+    struct memory_head *head;
+    uint32_t clock; /* of pug__lane.clock */
+    _Atomic(struct lane *) lanes[LANES_MAX];
+    _Atomic uint32_t n_lanes; /* only the preparer (start, then the drain) adds */
+    _Atomic uint64_t lost_no_lane;
+};
+
+/* `old`: take over the sites of this one, whose numbers are cached all over the program (after
+ * fork); may be NULL. */
+MUST_USE int memory_new(size_t ring_bytes, uint32_t clock, const struct memory *old,
+                        struct memory **ret);
+/* Unmaps everything; only in the child after fork, where nobody else can be inside. */
+void memory_free(struct memory *m);
+/* Prepares lanes until `spare` are FREE. Partial success is success; an error means that none is. */
+MUST_USE int memory_prepare(struct memory *m, unsigned spare);
+
+/* Makes the ring of an owned lane resident; the drain does so when it sees it first. */
+void lane_populate(struct lane *lane);
+
+/* What site `id` says, out of the table. Borrows from the memory. */
+struct site_view {
+    struct str name, file, function;
+    uint32_t line;
+    uint8_t kind, n_keys;
+    struct {
+        struct str name;
+        uint8_t type;
+    } keys[PUG_ATTRS_MAX];
+};
+MUST_USE int memory_site(const struct memory_head *head, uint32_t id, struct site_view *ret);
+
+/* A lane for this thread. NULL when none is ready; nothing but one compare-and-swap and
+ * pthread_setspecific. */
+struct lane *lane_claim(struct memory *m, pthread_key_t key);
+/* Ends what is open and hands the lane to the drain. */
+void lane_leave_thread(struct lane *lane);
+
+/* ---- the owner writes ---- */
+
+/* Between enter and leave no signal handler writes here. False: we are that handler. */
+bool lane_enter(struct lane *lane);
+void lane_leave(struct lane *lane);
+/* After enter: is there room for one more record and all ends? Looks at the drain's tail. */
+bool lane_has_room(struct lane *lane);
+
+struct record_writer {
+    struct lane *lane;
+    char *at;
+};
+struct record_writer record_begin(struct lane *lane, uint8_t kind, uint32_t high);
+void record_u64(struct record_writer *w, uint64_t word);
+void record_bytes(struct record_writer *w, const void *bytes, size_t n); /* n: a multiple of 8 */
+void record_text(struct record_writer *w, const char *text, size_t len);
+void record_commit(struct record_writer *w);
+
+/* Pops every slot down to and including `slot`, which must be open, and records their ends. */
+void lane_end_down_to(struct lane *lane, struct pug__slot *slot, uint64_t now);
+/* The slot of an attached context, or NULL. */
+struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *context);
+uint32_t lane_intern(struct memory_head *head, struct pug__site *site);
+
+static inline struct lane *lane_of(struct pug__lane *fast)
+{
+    return (struct lane *)(void *)fast;
+}
+static inline void lane_count(_Atomic uint64_t *counter)
+{
+    /* one writer: no locked instruction needed */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+static inline uint16_t lane_context_of(const struct pug__slot *slot)
+{
+    return (uint16_t)(slot->state >> 16);
+}
+
+#endif

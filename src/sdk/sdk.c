@@ -1,0 +1,246 @@
+#include "sdk/sdk.h"
+
+#include "base/clock.h"
+#include "sdk/span.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sdk sdk = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Of the whole life of the process, so that they go on counting over stop and start. */
+static struct exporter_counts counts;
+
+void exporter_tell(const struct config *c, _Atomic bool *told, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+    if (!c->log || atomic_exchange(told, true))
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    c->log(c->log_user, text);
+}
+
+/* ---- thread exit, fork, exit ---- */
+
+static void thread_exits(void *lane)
+{
+    pug__lane_1 = NULL;
+    lane_leave_thread(lane);
+}
+
+/* The child has the parent's memory mapped, and no drain. It keeps nothing of it but the names of
+ * sites and the place in the trace; a child that records no span (and calls exec) pays no more. */
+static void forked(void)
+{
+    int state = atomic_load(&sdk.state);
+    if (!atomic_load(&sdk.memory) || state == SDK_REVIVING)
+        return;
+    span_current_context(&sdk.inherited);
+    sdk.inherited_by = pthread_self();
+    if (pug__lane_1)
+        pthread_setspecific(sdk.key, NULL);
+    pug__lane_1 = NULL;
+    sdk.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    sdk.parents = atomic_load(&sdk.memory);
+    sdk.drain = NULL; /* as it is in the middle of something */
+    atomic_store(&sdk.memory, NULL);
+    atomic_store(&counts.exported, 0);
+    atomic_store(&counts.lost_queue_full, 0);
+    atomic_store(&counts.lost_export, 0);
+    atomic_fetch_add(&sdk.epoch, 1); /* handles of the parent are its to end */
+    atomic_store(&sdk.state, state == SDK_ON ? SDK_FORKED : SDK_OFF);
+}
+
+static void exits(void)
+{
+    int errno_before = errno;
+    (void)pug_stop();
+    errno = errno_before;
+}
+
+static int once_init(void)
+{
+    static bool done;
+    if (done)
+        return 0;
+    if (pthread_key_create(&sdk.key, thread_exits) != 0)
+        return ERR_NOMEM;
+    if (pthread_atfork(NULL, NULL, forked) != 0)
+        return ERR_NOMEM;
+    /* After the exporter was opened: what OpenSSL registers then must run after this. */
+    if (atexit(exits) != 0)
+        return ERR_NOMEM;
+    done = true;
+    return 0;
+}
+
+/* ---- start ---- */
+
+static int exporter_open(struct exporter **ret, struct error_detail *problem)
+{
+    switch (sdk.config.backend) {
+    case PUG_BACKEND_OTLP:
+        return export_otlp_open(&sdk.config, &counts, ret, problem);
+    case PUG_BACKEND_DISCARD:
+        return export_discard_open(ret);
+    default:
+        return export_local_open(&sdk.config, ret, problem);
+    }
+}
+
+/* With memory and drain there or not: makes what is missing. */
+static int run(struct error_detail *problem)
+{
+    struct exporter *exporter = NULL;
+    struct memory *m = atomic_load(&sdk.memory), *parents = sdk.parents;
+    int err = exporter_open(&exporter, problem);
+    if (err)
+        return err;
+    if (!m) {
+        err = memory_new(sdk.config.ring_bytes, parents ? parents->clock : ticks_source(), parents,
+                         &m);
+        if (!err)
+            err = memory_prepare(m, parents ? 2 : LANES_SPARE);
+        if (!err)
+            err = drain_new(m, &sdk.config, &sdk.drain);
+        if (!err)
+            atomic_store(&sdk.memory, m);
+    }
+    if (!err)
+        err = once_init();
+    if (!err)
+        err = drain_start(sdk.drain, exporter, &counts);
+    if (err) {
+        error_set(problem, err, 0, "%s", err_text(err));
+        exporter->close(exporter, 0);
+        return err;
+    }
+    /* Nobody can be inside the parent's: the one thread that was is the one here, without a lane. */
+    memory_free(parents);
+    sdk.parents = NULL;
+    return 0;
+}
+
+static int start_locked(const struct pug_options *options)
+{
+    struct error_detail problem = {.code = 0};
+    struct config config;
+    _Atomic bool told = false;
+    if (atomic_load(&sdk.state) != SDK_OFF || (sdk.drain && drain_is_running(sdk.drain)))
+        return PUG_ERR_BUSY;
+    int err = config_init(&config, options, &problem);
+    if (err) {
+        struct config to_tell = {.log = options ? options->log : NULL,
+                                 .log_user = options ? options->log_user : NULL};
+        exporter_tell(&to_tell, &told, "tracing is off: %s", problem.message);
+        return err;
+    }
+    if (!config.on) {
+        config_done(&config);
+        return 0;
+    }
+    config_done(&sdk.config);
+    sdk.config = config;
+    err = run(&problem);
+    if (err) {
+        exporter_tell(&sdk.config, &told, "tracing is off: %s", problem.message);
+        return err;
+    }
+    atomic_fetch_add(&sdk.epoch, 1);
+    atomic_store(&sdk.state, SDK_ON);
+    __atomic_store_n(&pug__on_1, 1, __ATOMIC_RELEASE);
+    if (pug__lane())
+        lane_populate(lane_of(pug__lane_1));
+    return 0;
+}
+
+int pug_start(const struct pug_options *options)
+{
+    int errno_before = errno;
+    pthread_mutex_lock(&sdk.lock);
+    int err = start_locked(options);
+    pthread_mutex_unlock(&sdk.lock);
+    errno = errno_before;
+    return err;
+}
+
+void sdk_revive(void)
+{
+    int expected = SDK_FORKED;
+    struct error_detail problem = {.code = 0};
+    if (!atomic_compare_exchange_strong(&sdk.state, &expected, SDK_REVIVING))
+        return;
+    if (run(&problem) == 0) {
+        atomic_store(&sdk.state, SDK_ON);
+    } else {
+        __atomic_store_n(&pug__on_1, 0, __ATOMIC_RELEASE);
+        atomic_store(&sdk.state, SDK_OFF);
+    }
+}
+
+/* ---- stop ---- */
+
+static int stop_locked(void)
+{
+    int state = atomic_load(&sdk.state);
+    if (state == SDK_OFF || state == SDK_REVIVING)
+        return 0;
+    __atomic_store_n(&pug__on_1, 0, __ATOMIC_RELEASE);
+    if (state == SDK_FORKED) { /* nothing was recorded here */
+        atomic_store(&sdk.state, SDK_OFF);
+        return 0;
+    }
+    bool clean = drain_stop(sdk.drain, clock_monotonic_ns() + sdk.config.stop_timeout_ns);
+    atomic_store(&sdk.state, SDK_OFF);
+    return clean ? 0 : PUG_ERR_TIMEOUT;
+}
+
+int pug_stop(void)
+{
+    int errno_before = errno;
+    pthread_mutex_lock(&sdk.lock);
+    int err = stop_locked();
+    pthread_mutex_unlock(&sdk.lock);
+    errno = errno_before;
+    return err;
+}
+
+int pug_flush(unsigned timeout_ms)
+{
+    int errno_before = errno, err = 0;
+    pthread_mutex_lock(&sdk.lock);
+    if (atomic_load(&sdk.state) == SDK_ON) {
+        uint64_t lost = atomic_load(&counts.lost_export) + atomic_load(&counts.lost_queue_full);
+        if (!drain_flush(sdk.drain, clock_monotonic_ns() + timeout_ms * NS_PER_MS))
+            err = PUG_ERR_TIMEOUT;
+        else if (lost != atomic_load(&counts.lost_export) + atomic_load(&counts.lost_queue_full))
+            err = PUG_ERR_IO;
+    }
+    pthread_mutex_unlock(&sdk.lock);
+    errno = errno_before;
+    return err;
+}
+
+int pug_on(void)
+{
+    return __atomic_load_n(&pug__on_1, __ATOMIC_RELAXED);
+}
+
+void pug_counts(struct pug_counts *ret_counts)
+{
+    struct pug_counts c = {.size = sizeof c};
+    size_t size = ret_counts->size;
+    if (size < sizeof c.size || size > 4096)
+        size = sizeof c.size;
+    if (sdk.drain && atomic_load(&sdk.state) != SDK_REVIVING)
+        drain_counts(sdk.drain, &c);
+    memset(ret_counts, 0, size);
+    memcpy(ret_counts, &c, size < sizeof c ? size : sizeof c);
+    ret_counts->size = size;
+}
