@@ -209,9 +209,8 @@ static struct span *batch_span(struct assembler *a, uint32_t thread, bool handle
     a->taken[a->n] = (struct taken){.thread = thread, .handle = handle};
     a->n++;
     a->recorded++;
-    *s = (struct span){.kind = SPAN_KIND_INTERNAL,
-                       .resource = &a->config->resource,
-                       .scope = &a->config->scope};
+    *s = (struct span){
+        .kind = SPAN_KIND_INTERNAL, .resource = &a->config->resource, .scope = &a->config->scope};
     return s;
 }
 
@@ -259,9 +258,8 @@ static const struct reader_context *context_of(const struct lane_reader *r, uint
 
 static struct pending **pending_top(struct lane_reader *r, uint64_t seq)
 {
-    return r->n_pending && r->pending[r->n_pending - 1]->key == seq
-               ? &r->pending[r->n_pending - 1]
-               : NULL;
+    return r->n_pending && r->pending[r->n_pending - 1]->key == seq ? &r->pending[r->n_pending - 1]
+                                                                    : NULL;
 }
 
 static struct pending *pending_for_seq(struct assembler *a, struct lane_reader *r, uint64_t seq)
@@ -359,8 +357,7 @@ static void take_end(struct assembler *a, struct lane_reader *r, const char *rec
 {
     struct pug__end_record e;
     memcpy(&e, record, sizeof e);
-    struct span *s =
-        scope_span(a, r, e.seq, e.seq - e.parent, e.seq - e.trace, e.kind_site >> 8);
+    struct span *s = scope_span(a, r, e.seq, e.seq - e.parent, e.seq - e.trace, e.kind_site >> 8);
     if (s)
         span_times(a, s, e.start, e.start + e.duration);
 }
@@ -769,8 +766,8 @@ void assembler_forget(struct assembler *a, struct lane_reader *r)
 
 /* ---- what did not end ---- */
 
-static const struct attr unfinished_attr = {
-    .key = {"pugmark.unfinished", 18}, .value = {.type = VALUE_BOOL, .boolean = true}};
+static const struct attr unfinished_attr = {.key = {"pugmark.unfinished", 18},
+                                            .value = {.type = VALUE_BOOL, .boolean = true}};
 
 static void mark_unfinished(struct pending *p)
 {
@@ -808,10 +805,10 @@ void assembler_unfinished_lane(struct assembler *a, struct lane_reader *r, uint6
             continue;
         if (slots[0].seq > highest)
             highest = slots[0].seq;
-        mark_unfinished(a->config->backend == PUG_BACKEND_DISCARD
-                            ? NULL
-                            : pending_for_seq(a, r, slots[0].seq));
-        struct span *span = scope_span(a, r, slots[0].seq, slots[1].seq, slots[0].trace, slots[0].site);
+        mark_unfinished(
+            a->config->backend == PUG_BACKEND_DISCARD ? NULL : pending_for_seq(a, r, slots[0].seq));
+        struct span *span = scope_span(a, r, slots[0].seq, slots[1].seq, slots[0].trace,
+                                       slots[0].site);
         if (span)
             span_times(a, span, slots[0].start, now);
     }

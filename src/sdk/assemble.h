@@ -1,12 +1,12 @@
 /* Records into spans: the drain's half of a lane.
  *
  * A span is complete when its end record is read. What was said about it before then (attributes,
- * events, links) waits in a `struct pending`: spans of scopes nest, so each lane has a stack of them,
- * ordered by seq; handles are found by span id.
+ * events, links) waits in a `struct pending`: spans of scopes nest, so each lane has a stack of
+ * them, ordered by seq; handles are found by span id.
  *
  * A handle may be spoken about on several lanes, which are read one after the other. So its end is
- * held back until all lanes have been read once more (assembler_round): whatever happened before the
- * end is in by then.
+ * held back until all lanes have been read once more (assembler_round): whatever happened before
+ * the end is in by then.
  *
  * Bounds: ATTRS_MAX, EVENTS_MAX and LINKS_MAX a span (what is over is counted in the span, as OTLP
  * has it), PENDING_BYTES_MAX bytes a span, HANDLES_MAX open handles. */

@@ -25,8 +25,8 @@ enum lost_cause {
     LOST_CAUSES,
 };
 
-static const char *const lost_names[LOST_CAUSES] = {
-    "ring_full", "depth", "no_lane", "interrupt", "queue_full", "export", "memory"};
+static const char *const lost_names[LOST_CAUSES] = {"ring_full",  "depth",  "no_lane", "interrupt",
+                                                    "queue_full", "export", "memory"};
 
 struct drain {
     struct memory *memory;
@@ -96,17 +96,16 @@ static void report_lost(struct drain *d, uint64_t now_ns, bool last)
     if (!last && now_ns - d->lost_reported_ns < LOST_REPORT_NS)
         return;
     drain_counts(d, &c);
-    const uint64_t lost[LOST_CAUSES] = {c.lost_ring_full,  c.lost_depth,  c.lost_no_lane,
-                                        c.lost_interrupt,  c.lost_queue_full,
-                                        c.lost_export,     c.lost_memory};
+    const uint64_t lost[LOST_CAUSES] = {c.lost_ring_full, c.lost_depth,      c.lost_no_lane,
+                                        c.lost_interrupt, c.lost_queue_full, c.lost_export,
+                                        c.lost_memory};
     for (int i = 0; i < LOST_CAUSES; i++) {
         struct attr *attrs;
-        if (lost[i] == d->lost_reported[i] ||
-            !(attrs = arena_array(&a->strings, 2, sizeof *attrs)))
+        if (lost[i] == d->lost_reported[i] || !(attrs = arena_array(&a->strings, 2, sizeof *attrs)))
             continue;
-        attrs[0] = (struct attr){STR("pugmark.lost.spans"),
-                                 {.type = VALUE_INT,
-                                  .integer = (int64_t)(lost[i] - d->lost_reported[i])}};
+        attrs[0] =
+            (struct attr){STR("pugmark.lost.spans"),
+                          {.type = VALUE_INT, .integer = (int64_t)(lost[i] - d->lost_reported[i])}};
         attrs[1] = (struct attr){STR("pugmark.lost.cause"),
                                  {.type = VALUE_STRING, .string = str_from(lost_names[i])}};
         /* Lanes number their spans from 1: the zeros are the library's own. */
@@ -129,9 +128,9 @@ static void deliver(void *user, const struct taken_batch *batch)
 
 /* ---- whose lane is it? ----
  *
- * Owners do not ask the kernel for their thread id, for that would be a system call. But each thread
- * has told the kernel where its robust list begins, which is inside its descriptor, which is what
- * pthread_self() points to. Where that does not hold, the lane's number serves. */
+ * Owners do not ask the kernel for their thread id, for that would be a system call. But each
+ * thread has told the kernel where its robust list begins, which is inside its descriptor, which is
+ * what pthread_self() points to. Where that does not hold, the lane's number serves. */
 
 #define DESCRIPTOR_BYTES 4096
 

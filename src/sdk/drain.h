@@ -1,12 +1,13 @@
 /* The thread that reads the lanes.
  *
- * Each round: note how far every ring has got, look at the clock, read the records up to there, hand
- * full or old batches to the exporter, recycle the lanes of threads that are gone, prepare spare
- * ones. Then it sleeps until the next round; nothing on the way of a span ever wakes it. When a ring
- * was a good part full, the next round comes sooner.
+ * Each round: note how far every ring has got, look at the clock, read the records up to there,
+ * hand full or old batches to the exporter, recycle the lanes of threads that are gone, prepare
+ * spare ones. Then it sleeps until the next round; nothing on the way of a span ever wakes it. When
+ * a ring was a good part full, the next round comes sooner.
  *
- * What was lost since the last report is reported in the data, at most once a second for each cause,
- * as a span `pugmark.lost` with the attributes `pugmark.lost.spans` and `pugmark.lost.cause`. */
+ * What was lost since the last report is reported in the data, at most once a second for each
+ * cause, as a span `pugmark.lost` with the attributes `pugmark.lost.spans` and
+ * `pugmark.lost.cause`. */
 #ifndef SDK_DRAIN_H
 #define SDK_DRAIN_H
 

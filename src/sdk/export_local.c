@@ -1,6 +1,6 @@
-/* A Chrome trace file that is whole at every moment: what is new is written over the tail, with a new
- * tail after it. When the disk is full the old tail is put back, for which there is room; what did
- * not fit is lost, counted, and the count is in the next tail. */
+/* A Chrome trace file that is whole at every moment: what is new is written over the tail, with a
+ * new tail after it. When the disk is full the old tail is put back, for which there is room; what
+ * did not fit is lost, counted, and the count is in the next tail. */
 #include "base/clock.h"
 #include "sdk/exporter.h"
 #include "wire/chrome.h"

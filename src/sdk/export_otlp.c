@@ -5,8 +5,8 @@
  * many as are waiting, up to JOIN_BYTES, in one request.
  *
  * What a collector cannot take now (429, 502, 503, 504, no connection; the gRPC codes the
- * specification calls retryable) is sent again after a pause that doubles, with Retry-After obeyed, for
- * at most GIVE_UP_NS. What it refuses is lost, at once. All losses are counted in spans.
+ * specification calls retryable) is sent again after a pause that doubles, with Retry-After obeyed,
+ * for at most GIVE_UP_NS. What it refuses is lost, at once. All losses are counted in spans.
  *
  * Source: opentelemetry.io/docs/specs/otlp, 1.x: "OTLP/HTTP", "OTLP/gRPC", "Failures". */
 #include "base/clock.h"
@@ -96,7 +96,8 @@ static bool http_again(long status)
 
 static bool grpc_again(long status)
 {
-    /* CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS */
+    /* CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, OUT_OF_RANGE, UNAVAILABLE,
+     * DATA_LOSS */
     return status == 1 || status == 4 || status == 8 || status == 10 || status == 11 ||
            status == 14 || status == 15;
 }
@@ -403,7 +404,6 @@ static bool transfer_init(struct otlp *o)
     curl->easy_setopt(o->easy, CURLOPT_NOSIGNAL, 1L);
     curl->easy_setopt(o->easy, CURLOPT_POST, 1L);
     curl->easy_setopt(o->easy, CURLOPT_TIMEOUT_MS, (long)(c->otlp_timeout_ns / NS_PER_MS));
-    curl->easy_setopt(o->easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
     curl->easy_setopt(o->easy, CURLOPT_WRITEFUNCTION, on_body);
     curl->easy_setopt(o->easy, CURLOPT_WRITEDATA, o);
     curl->easy_setopt(o->easy, CURLOPT_HEADERFUNCTION, on_header);

@@ -23,10 +23,10 @@ struct exporter_counts {
 };
 
 struct exporter {
-    /* Takes the spans over (the batch is reused when it returns); what it cannot take it counts. Must
-     * not block on a network. `totals`: for exporters that write them into the data. */
-    void (*take)(struct exporter *e, const struct taken_batch *batch, struct exporter_counts *counts,
-                 const struct pug_counts *totals);
+    /* Takes the spans over (the batch is reused when it returns); what it cannot take it counts.
+     * Must not block on a network. `totals`: for exporters that write them into the data. */
+    void (*take)(struct exporter *e, const struct taken_batch *batch,
+                 struct exporter_counts *counts, const struct pug_counts *totals);
     /* Waits until all that was taken has been sent or given up, at most until `deadline_ns`
      * (CLOCK_MONOTONIC). False: time is up. */
     bool (*flush)(struct exporter *e, uint64_t deadline_ns);

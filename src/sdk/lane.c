@@ -17,7 +17,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* So much of a new lane is touched when it is prepared; the drain does the rest once it is owned. */
+/* So much of a new lane is touched when it is prepared; the drain does the rest once it is owned.
+ */
 #define RING_TOUCHED_BYTES (64u << 10)
 
 /* ---- the memory file ---- */
@@ -211,15 +212,15 @@ uint32_t lane_intern(struct memory_head *head, struct pug__site *site)
     for (int i = 0; i < n_keys; i++)
         bytes += 2 + text_len(site->keys[i].name, SITE_KEY_MAX);
     bytes = (bytes + 7) & ~(size_t)7;
-    /* Ids and room are taken first and filled then, so that nobody waits for anybody. A site that two
-     * threads reach at once may be entered twice, which does no harm. */
+    /* Ids and room are taken first and filled then, so that nobody waits for anybody. A site that
+     * two threads reach at once may be entered twice, which does no harm. */
     uint32_t id = 1;
     uint32_t offset = atomic_load(&head->site_bytes_used);
     do {
         if (offset + bytes > SITE_BYTES)
             goto full;
-    } while (!atomic_compare_exchange_weak(&head->site_bytes_used, &offset,
-                                           offset + (uint32_t)bytes));
+    } while (
+        !atomic_compare_exchange_weak(&head->site_bytes_used, &offset, offset + (uint32_t)bytes));
     uint32_t n = atomic_load(&head->n_sites);
     do {
         if (n >= SITES_MAX - 1)
@@ -263,8 +264,9 @@ static bool get_text(const char **at, const char *end, size_t len_bytes, struct 
 int memory_site(const struct memory_head *head, uint32_t id, struct site_view *ret)
 {
     struct site_view v = {.kind = 0};
-    uint32_t offset =
-        id && id < SITES_MAX ? atomic_load_explicit(&head->sites[id], memory_order_acquire) : 0;
+    uint32_t offset = id && id < SITES_MAX
+                          ? atomic_load_explicit(&head->sites[id], memory_order_acquire)
+                          : 0;
     if (!offset || offset > SITE_BYTES - 8)
         return ERR_NOT_FOUND;
     const char *at = head->site_bytes + offset, *end = head->site_bytes + SITE_BYTES;
@@ -338,8 +340,8 @@ bool lane_has_room(struct lane *lane)
 {
     if (lane->fast.head <= lane->fast.room)
         return true;
-    lane->fast.room =
-        atomic_load_explicit(&lane->tail, memory_order_acquire) + lane->ring_bytes - PUG__SLACK;
+    lane->fast.room = atomic_load_explicit(&lane->tail, memory_order_acquire) + lane->ring_bytes -
+                      PUG__SLACK;
     return lane->fast.head <= lane->fast.room;
 }
 

@@ -100,7 +100,8 @@ MUST_USE int memory_new(size_t ring_bytes, uint32_t clock, const struct memory *
                         struct memory **ret);
 /* Unmaps everything; only in the child after fork, where nobody else can be inside. */
 void memory_free(struct memory *m);
-/* Prepares lanes until `spare` are FREE. Partial success is success; an error means that none is. */
+/* Prepares lanes until `spare` are FREE. Partial success is success; an error means that none is.
+ */
 MUST_USE int memory_prepare(struct memory *m, unsigned spare);
 
 /* Makes the ring of an owned lane resident; the drain does so when it sees it first. */

@@ -158,8 +158,8 @@ static bool url_has_path(struct str url, bool *ret_port_4317)
     struct str rest = {host, (size_t)(url.ptr + url.len - host)};
     const char *slash = memchr(rest.ptr, '/', rest.len);
     struct str authority = {rest.ptr, slash ? (size_t)(slash - rest.ptr) : rest.len};
-    *ret_port_4317 =
-        authority.len > 5 && memcmp(authority.ptr + authority.len - 5, ":4317", 5) == 0;
+    *ret_port_4317 = authority.len > 5 &&
+                     memcmp(authority.ptr + authority.len - 5, ":4317", 5) == 0;
     return slash && (size_t)(slash - rest.ptr) + 1 < rest.len;
 }
 
@@ -189,14 +189,13 @@ static int endpoint_init(struct config *c, const char *from_options, struct erro
                          "OTEL_EXPORTER_OTLP_PROTOCOL is \"%.40s\"; grpc and http/protobuf are "
                          "what can be sent",
                          protocol);
-    const char *suffix =
-        c->otlp_grpc ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-        : complete || (path && url != base) ? ""
-                                            : "/v1/traces";
+    const char *suffix = c->otlp_grpc
+                             ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+                         : complete || (path && url != base) ? ""
+                                                             : "/v1/traces";
     c->otlp_url = arena_printf(&c->arena, "%.*s%s", STR_ARG(s), suffix);
-    c->otlp_headers =
-        keep(c, first_of(environment("OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
-                         environment("OTEL_EXPORTER_OTLP_HEADERS")));
+    c->otlp_headers = keep(c, first_of(environment("OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
+                                       environment("OTEL_EXPORTER_OTLP_HEADERS")));
     return c->otlp_url ? 0 : ERR_NOMEM;
 }
 
@@ -207,9 +206,8 @@ static int backend_from_name(const char *name, enum pug_backend *ret, struct err
     static const struct {
         const char *name;
         enum pug_backend backend;
-    } known[] = {{"local", PUG_BACKEND_LOCAL},
-                 {"otlp", PUG_BACKEND_OTLP},
-                 {"discard", PUG_BACKEND_DISCARD}};
+    } known[] = {
+        {"local", PUG_BACKEND_LOCAL}, {"otlp", PUG_BACKEND_OTLP}, {"discard", PUG_BACKEND_DISCARD}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(name, known[i].name) == 0) {
             *ret = known[i].backend;
@@ -231,9 +229,9 @@ static uint64_t number_or(uint64_t from_options, const char *name, uint64_t othe
 static int fill(struct config *c, const struct pug_options *o, struct error_detail *problem)
 {
     const char *backend = environment("PUG_BACKEND");
-    c->on = o->tracing == PUG_TRACING_ENVIRONMENT ? is_true(environment("PUG_TRACING")) &&
-                                                        !is_true(environment("OTEL_SDK_DISABLED"))
-                                                  : o->tracing == PUG_TRACING_ON;
+    c->on = o->tracing == PUG_TRACING_ENVIRONMENT
+                ? is_true(environment("PUG_TRACING")) && !is_true(environment("OTEL_SDK_DISABLED"))
+                : o->tracing == PUG_TRACING_ON;
     c->log = o->log;
     c->log_user = o->log_user;
     if (!c->on)
@@ -259,10 +257,9 @@ static int fill(struct config *c, const struct pug_options *o, struct error_deta
     c->drain_interval_ns = (o->drain_interval_us ? o->drain_interval_us : 5000) * NS_PER_US;
     c->flush_interval_ns = (o->flush_interval_ms ? o->flush_interval_ms : 200) * NS_PER_MS;
     c->stop_timeout_ns = (o->stop_timeout_ms ? o->stop_timeout_ms : 2000) * NS_PER_MS;
-    c->otlp_timeout_ns =
-        number_or(0, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-                  number_or(0, "OTEL_EXPORTER_OTLP_TIMEOUT", 10000)) *
-        NS_PER_MS;
+    c->otlp_timeout_ns = number_or(0, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+                                   number_or(0, "OTEL_EXPORTER_OTLP_TIMEOUT", 10000)) *
+                         NS_PER_MS;
     c->trace_dir =
         keep(c, first_of(first_of(o->trace_dir, environment("PUG_TRACE_DIR")), ".local/traces"));
     if (!c->trace_dir ||

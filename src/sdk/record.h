@@ -19,9 +19,9 @@
  *     RECORD_LINK         target, context                   [flags]
  *     RECORD_CONTEXT      seq, context                      [flags, remote << 8]
  *     RECORD_CONTEXT_END  seq
- *     RECORD_START        span id, start, parent id, flags | remote << 8, trace id (2), tracestate as
- *                         text, the values of the site's keys                          [site]
- *     RECORD_STOP         span id, start, end, parent id, flags, trace id (2)          [site]
+ *     RECORD_START        span id, start, parent id, flags | remote << 8, trace id (2), tracestate
+ * as text, the values of the site's keys                          [site] RECORD_STOP         span
+ * id, start, end, parent id, flags, trace id (2)          [site]
  *
  * value: 8 bytes, or text. text: length, bytes padded to 8.
  * context: trace id (2), span id, tracestate as text.

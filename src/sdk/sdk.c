@@ -121,7 +121,8 @@ static int run(struct error_detail *problem)
         exporter->close(exporter, 0);
         return err;
     }
-    /* Nobody can be inside the parent's: the one thread that was is the one here, without a lane. */
+    /* Nobody can be inside the parent's: the one thread that was is the one here, without a lane.
+     */
     memory_free(parents);
     sdk.parents = NULL;
     return 0;

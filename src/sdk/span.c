@@ -205,8 +205,8 @@ static uint32_t handle_open_state(void)
                              << HANDLE_EPOCH_SHIFT;
 }
 
-/* The open span that is meant, and the lane to write to, entered. False: there is none, or it leaves
- * no record, or there is no room. */
+/* The open span that is meant, and the lane to write to, entered. False: there is none, or it
+ * leaves no record, or there is no room. */
 static bool target_enter(struct pug_span *span, struct target *ret)
 {
     struct target t = {.kind = 0};
@@ -341,8 +341,8 @@ void pug_link(struct pug_span *span, const struct pug_context *to)
     struct target t;
     if (!pug_context_valid(to) || !target_enter(span, &t))
         return;
-    struct record_writer w =
-        target_record(&t, RECORD_LINK, to->flags | (uint32_t)(to->remote != 0) << 8);
+    struct record_writer w = target_record(&t, RECORD_LINK,
+                                           to->flags | (uint32_t)(to->remote != 0) << 8);
     record_bytes(&w, to->trace_id, 16);
     record_bytes(&w, to->span_id, 8);
     record_text(&w, to->tracestate, to->tracestate_len);
@@ -362,9 +362,9 @@ static void record_values(struct record_writer *w, const struct pug__site *site,
         const union pug__value *v = &values[i];
         if (site->keys[i].type == PUG__TYPE_STR)
             record_text(w, v->s.ptr,
-                        !v->s.ptr                ? 0
+                        !v->s.ptr              ? 0
                         : v->s.len == SIZE_MAX ? strnlen(v->s.ptr, PUG_STR_MAX)
-                                                 : v->s.len);
+                                               : v->s.len);
         else
             record_u64(w, (uint64_t)v->i); /* a double has the same bytes */
     }

@@ -27,7 +27,8 @@ static bool kernel_uses_counter(void)
         return true; /* no /sys in here: the CPU's word counts */
     ssize_t n = read(fd, name, sizeof name);
     close(fd);
-    return n >= 4 && (memcmp(name, "tsc\n", 4) == 0 || (n >= 9 && memcmp(name, "kvm-clock", 9) == 0));
+    return n >= 4 &&
+           (memcmp(name, "tsc\n", 4) == 0 || (n >= 9 && memcmp(name, "kvm-clock", 9) == 0));
 }
 #endif
 
@@ -154,7 +155,8 @@ void ticks_update(struct ticks *t, struct ticks_published *published)
     uint64_t rate = rate_of(r.mono_ns - t->anchor_ns, r.tick - t->anchor_tick);
     struct ticks_piece p;
     if (t->n == 0) {
-        /* The first piece reaches back to the first reading: it is drawn between two known points. */
+        /* The first piece reaches back to the first reading: it is drawn between two known points.
+         */
         p = (struct ticks_piece){t->anchor_tick, t->anchor_ns + t->epoch_offset, rate};
     } else {
         uint64_t truth = r.mono_ns + r.epoch_offset;

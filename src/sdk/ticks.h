@@ -1,14 +1,15 @@
 /* From ticks to nanoseconds since the epoch.
  *
  * A tick is a count of the CPU's time stamp counter, or a nanosecond of CLOCK_MONOTONIC where that
- * counter is not to be trusted. The map is piecewise linear, and a piece once used is never changed:
+ * counter is not to be trusted. The map is piecewise linear, and a piece once used is never
+ * changed:
  *
  * 1. The same tick always gives the same nanosecond.
  * 2. A later tick gives no earlier nanosecond (but across a step of the wall clock backwards).
  *
- * Hence what lies inside something else in ticks lies inside it in nanoseconds, whenever the two are
- * converted. Each piece begins where the last one has got to and steers towards the clock, so that
- * the error stays at the reading error of about 30 ns and never accumulates. */
+ * Hence what lies inside something else in ticks lies inside it in nanoseconds, whenever the two
+ * are converted. Each piece begins where the last one has got to and steers towards the clock, so
+ * that the error stays at the reading error of about 30 ns and never accumulates. */
 #ifndef SDK_TICKS_H
 #define SDK_TICKS_H
 

@@ -81,8 +81,8 @@ static void attrs_put(struct json_writer *w, const struct attrs *attrs)
 }
 
 /* What every event has. Leaves the object open. */
-static struct json_writer event_open(const struct chrome_process *p, struct str name, const char *ph,
-                                     uint32_t tid, struct buf *out)
+static struct json_writer event_open(const struct chrome_process *p, struct str name,
+                                     const char *ph, uint32_t tid, struct buf *out)
 {
     buf_cstr(out, ",\n");
     struct json_writer w = json_writer(out);

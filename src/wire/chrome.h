@@ -10,8 +10,8 @@
  * The tail is small: whoever writes a growing file puts it at the end each time and writes over it
  * with the next events, so that the file is whole whenever nobody writes.
  *
- * Times are microseconds with three decimals, so nanoseconds are kept, counted from `base_ns`: since
- * the epoch they would not fit a double. */
+ * Times are microseconds with three decimals, so nanoseconds are kept, counted from `base_ns`:
+ * since the epoch they would not fit a double. */
 #ifndef WIRE_CHROME_H
 #define WIRE_CHROME_H
 
@@ -28,8 +28,8 @@ struct chrome_process {
 void chrome_head(const struct chrome_process *p, struct buf *out);
 void chrome_thread_name(const struct chrome_process *p, uint32_t tid, struct str name,
                         struct buf *out);
-/* One complete event (X) and an instant event for each of its events; as nestable async events (b, e,
- * n) when it may overlap others of its thread without nesting. */
+/* One complete event (X) and an instant event for each of its events; as nestable async events (b,
+ * e, n) when it may overlap others of its thread without nesting. */
 void chrome_span(const struct chrome_process *p, const struct span *s, uint32_t tid, bool async,
                  struct buf *out);
 
