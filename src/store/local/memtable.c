@@ -289,7 +289,7 @@ void memtable_publish(struct memtable *mt, uint64_t sequence)
     atomic_store_explicit(&mt->start_min_ns, min, memory_order_relaxed);
     atomic_store_explicit(&mt->start_max_ns, max, memory_order_relaxed);
     mt->last_sequence = sequence;
-    if (!mt->first_publish_ns)
+    if (!mt->first_publish_ns && mt->n_rows)
         mt->first_publish_ns = clock_monotonic_ns();
     atomic_store_explicit(&mt->rows_visible, mt->n_rows, memory_order_release);
 }

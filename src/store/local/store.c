@@ -89,7 +89,7 @@ static void group_stage(struct store *st, struct pending *group, struct log_body
     size_t n = 0;
     for (struct pending *p = group; p; p = p->next) {
         p->err = memtable_add(st->active, p->batch);
-        p->staged = !p->err;
+        p->staged = !p->err && p->batch->n; /* of nothing there is nothing to keep */
         if (p->staged)
             bodies[n++] = (struct log_body){p->format, p->body, (uint32_t)p->batch->n};
     }
@@ -305,7 +305,7 @@ int store_seal(struct store *st)
     int err = 0;
     pthread_mutex_lock(&st->lock);
     uint64_t wanted = st->published, failures = st->seal_failures;
-    while (st->sealed < wanted) {
+    while (st->sealed < wanted && (st->frozen || memtable_rows(st->active))) {
         if (st->seal_failures != failures) {
             err = st->seal_err ? st->seal_err : ERR_IO;
             break;

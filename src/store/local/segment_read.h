@@ -1,0 +1,142 @@
+/* Inside the reader of segments: what segment_read.c (blocks, traces) and segment_scan.c share. */
+#ifndef STORE_LOCAL_SEGMENT_READ_H
+#define STORE_LOCAL_SEGMENT_READ_H
+
+#include "store/local/segment.h"
+#include "store/local/segment_format.h"
+#include "store/local/stream.h"
+
+struct segment_column {
+    uint32_t key; /* code */
+    uint8_t type, how;
+    uint64_t n;
+    uint32_t n_codes; /* of a dictionary */
+    struct block_ref dictionary;
+    uint64_t *codes; /* NULL: not read yet */
+};
+
+struct segment_operation {
+    uint32_t resource, scope, name; /* name: code */
+    uint8_t kind;
+    uint64_t n_spans;
+};
+
+struct segment_group {
+    struct block_ref directory;
+    uint32_t first_row, n, first_trace;
+    uint64_t offset;
+    uint64_t start_min, start_max, duration_min, duration_max;
+};
+
+struct segment_trace_block {
+    struct block_ref ref;
+    uint32_t first_trace, n;
+    uint32_t first_row, n_rows;
+};
+
+struct segment_string_block {
+    struct block_ref ref;
+    struct str first;
+    struct str *strings; /* NULL: not read yet */
+};
+
+struct segment_hash_block {
+    struct block_ref ref;
+    uint32_t n, first_hash;
+};
+
+struct segment {
+    char name[32];
+    int fd;
+    uint64_t bytes;      /* of the file */
+    uint64_t bytes_read; /* by this reader */
+    struct arena arena;  /* what lives as long as the reader */
+    struct arena scratch;
+    struct error_detail damage;
+
+    uint64_t n_rows, n_traces, start_min, start_max;
+    struct block_ref string_index, columns_ref, resources_ref, scopes_ref, operations_ref,
+        hashes_ref;
+    uint32_t n_groups, n_trace_blocks;
+    struct segment_group *groups;
+    struct segment_trace_block *trace_blocks;
+
+    /* Read when first needed; NULL before. */
+    struct segment_string_block *string_blocks;
+    uint32_t n_strings, n_string_blocks;
+    struct segment_column *columns;
+    uint32_t n_columns;
+    struct str *resource_bytes, *scope_bytes;
+    const struct resource **resources; /* decoded, in `arena`; NULL: not yet */
+    uint32_t n_resources, n_scopes;
+    struct segment_operation *operations;
+    uint32_t n_operations;
+    struct segment_hash_block *hash_blocks;
+    uint32_t n_hash_blocks;
+};
+
+struct group_column_read {
+    uint32_t column;
+    uint64_t n;
+    struct block_ref values, filter;
+    int64_t low, high; /* of an int column */
+};
+
+/* The directory of a group. */
+struct group_read {
+    const struct segment_group *group;
+    struct block_ref fixed[FIXED_COLUMNS];
+    uint64_t n_shapes, n_shape_cells;
+    struct group_column_read *columns;
+    uint32_t n_columns;
+};
+
+struct group_shapes {
+    uint64_t *of_row;
+    uint64_t *lengths;
+    uint64_t *first;    /* of each shape, in `columns` */
+    uint64_t *columns;  /* of all shapes, one after the other */
+};
+
+/* Part of a trace block. */
+struct traces_read {
+    const struct segment_trace_block *block;
+    const uint8_t *ids;
+    uint64_t *n, *start;
+    struct codec_reader rest; /* what follows */
+};
+
+/* Notes damage at an offset of the file and logs it, once; returns `err`. Only ERR_CORRUPT and
+ * ERR_TRUNCATED are damage. */
+int segment_fail(struct segment *seg, int err, uint64_t at, const char *what);
+
+/* The bytes of a block, checked, in `arena`, and a reader of them. */
+MUST_USE int segment_block(struct segment *seg, struct block_ref ref, struct arena *arena,
+                           struct codec_reader *ret);
+/* One number stream that is a block of its own. */
+MUST_USE int segment_numbers(struct segment *seg, struct block_ref ref, size_t n,
+                             struct arena *arena, uint64_t **ret);
+/* Codes must have been checked to be below n_strings here or before. */
+MUST_USE int segment_string(struct segment *seg, uint64_t code, struct str *ret);
+/* The code of a text; INTERN-like: n_strings when it is not there. */
+MUST_USE int segment_string_find(struct segment *seg, struct str s, uint32_t *ret_code);
+MUST_USE int segment_columns(struct segment *seg); /* reads the list */
+MUST_USE int segment_dictionary(struct segment *seg, struct segment_column *c);
+MUST_USE int segment_resource(struct segment *seg, uint32_t number, const struct resource **ret);
+MUST_USE int segment_operations_read(struct segment *seg);
+MUST_USE int segment_group_read(struct segment *seg, const struct segment_group *g,
+                                struct arena *arena, struct group_read *ret);
+MUST_USE int segment_shapes(struct segment *seg, const struct group_read *g, struct arena *arena,
+                            struct group_shapes *ret);
+MUST_USE int segment_traces(struct segment *seg, const struct segment_trace_block *b,
+                            struct arena *arena, struct traces_read *ret);
+/* A value of a column of a group, given what was decoded: numbers or texts. Strings are borrowed. */
+MUST_USE int segment_value(struct segment *seg, const struct segment_column *c,
+                           const uint64_t *numbers, const struct str *texts, uint64_t i,
+                           struct arena *arena, struct value *ret);
+/* Decodes the values of a column of a group: one of the two results is set; both NULL for `nothing`. */
+MUST_USE int segment_column_values(struct segment *seg, const struct group_column_read *gc,
+                                   struct arena *arena, uint64_t **ret_numbers,
+                                   struct str **ret_texts);
+
+#endif

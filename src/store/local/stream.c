@@ -1,0 +1,519 @@
+#include "store/local/stream.h"
+
+#include <endian.h>
+#include <math.h>
+#include <stdlib.h>
+#include <zstd.h>
+
+enum { BYTES_RAW, BYTES_ZSTD, BYTES_SAME };
+enum { NUMBERS_CONSTANT, NUMBERS_PACKED, NUMBERS_DICTIONARY, NUMBERS_PLANES, NUMBERS_DIFFERENCES = 128 };
+enum { DICTIONARY_MAX = 256, LEVEL = 1, SHORT = 24 };
+
+/* No stream has more items or bytes than this: a bound for what a damaged length can ask for. */
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+#define STREAM_MAX ((size_t)1 << 24)
+#else
+#define STREAM_MAX ((size_t)1 << 31)
+#endif
+
+int stream_writer_init(struct stream_writer *w)
+{
+    *w = (struct stream_writer){.zstd = ZSTD_createCCtx()};
+    return w->zstd ? 0 : ERR_NOMEM;
+}
+
+void stream_writer_done(struct stream_writer *w)
+{
+    ZSTD_freeCCtx(w->zstd);
+    buf_done(&w->room);
+    free(w->numbers);
+    free(w->bytes);
+    *w = (struct stream_writer){0};
+}
+
+/* ---- writing ---- */
+
+void stream_put_bytes(struct stream_writer *w, struct buf *out, const uint8_t *bytes, size_t n)
+{
+    if (n == 0)
+        return;
+    if (memcmp(bytes, bytes + 1, n - 1) == 0) {
+        buf_byte(out, BYTES_SAME);
+        buf_byte(out, (char)bytes[0]);
+        return;
+    }
+    size_t m = 0;
+    if (n >= SHORT) {
+        buf_clear(&w->room);
+        size_t bound = ZSTD_compressBound(n);
+        if (!buf_reserve(&w->room, bound)) {
+            out->failed = true;
+            return;
+        }
+        m = ZSTD_compressCCtx(w->zstd, w->room.ptr, bound, bytes, n, LEVEL);
+        if (ZSTD_isError(m) || m + m / 64 + 4 >= n)
+            m = 0;
+    }
+    if (m) {
+        buf_byte(out, BYTES_ZSTD);
+        codec_put_varint(out, m);
+        buf_put(out, w->room.ptr, m);
+    } else {
+        buf_byte(out, BYTES_RAW);
+        buf_put(out, bytes, n);
+    }
+}
+
+static bool writer_room(struct stream_writer *w, size_t n)
+{
+    if (n <= w->cap)
+        return true;
+    size_t cap = n < 8192 ? 8192 : n;
+    uint64_t *numbers = realloc(w->numbers, cap * sizeof *numbers);
+    if (numbers)
+        w->numbers = numbers;
+    uint8_t *bytes = realloc(w->bytes, cap);
+    if (bytes)
+        w->bytes = bytes;
+    if (!numbers || !bytes)
+        return false;
+    w->cap = cap;
+    return true;
+}
+
+static unsigned bits_of(uint64_t n)
+{
+    return n ? 64u - (unsigned)__builtin_clzll(n) : 0;
+}
+
+static void put_packed(struct buf *out, const uint64_t *v, size_t n, uint64_t base, unsigned bits)
+{
+    buf_byte(out, NUMBERS_PACKED);
+    codec_put_varint(out, base);
+    buf_byte(out, (char)bits);
+    if (bits == 0)
+        return;
+    if (!buf_reserve(out, (n * bits + 7) / 8 + 16))
+        return;
+    uint8_t *to = (uint8_t *)out->ptr + out->len;
+    unsigned __int128 held = 0;
+    unsigned n_held = 0;
+    for (size_t i = 0; i < n; i++) {
+        held |= (unsigned __int128)(v[i] - base) << n_held;
+        n_held += bits;
+        if (n_held >= 64) {
+            uint64_t word = htole64((uint64_t)held);
+            memcpy(to, &word, 8);
+            to += 8;
+            held >>= 64;
+            n_held -= 64;
+        }
+    }
+    uint64_t word = htole64((uint64_t)held);
+    memcpy(to, &word, 8);
+    out->len += (n * bits + 7) / 8;
+}
+
+/* Distinct values, up to DICTIONARY_MAX, with an index per item. */
+struct dictionary {
+    uint64_t values[DICTIONARY_MAX];
+    uint32_t counts[DICTIONARY_MAX];
+    unsigned n;
+    uint16_t slots[1024]; /* value + 1 */
+};
+
+static bool dictionary_make(struct dictionary *d, const uint64_t *v, size_t n, uint8_t *indexes)
+{
+    d->n = 0;
+    memset(d->slots, 0, sizeof d->slots);
+    for (size_t i = 0; i < n; i++) {
+        unsigned at = (unsigned)((v[i] * UINT64_C(0x9e3779b97f4a7c15)) >> 54);
+        while (d->slots[at] && d->values[d->slots[at] - 1] != v[i])
+            at = (at + 1) & 1023;
+        if (!d->slots[at]) {
+            if (d->n == DICTIONARY_MAX)
+                return false;
+            d->values[d->n] = v[i];
+            d->counts[d->n] = 0;
+            d->slots[at] = (uint16_t)++d->n;
+        }
+        unsigned k = d->slots[at] - 1u;
+        d->counts[k]++;
+        indexes[i] = (uint8_t)k;
+    }
+    return true;
+}
+
+/* What n symbols with these counts take at least, in bits. */
+static double entropy_bits(const uint32_t *counts, unsigned k, size_t n)
+{
+    double bits = 0;
+    for (unsigned i = 0; i < k; i++)
+        if (counts[i])
+            bits += counts[i] * log2((double)n / counts[i]);
+    return bits;
+}
+
+static int value_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void put_dictionary(struct stream_writer *w, struct buf *out, struct dictionary *d, size_t n)
+{
+    uint64_t sorted[DICTIONARY_MAX];
+    uint8_t place[DICTIONARY_MAX];
+    memcpy(sorted, d->values, d->n * sizeof *sorted);
+    qsort(sorted, d->n, sizeof *sorted, value_order);
+    for (unsigned i = 0; i < d->n; i++) {
+        uint64_t *found = bsearch(&d->values[i], sorted, d->n, sizeof *sorted, value_order);
+        place[i] = (uint8_t)(found - sorted);
+    }
+    buf_byte(out, NUMBERS_DICTIONARY);
+    codec_put_varint(out, d->n);
+    for (unsigned i = 0; i < d->n; i++)
+        codec_put_varint(out, i ? sorted[i] - sorted[i - 1] : sorted[0]);
+    for (size_t i = 0; i < n; i++)
+        w->bytes[i] = place[w->bytes[i]];
+    stream_put_bytes(w, out, w->bytes, n);
+}
+
+static double planes_bits(const uint64_t *v, size_t n, uint64_t base, unsigned planes)
+{
+    double bits = 0;
+    for (unsigned p = 0; p < planes; p++) {
+        uint32_t counts[256] = {0};
+        for (size_t i = 0; i < n; i++)
+            counts[(v[i] - base) >> (8 * p) & 0xff]++;
+        double own = entropy_bits(counts, 256, n);
+        unsigned used = 0;
+        for (unsigned i = 0; i < 256; i++)
+            used += counts[i] != 0;
+        own += used * 4 + 100; /* the table, the frame */
+        bits += own < 8.0 * (double)n ? own : 8.0 * (double)n;
+    }
+    return bits;
+}
+
+static void put_planes(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n,
+                       uint64_t base, unsigned planes)
+{
+    buf_byte(out, NUMBERS_PLANES);
+    codec_put_varint(out, base);
+    buf_byte(out, (char)planes);
+    for (unsigned p = 0; p < planes; p++) {
+        for (size_t i = 0; i < n; i++)
+            w->bytes[i] = (uint8_t)((v[i] - base) >> (8 * p));
+        stream_put_bytes(w, out, w->bytes, n);
+    }
+}
+
+/* Of numbers between min and max, not all the same. */
+static void put_plain(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n,
+                      uint64_t min, uint64_t max)
+{
+    unsigned bits = bits_of(max - min);
+    if (n < SHORT || bits <= 1) {
+        put_packed(out, v, n, min, bits);
+        return;
+    }
+    double packed = (double)n * bits;
+    struct dictionary d;
+    if (dictionary_make(&d, v, n, w->bytes)) {
+        double own = entropy_bits(d.counts, d.n, n) + 100 + d.n * (4.0 + bits);
+        if (own < 0.95 * packed) {
+            put_dictionary(w, out, &d, n);
+            return;
+        }
+    }
+    /* Small ranges pack well, or had a dictionary. */
+    unsigned planes = (bits + 7) / 8;
+    if (bits > 4 && planes_bits(v, n, min, planes) < 0.97 * packed)
+        put_planes(w, out, v, n, min, planes);
+    else
+        put_packed(out, v, n, min, bits);
+}
+
+void stream_put_numbers(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n)
+{
+    if (n == 0)
+        return;
+    if (!writer_room(w, n)) {
+        out->failed = true;
+        return;
+    }
+    uint64_t min = v[0], max = v[0];
+    int64_t low = INT64_MAX, high = INT64_MIN;
+    for (size_t i = 1; i < n; i++) {
+        int64_t d = (int64_t)(v[i] - v[i - 1]);
+        min = v[i] < min ? v[i] : min;
+        max = v[i] > max ? v[i] : max;
+        low = d < low ? d : low;
+        high = d > high ? d : high;
+    }
+    if (min == max) {
+        buf_byte(out, NUMBERS_CONSTANT);
+        codec_put_varint(out, min);
+        return;
+    }
+    uint64_t spread = (uint64_t)high - (uint64_t)low;
+    if (n < 3 || bits_of(spread) + 1 >= bits_of(max - min)) {
+        put_plain(w, out, v, n, min, max);
+        return;
+    }
+    buf_byte(out, (char)NUMBERS_DIFFERENCES);
+    size_t encoding_at = out->len - 1;
+    codec_put_varint(out, v[0]);
+    codec_put_zigzag(out, low);
+    for (size_t i = 1; i < n; i++)
+        w->numbers[i - 1] = v[i] - v[i - 1] - (uint64_t)low;
+    size_t inner_at = out->len;
+    if (spread == 0) {
+        buf_byte(out, NUMBERS_CONSTANT);
+        codec_put_varint(out, 0);
+    } else {
+        put_plain(w, out, w->numbers, n - 1, 0, spread);
+    }
+    if (!buf_ok(out))
+        return;
+    /* The inner encoding's number stands in the outer one's place. */
+    out->ptr[encoding_at] = (char)(NUMBERS_DIFFERENCES + out->ptr[inner_at]);
+    memmove(out->ptr + inner_at, out->ptr + inner_at + 1, out->len - inner_at - 1);
+    out->len--;
+}
+
+void stream_put_sized(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n)
+{
+    struct buf own = BUF_INIT;
+    stream_put_numbers(w, &own, v, n);
+    codec_put_varint(out, own.len);
+    buf_str(out, buf_as_str(&own));
+    out->failed |= own.failed;
+    buf_done(&own);
+}
+
+void stream_put_list(struct stream_writer *w, struct buf *out, const struct str *items, size_t n)
+{
+    struct buf bytes = BUF_INIT;
+    uint64_t *lengths = malloc((n + 1) * sizeof *lengths);
+    size_t total = 0;
+    if (!lengths) {
+        out->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        lengths[i] = items[i].len;
+        total += items[i].len;
+    }
+    if (buf_reserve(&bytes, total + 1))
+        for (size_t i = 0; i < n; i++)
+            buf_str(&bytes, items[i]);
+    stream_put_sized(w, out, lengths, n);
+    stream_put_bytes(w, out, (const uint8_t *)bytes.ptr, bytes.len);
+    out->failed |= bytes.failed;
+    buf_done(&bytes);
+    free(lengths);
+}
+
+/* ---- reading ---- */
+
+static void *reader_fail(struct codec_reader *r, int err)
+{
+    if (!r->err)
+        r->err = err;
+    r->at = r->end;
+    return NULL;
+}
+
+/* Room for n items, also for none. */
+static void *reader_room(struct codec_reader *r, size_t n, size_t size)
+{
+    if (r->err)
+        return NULL;
+    if (n > STREAM_MAX)
+        return reader_fail(r, ERR_CORRUPT);
+    void *room = arena_array(r->arena, n, size);
+    return room ? room : reader_fail(r, ERR_NOMEM);
+}
+
+static const uint8_t *bytes_inflated(struct codec_reader *r, size_t n)
+{
+    uint64_t m = codec_varint(r);
+    const uint8_t *from = codec_bytes(r, m);
+    if (!from || ZSTD_getFrameContentSize(from, m) != n)
+        return reader_fail(r, ERR_CORRUPT);
+    uint8_t *to = reader_room(r, n, 1);
+    if (to && ZSTD_decompress(to, n, from, m) != n)
+        return reader_fail(r, ERR_CORRUPT);
+    return to;
+}
+
+const uint8_t *stream_bytes(struct codec_reader *r, size_t n)
+{
+    if (n == 0)
+        return reader_room(r, 0, 1);
+    const uint8_t *how = codec_bytes(r, 1);
+    if (!how)
+        return NULL;
+    if (*how == BYTES_RAW)
+        return codec_bytes(r, n);
+    if (*how == BYTES_ZSTD)
+        return bytes_inflated(r, n);
+    if (*how != BYTES_SAME)
+        return reader_fail(r, ERR_CORRUPT);
+    const uint8_t *byte = codec_bytes(r, 1);
+    uint8_t *to = byte ? reader_room(r, n, 1) : NULL;
+    if (to)
+        memset(to, *byte, n);
+    return to;
+}
+
+static void numbers_packed(struct codec_reader *r, uint64_t *v, size_t n)
+{
+    uint64_t base = codec_varint(r);
+    const uint8_t *byte = codec_bytes(r, 1);
+    if (!byte)
+        return;
+    unsigned bits = *byte;
+    if (bits > 64 || n > STREAM_MAX) {
+        reader_fail(r, ERR_CORRUPT);
+        return;
+    }
+    size_t size = (n * bits + 7) / 8;
+    const uint8_t *from = codec_bytes(r, size);
+    if (!from)
+        return;
+    uint64_t mask = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+    if (bits <= 56) {
+        for (size_t i = 0; i < n; i++) {
+            size_t at = i * bits, byte_at = at / 8;
+            uint64_t word = 0;
+            memcpy(&word, from + byte_at, size - byte_at < 8 ? size - byte_at : 8);
+            v[i] = base + (le64toh(word) >> (at % 8) & mask);
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t at = i * bits, byte_at = at / 8;
+        unsigned __int128 word = 0;
+        memcpy(&word, from + byte_at, size - byte_at < 9 ? size - byte_at : 9);
+        v[i] = base + ((uint64_t)(word >> (at % 8)) & mask);
+    }
+}
+
+static void numbers_dictionary(struct codec_reader *r, uint64_t *v, size_t n)
+{
+    uint64_t values[DICTIONARY_MAX], k = codec_varint(r);
+    if (k == 0 || k > DICTIONARY_MAX) {
+        reader_fail(r, ERR_CORRUPT);
+        return;
+    }
+    for (uint64_t i = 0; i < k; i++)
+        values[i] = (i ? values[i - 1] : 0) + codec_varint(r);
+    const uint8_t *indexes = stream_bytes(r, n);
+    for (size_t i = 0; indexes && i < n; i++) {
+        if (indexes[i] >= k) {
+            reader_fail(r, ERR_CORRUPT);
+            return;
+        }
+        v[i] = values[indexes[i]];
+    }
+}
+
+static void numbers_planes(struct codec_reader *r, uint64_t *v, size_t n)
+{
+    uint64_t base = codec_varint(r);
+    const uint8_t *planes = codec_bytes(r, 1);
+    if (!planes)
+        return;
+    if (*planes == 0 || *planes > 8) {
+        reader_fail(r, ERR_CORRUPT);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        v[i] = base;
+    for (unsigned p = 0; p < *planes; p++) {
+        const uint8_t *bytes = stream_bytes(r, n);
+        for (size_t i = 0; bytes && i < n; i++)
+            v[i] += (uint64_t)bytes[i] << (8 * p);
+    }
+}
+
+static void numbers_plain(struct codec_reader *r, uint64_t *v, size_t n, uint8_t encoding)
+{
+    switch (encoding) {
+    case NUMBERS_CONSTANT: {
+        uint64_t value = codec_varint(r);
+        for (size_t i = 0; i < n; i++)
+            v[i] = value;
+        break;
+    }
+    case NUMBERS_PACKED:
+        numbers_packed(r, v, n);
+        break;
+    case NUMBERS_DICTIONARY:
+        numbers_dictionary(r, v, n);
+        break;
+    case NUMBERS_PLANES:
+        numbers_planes(r, v, n);
+        break;
+    default:
+        reader_fail(r, ERR_CORRUPT);
+    }
+}
+
+uint64_t *stream_numbers(struct codec_reader *r, size_t n)
+{
+    uint64_t *v = reader_room(r, n, sizeof *v);
+    if (n == 0 || !v)
+        return v;
+    const uint8_t *encoding = codec_bytes(r, 1);
+    if (!encoding)
+        return NULL;
+    if (*encoding < NUMBERS_DIFFERENCES) {
+        numbers_plain(r, v, n, *encoding);
+    } else {
+        v[0] = codec_varint(r);
+        uint64_t least = (uint64_t)codec_zigzag(r);
+        numbers_plain(r, v + 1, n - 1, *encoding - NUMBERS_DIFFERENCES);
+        for (size_t i = 1; i < n && !r->err; i++)
+            v[i] += v[i - 1] + least;
+    }
+    return r->err ? NULL : v;
+}
+
+uint64_t *stream_sized(struct codec_reader *r, size_t n)
+{
+    uint64_t size = codec_varint(r);
+    const uint8_t *part = codec_bytes(r, size);
+    if (!part)
+        return NULL;
+    struct codec_reader own = codec_reader((struct str){(const char *)part, size}, r->arena);
+    uint64_t *v = stream_numbers(&own, n);
+    if (codec_finish(&own))
+        return reader_fail(r, own.err);
+    return v;
+}
+
+struct str *stream_list(struct codec_reader *r, size_t n)
+{
+    uint64_t *lengths = stream_sized(r, n);
+    struct str *items = lengths ? reader_room(r, n, sizeof *items) : NULL;
+    if (!items)
+        return NULL;
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (lengths[i] > STREAM_MAX - total)
+            return reader_fail(r, ERR_CORRUPT);
+        total += lengths[i];
+    }
+    const char *bytes = (const char *)stream_bytes(r, total);
+    if (!bytes)
+        return NULL;
+    for (size_t i = 0; i < n; i++) {
+        items[i] = (struct str){bytes, lengths[i]};
+        bytes += lengths[i];
+    }
+    return items;
+}
