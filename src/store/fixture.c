@@ -310,7 +310,8 @@ void fixture_remember(struct fixture *f, const struct span_batch *batch)
         f->cap = f->cap ? f->cap * 2 : 256;
         f->spans = realloc(f->spans, f->cap * sizeof *f->spans);
     }
-    memcpy(f->spans + f->n, batch->spans, batch->n * sizeof *batch->spans);
+    if (batch->n)
+        memcpy(f->spans + f->n, batch->spans, batch->n * sizeof *batch->spans);
     f->n += batch->n;
 }
 
@@ -495,7 +496,8 @@ void fixture_check(struct fixture *f)
     assert_non_null(view);
     struct arena arena = ARENA_INIT;
     struct span_batch got;
-    qsort(f->spans, f->n, sizeof *f->spans, span_cmp);
+    if (f->n)
+        qsort(f->spans, f->n, sizeof *f->spans, span_cmp);
     for (size_t i = 0, n; i < f->n; i += n) {
         for (n = 1; i + n < f->n; n++)
             if (trace_id_cmp(&f->spans[i].trace_id, &f->spans[i + n].trace_id))

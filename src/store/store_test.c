@@ -27,6 +27,36 @@ static void what_was_appended_is_read_back_exactly(void **state)
     fixture_done(&f);
 }
 
+static void a_sealed_store_answers_the_same(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, clock_realtime_ns(), NULL);
+    for (int part = 0; part < 4; part++) {
+        for (int i = 0; i < 10; i++) {
+            struct span_batch batch = fixture_batch(&f, 1 + fixture_random(&f, 60));
+            fixture_append(&f, &batch);
+        }
+        if (part == 3)
+            break; /* the last stays in the memtable */
+        assert_int_equal(store_seal(f.store), 0);
+        fixture_check(&f);
+        fixture_check_scans(&f, 100);
+    }
+    fixture_check(&f);
+    fixture_check_scans(&f, 100);
+    struct store_stats stats;
+    store_stats(f.store, &stats);
+    assert_int_equal(stats.segments, 3);
+    fixture_reopen(&f); /* seals the rest */
+    store_stats(f.store, &stats);
+    assert_int_equal(stats.segments, 4);
+    assert_int_equal(stats.memtable_spans, 0);
+    assert_int_equal(stats.log_bytes, 0);
+    fixture_check(&f);
+    fixture_check_scans(&f, 100);
+    fixture_done(&f);
+}
+
 static void an_empty_store_answers(void **state)
 {
     struct fixture f;
@@ -99,6 +129,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_appended_is_read_back_exactly),
+        cmocka_unit_test(a_sealed_store_answers_the_same),
         cmocka_unit_test(an_empty_store_answers),
         cmocka_unit_test(a_second_opener_is_refused),
         cmocka_unit_test(a_view_does_not_change),

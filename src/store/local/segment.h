@@ -16,13 +16,14 @@ struct segment_info {
 
 struct memtable;
 
-/* Writes the visible rows of a memtable (at least one) as the file `name`, through a temporary file,
- * synced when `sync`, and fills all of `ret_info` but the id. */
+/* Writes the visible rows of a memtable (at least one) as the file `name`, through a temporary
+ * file, synced when `sync`, and fills all of `ret_info` but the id. */
 MUST_USE int segment_write(const struct memtable *mt, int dir, const char *name, bool sync,
                            struct segment_info *ret_info);
 
 /* A reader. It belongs to one view, so it needs no locks; what it has decoded lives as long as it.
- * Everything is checked when it is read: damage is ERR_CORRUPT, and named in the log and in the detail. */
+ * Everything is checked when it is read: damage is ERR_CORRUPT, and named in the log and in the
+ * detail. */
 struct segment;
 
 MUST_USE int segment_open(int dir, const char *name, struct segment **ret);
@@ -31,8 +32,7 @@ void segment_close(struct segment *seg); /* NULL is allowed */
 const struct error_detail *segment_damage(const struct segment *seg);
 
 /* Nothing is added when the trace is not there. */
-MUST_USE int segment_trace(struct segment *seg, const struct trace_id *id, struct arena *arena,
-                           struct span_list *spans);
+MUST_USE int segment_trace(struct segment *seg, const struct trace_id *id, struct span_list *spans);
 MUST_USE int segment_outline(struct segment *seg, const struct trace_id *id,
                              struct outline_list *outline);
 /* Of the part of the trace that is here; ERR_NOT_FOUND. */

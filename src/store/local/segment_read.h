@@ -94,8 +94,8 @@ struct group_read {
 struct group_shapes {
     uint64_t *of_row;
     uint64_t *lengths;
-    uint64_t *first;    /* of each shape, in `columns` */
-    uint64_t *columns;  /* of all shapes, one after the other */
+    uint64_t *first;   /* of each shape, in `columns` */
+    uint64_t *columns; /* of all shapes, one after the other */
 };
 
 /* Part of a trace block. */
@@ -130,11 +130,13 @@ MUST_USE int segment_shapes(struct segment *seg, const struct group_read *g, str
                             struct group_shapes *ret);
 MUST_USE int segment_traces(struct segment *seg, const struct segment_trace_block *b,
                             struct arena *arena, struct traces_read *ret);
-/* A value of a column of a group, given what was decoded: numbers or texts. Strings are borrowed. */
+/* A value of a column of a group, given what was decoded: numbers or texts. Strings are borrowed.
+ */
 MUST_USE int segment_value(struct segment *seg, const struct segment_column *c,
                            const uint64_t *numbers, const struct str *texts, uint64_t i,
                            struct arena *arena, struct value *ret);
-/* Decodes the values of a column of a group: one of the two results is set; both NULL for `nothing`. */
+/* Decodes the values of a column of a group: one of the two results is set; both NULL for
+ * `nothing`. */
 MUST_USE int segment_column_values(struct segment *seg, const struct group_column_read *gc,
                                    struct arena *arena, uint64_t **ret_numbers,
                                    struct str **ret_texts);

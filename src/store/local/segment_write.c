@@ -57,7 +57,7 @@ struct group_out {
     uint32_t n_columns;
     struct group_column {
         uint32_t column, first, n;
-    } *columns;
+    } * columns;
     struct block_ref directory;
     uint64_t offset;
     uint64_t start_min, start_max, duration_min, duration_max;
@@ -271,9 +271,9 @@ static void operations_make(struct sealer *s)
                 mask = cap * 2 - 1;
                 for (uint32_t k = 0; k < n; k++) {
                     const struct operation_out *o = &ops[k];
-                    uint64_t h = hash_mix64(
-                        ((uint64_t)o->name << 32 | o->resource) +
-                        UINT64_C(0x9e3779b97f4a7c15) * (o->scope * 8ull + o->kind));
+                    uint64_t h =
+                        hash_mix64(((uint64_t)o->name << 32 | o->resource) +
+                                   UINT64_C(0x9e3779b97f4a7c15) * (o->scope * 8ull + o->kind));
                     uint32_t to = (uint32_t)h & mask;
                     while (slots[to])
                         to = (to + 1) & mask;
@@ -288,8 +288,7 @@ static void operations_make(struct sealer *s)
                 .scope = row->scope,
                 .name = row->name,
                 .kind = row->kind,
-                .resource_out =
-                    number_in(resources, s->resources, &s->n_resources, row->resource),
+                .resource_out = number_in(resources, s->resources, &s->n_resources, row->resource),
                 .scope_out = number_in(scopes, s->scopes, &s->n_scopes, row->scope),
             };
             slots[at] = ++n;
@@ -337,8 +336,7 @@ static void parents_make(struct sealer *s)
         memset(slots, 0, (own + 1) * sizeof *slots);
         for (uint32_t i = 0; i < trace->n; i++) {
             uint32_t at = (uint32_t)hash_bytes(rows[i]->span_id.bytes, SPAN_ID_SIZE) & own;
-            while (slots[at].place &&
-                   memcmp(&slots[at].id, &rows[i]->span_id, sizeof slots[at].id))
+            while (slots[at].place && memcmp(&slots[at].id, &rows[i]->span_id, sizeof slots[at].id))
                 at = (at + 1) & own;
             if (!slots[at].place) /* the first with this id stays */
                 slots[at] = (struct slot){rows[i]->span_id, i + 1};
@@ -775,9 +773,9 @@ struct service_count {
 };
 
 struct trace_columns {
-    uint64_t n[SEGMENT_TRACES], start[SEGMENT_TRACES], length[SEGMENT_TRACES],
-        root[SEGMENT_TRACES], operation[SEGMENT_TRACES], errors[SEGMENT_TRACES],
-        orphans[SEGMENT_TRACES], services[SEGMENT_TRACES];
+    uint64_t n[SEGMENT_TRACES], start[SEGMENT_TRACES], length[SEGMENT_TRACES], root[SEGMENT_TRACES],
+        operation[SEGMENT_TRACES], errors[SEGMENT_TRACES], orphans[SEGMENT_TRACES],
+        services[SEGMENT_TRACES];
     struct service_count *of_service;
     uint32_t n_of_service, cap_of_service;
     uint32_t *service_seen, *service_at; /* by name: trace ordinal + 1; place in of_service */

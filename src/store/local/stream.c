@@ -6,7 +6,13 @@
 #include <zstd.h>
 
 enum { BYTES_RAW, BYTES_ZSTD, BYTES_SAME };
-enum { NUMBERS_CONSTANT, NUMBERS_PACKED, NUMBERS_DICTIONARY, NUMBERS_PLANES, NUMBERS_DIFFERENCES = 128 };
+enum {
+    NUMBERS_CONSTANT,
+    NUMBERS_PACKED,
+    NUMBERS_DICTIONARY,
+    NUMBERS_PLANES,
+    NUMBERS_DIFFERENCES = 128
+};
 enum { DICTIONARY_MAX = 256, LEVEL = 1, SHORT = 24 };
 
 /* No stream has more items or bytes than this: a bound for what a damaged length can ask for. */

@@ -7,6 +7,8 @@ struct store_view {
     struct memtable *memtables[2]; /* newest first; NULL: none */
     uint32_t rows[2];              /* the snapshot */
     struct segment_list *segments;
+    int dir;                  /* lent by the store */
+    struct segment **readers; /* of the segments; NULL: not opened yet */
 };
 
 struct segment_list *segment_list_new(uint32_t n)
@@ -41,8 +43,14 @@ struct store_view *store_view_new(struct store *store)
     v->memtables[1] = store->frozen ? memtable_ref(store->frozen) : NULL;
     v->segments = segment_list_ref(store->segments);
     pthread_mutex_unlock(&store->lock);
+    v->dir = store->dir;
+    v->readers = calloc(v->segments->n + 1, sizeof *v->readers);
     for (int i = 0; i < 2; i++)
         v->rows[i] = v->memtables[i] ? memtable_rows(v->memtables[i]) : 0;
+    if (!v->readers) {
+        store_view_free(v);
+        return NULL;
+    }
     return v;
 }
 
@@ -52,8 +60,21 @@ void store_view_free(struct store_view *v)
         return;
     for (int i = 0; i < 2; i++)
         memtable_unref(v->memtables[i]);
+    for (uint32_t i = 0; v->readers && i < v->segments->n; i++)
+        segment_close(v->readers[i]);
+    free(v->readers);
     segment_list_unref(v->segments);
     free(v);
+}
+
+static int reader_get(struct store_view *v, uint32_t i, struct segment **ret)
+{
+    int err = 0;
+    if (!v->readers[i])
+        err = segment_open(v->dir, v->segments->items[i].name, &v->readers[i]);
+    if (!err)
+        *ret = v->readers[i];
+    return err;
 }
 
 /* ---- a trace ---- */
@@ -74,6 +95,12 @@ int store_trace(struct store_view *view, const struct trace_id *id, struct arena
     for (int i = 0; i < 2 && !err; i++)
         if (view->memtables[i])
             err = memtable_trace(view->memtables[i], view->rows[i], id, arena, &list);
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        struct segment *seg;
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_trace(seg, id, &list);
+    }
     if (err)
         return err;
     if (!list.n)
@@ -190,12 +217,33 @@ int store_trace_summary(struct store_view *view, const struct trace_id *id, stru
                         struct trace_summary *ret_summary)
 {
     struct outline_list spans = {0};
+    struct segment *only = NULL, *seg;
+    uint32_t parts = 0;
     int err = 0;
     for (int i = 0; i < 2 && !err; i++)
         if (view->memtables[i])
             err = memtable_outline(view->memtables[i], view->rows[i], id, &spans);
-    if (!err)
-        err = spans.n ? summary_from(&spans, id, arena, ret_summary) : ERR_NOT_FOUND;
+    parts += spans.n > 0;
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        bool has = false;
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_has(seg, id, &has);
+        if (err || !has)
+            continue;
+        /* A second part: the first segment's spans are needed after all. */
+        if (only && parts == 1)
+            err = segment_outline(only, id, &spans);
+        if (!err && parts)
+            err = segment_outline(seg, id, &spans);
+        only = parts++ ? NULL : seg;
+    }
+    if (!err && parts == 0)
+        err = ERR_NOT_FOUND;
+    else if (!err && only)
+        err = segment_summary(only, id, arena, ret_summary);
+    else if (!err)
+        err = summary_from(&spans, id, arena, ret_summary);
     free(spans.items);
     return err;
 }
@@ -227,6 +275,18 @@ int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *ar
         }
         err = memtable_scan(mt, view->rows[i], filter, leaves, scan, fn, arg, &cost);
     }
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        const struct segment_info *info = &view->segments->items[i];
+        struct segment *seg;
+        if (range_misses(scan, info->start_min_ns, info->start_max_ns)) {
+            cost.parts++;
+            cost.parts_pruned++;
+            continue;
+        }
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_scan(seg, filter, leaves, scan, fn, arg, &cost);
+    }
     filter_free(filter);
     if (ret_cost)
         *ret_cost = cost;
@@ -241,6 +301,12 @@ static int operations_gather(struct store_view *view, struct operation_set *set)
     for (int i = 0; i < 2 && !err; i++)
         if (view->memtables[i])
             err = memtable_operations(view->memtables[i], view->rows[i], set);
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        struct segment *seg;
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_operations(seg, set);
+    }
     return err;
 }
 
