@@ -12,6 +12,7 @@ import { QueryError, queryErrorAt } from '../query_error';
 import { navigate, route, setParams, traceUrl } from '../router';
 import { formatClock, formatDuration, formatFull, group, parseNs, zone } from '../time';
 import { FirstSpan } from '../search/first';
+import { services } from '../services';
 
 const keptMax = 1000; // rows
 const heldMax = 5000; // while paused
@@ -243,10 +244,5 @@ export function Live(): JSX.Element {
 }
 
 /** Nothing since the page was opened: perhaps nothing ever, then help. */
-function FirstSpanOrWait(): JSX.Element {
-  const [none, setNone] = useState(false);
-  useEffect(() => {
-    fetch('/api/pugmark/services').then((a) => a.json()).then((a: { services?: string[] }) => setNone(a.services?.length === 0)).catch(() => {});
-  }, []);
-  return none ? <FirstSpan /> : <p class="waiting muted">Waiting for the next span…</p>;
-}
+const FirstSpanOrWait = (): JSX.Element =>
+  services.value?.length === 0 ? <FirstSpan /> : <p class="waiting muted">Waiting for the next span…</p>;

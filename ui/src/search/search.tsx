@@ -8,6 +8,7 @@ import { useShortcuts } from '../keys';
 import { QueryError, queryErrorAt } from '../query_error';
 import { Combobox, Field, Icon, IconButton, Loading, Problem, type Suggestion } from '../parts';
 import { navigate, route, setParams, traceUrl } from '../router';
+import { loadServices, services } from '../services';
 import { formatFull, fromInputTime, group, formatDuration, parseNs, toInputTime, zoneName } from '../time';
 import { FirstSpan } from './first';
 import { formFromParams, limits, lookbacks, paramsFromForm, problems, type Form } from './form';
@@ -15,16 +16,7 @@ import { Results, sorts, sortTraces, type Sort } from './results';
 import { Scatter } from './scatter';
 import { found, lastOpened, loadOlder, refresh, runSearch, searchError, searching, selected } from './state';
 
-const services = signal<string[] | null>(null);
 const operations = signal<Operation[]>([]);
-
-async function loadServices(): Promise<void> {
-  try {
-    services.value = await api.services();
-  } catch {
-    services.value ??= null; // the search itself tells what is wrong
-  }
-}
 
 function Form({ form, setForm, submit, wrong }: {
   form: Form;
@@ -162,7 +154,7 @@ export function Search(): JSX.Element {
 
   useEffect(() => {
     document.title = 'Search · Pugmark';
-    void loadServices();
+    if (services.peek()) void loadServices(); // they may have changed since the page was opened
   }, []);
 
   // Back from a trace: where we were.

@@ -5,6 +5,7 @@ import { effect, signal } from '@preact/signals';
 import * as api from '../api';
 import type { SearchAnswer, TraceSummary } from '../api';
 import { route } from '../router';
+import { colorsReady } from '../services';
 import { parseNs } from '../time';
 import { apiParams, formFromParams, problems, type Form } from './form';
 
@@ -50,7 +51,7 @@ export async function runSearch(params: URLSearchParams): Promise<void> {
   searching.value = true;
   try {
     const atMs = Date.now();
-    const answer = await api.search(apiParams(form, atMs), run.signal);
+    const [answer] = await Promise.all([api.search(apiParams(form, atMs), run.signal), colorsReady]);
     if (run.signal.aborted) return;
     found.value = { key, form, traces: answer.traces, more: answer.more, scanned: answer.scanned, atMs };
     searchError.value = null;

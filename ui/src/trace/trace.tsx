@@ -3,6 +3,7 @@ import type { JSX } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import * as api from '../api';
 import { ApiError } from '../api';
+import { colorsReady } from '../services';
 import { useShortcuts } from '../keys';
 import { copy, CopyButton, Icon, IconButton, Loading, Problem, ServiceDot } from '../parts';
 import { goBack, route, setParams } from '../router';
@@ -24,8 +25,10 @@ export function Trace({ id }: { id: string }): JSX.Element {
     if (attempt === 0 && loaded.peek()?.traceId === id) return;
     const abort = new AbortController();
     setError(null);
-    api.trace(id, abort.signal).then(
-      (t) => (loaded.value = buildTrace(t)),
+    Promise.all([api.trace(id, abort.signal), colorsReady]).then(
+      ([t]) => {
+        if (!abort.signal.aborted) loaded.value = buildTrace(t);
+      },
       (e: unknown) => !abort.signal.aborted && setError(e),
     );
     return () => abort.abort();
@@ -71,7 +74,7 @@ function Facts({ model, reload, next }: { model: TraceModel; reload: () => void;
       <div class="trace-title">
         <IconButton icon="left" label="Back" keys="Esc" onClick={() => goBack('/search')} />
         <h1>
-          {root && <span class="service"><ServiceDot name={root.service} />{root.service}</span>}
+          {root && <span class="service"><ServiceDot name={root.service} /><span>{root.service}</span></span>}
           <span class="name">{root ? root.span.name || '(no name)' : 'Empty trace'}</span>
         </h1>
         <span class="trace-id"><code>{model.traceId}</code><CopyButton text={() => model.traceId} label="Copy trace id" /></span>

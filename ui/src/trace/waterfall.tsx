@@ -75,6 +75,7 @@ const Row = memo(function Row(p: RowProps): JSX.Element {
       style={{ transform: `translateY(${p.top}px)` }}>
       <div class="cell-name">
         <span class="indent" style={{ width: `${steps * indent}px` }} />
+        {node.depth > deepest && <span class="level" title="Depth">{node.depth + 1}</span>}
         {node.children > 0 ? (
           <button type="button" class={`twist${p.folded ? ' folded' : ''}`} tabIndex={-1} aria-hidden="true" data-twist
             title={p.folded ? `Unfold ${node.size} spans` : 'Fold'}>
