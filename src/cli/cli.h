@@ -6,6 +6,8 @@
 enum cli_exit { CLI_DONE = 0, CLI_COULD_NOT = 1, CLI_USAGE = 2 };
 
 int cli_load(int argc, char **argv);
+int cli_query(int argc, char **argv);
 int cli_serve(int argc, char **argv);
+int cli_trace(int argc, char **argv);
 
 #endif

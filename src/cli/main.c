@@ -10,7 +10,9 @@ static const struct verb {
     const char *summary;
 } verbs[] = {
     {"load", cli_load, "synthetic traces, sent or written to a file"},
+    {"query", cli_query, "the newest traces that match a TraceQL query"},
     {"serve", cli_serve, "receive spans, keep them, serve the page and the APIs"},
+    {"trace", cli_trace, "one trace as a waterfall in the terminal"},
     {NULL, NULL, NULL},
 };
 

@@ -12,7 +12,9 @@
 #include "base/log.h"
 #include "ingest/ingest.h"
 #include "store/store.h"
+#include "web/web.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -56,6 +58,7 @@ struct serve {
     struct options options;
     struct store *store;
     struct ingest *ingest;
+    struct web *web;
     _Atomic bool is_ready;
     struct endpoint endpoints[ENDPOINTS_MAX];
     size_t n_endpoints;
@@ -233,6 +236,51 @@ static int ready_file_write(const struct serve *s)
 
 /* ---- life ---- */
 
+static bool is_ready(void *arg)
+{
+    struct serve *s = arg;
+    return atomic_load(&s->is_ready);
+}
+
+static void ingest_counters(void *arg, struct web_ingest_stats *ret)
+{
+    struct serve *s = arg;
+    struct ingest_stats from;
+    ingest_stats(s->ingest, &from);
+    *ret = (struct web_ingest_stats){
+        .requests = from.requests,
+        .spans_received = from.spans_received,
+        .spans_stored = from.spans_stored,
+    };
+    static_assert(REFUSED_N <= WEB_REFUSED_MAX, "a row for each reason");
+    for (int reason = 0; reason < REFUSED_N; reason++) {
+        ret->refused[ret->n_refused].reason = refused_text(reason);
+        ret->refused[ret->n_refused++].count = from.spans_refused[reason];
+    }
+}
+
+/* The page knows the other endpoints, so that it can say where to send a first span. */
+static int web_listen(struct serve *s, struct error_detail *detail)
+{
+    struct web_endpoint endpoints[ENDPOINTS_MAX];
+    for (size_t i = 0; i < s->n_endpoints; i++)
+        endpoints[i] = (struct web_endpoint){s->endpoints[i].name, s->endpoints[i].url};
+    struct web_options options = {
+        .address = s->options.listen,
+        .port = s->options.auto_ports ? 0 : PORT_PAGE,
+        .store = s->store,
+        .endpoints = endpoints,
+        .n_endpoints = s->n_endpoints,
+        .is_ready = is_ready,
+        .ingest_stats = ingest_counters,
+        .arg = s,
+    };
+    int err = web_start(&options, &s->web, detail);
+    if (!err)
+        endpoint_add(s, "page", web_port(s->web));
+    return err;
+}
+
 static int start(struct serve *s)
 {
     const struct options *o = &s->options;
@@ -263,6 +311,7 @@ static int start(struct serve *s)
     if (!err) {
         endpoint_add(s, "otlp_grpc", ingest_otlp_grpc_port(s->ingest));
         endpoint_add(s, "otlp_http", ingest_otlp_http_port(s->ingest));
+        err = web_listen(s, &detail);
     }
     if (err)
         fprintf(stderr, "pugmark serve: %s%s\n", detail.message[0] ? detail.message : err_text(err),
@@ -274,6 +323,7 @@ static void stop(struct serve *s)
 {
     atomic_store(&s->is_ready, false);
     ingest_stop(s->ingest, DRAIN_MS);
+    web_stop(s->web, DRAIN_MS);
     store_close(s->store);
     ingest_free(s->ingest);
 }

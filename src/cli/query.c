@@ -1,0 +1,385 @@
+/* pugmark query 'TRACEQL': the newest traces that match, one a line. */
+#include "cli/cli.h"
+#include "cli/client.h"
+#include "cli/term.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+
+enum { LIMIT_DEFAULT = 20, LIMIT_MAX = 1000 };
+#define NS_PER_DAY (UINT64_C(24) * 3600 * NS_PER_S)
+
+struct row {
+    struct str trace_id, service, name;
+    uint64_t start_ns, duration_ns, spans, errors, orphans, matched;
+};
+
+struct rows {
+    struct row items[LIMIT_MAX];
+    size_t n;
+    bool more;
+    struct str scanned; /* the JSON */
+};
+
+enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_CSV };
+
+struct options {
+    const char *query, *server, *since;
+    uint64_t limit, since_ns;
+    enum format format;
+    bool explain;
+};
+
+static void usage(FILE *out)
+{
+    fputs(
+        "usage: pugmark query 'TRACEQL' [--since 1h] [--limit N] [--json|--csv] [--explain]\n"
+        "                     [--server URL]\n"
+        "\n"
+        "Lists the newest traces in which spans match.\n"
+        "\n"
+        "  --since DURATION  how far to look back, by the start of the span: 15m, 1h, 7d;\n"
+        "                    default 1h\n"
+        "  --limit N         traces, 1 to 1000; default 20\n"
+        "  --json            the server's answer as it is\n"
+        "  --csv             a header line and one line a trace; durations in nanoseconds\n"
+        "  --explain         also what was read to find them, on stderr\n"
+        "  --server URL      default " CLIENT_SERVER_DEFAULT "\n"
+        "\n"
+        "Examples:\n"
+        "  pugmark query '{ status = error }'\n"
+        "  pugmark query '{ resource.service.name = \"api\" && duration > 100ms }'\n"
+        "  pugmark query '{ .http.route =~ \"/cart/.*\" } && { name = \"db.query\" }' --since 7d\n",
+        out);
+}
+
+/* Also days, which people ask for and Go's durations lack. */
+static bool since_parse(const char *text, uint64_t *ret_ns)
+{
+    struct str s = str_from(text);
+    uint64_t days;
+    if (s.len > 1 && s.ptr[s.len - 1] == 'd' && str_to_u64((struct str){s.ptr, s.len - 1}, &days) &&
+        days <= 36500) {
+        *ret_ns = days * NS_PER_DAY;
+        return days > 0;
+    }
+    return str_to_duration_ns(s, ret_ns) && *ret_ns > 0;
+}
+
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct options *o)
+{
+    enum { SINCE = 256, LIMIT, JSON, CSV, EXPLAIN, SERVER };
+    static const struct option longs[] = {
+        {"since", required_argument, NULL, SINCE}, {"limit", required_argument, NULL, LIMIT},
+        {"json", no_argument, NULL, JSON},         {"csv", no_argument, NULL, CSV},
+        {"explain", no_argument, NULL, EXPLAIN},   {"server", required_argument, NULL, SERVER},
+        {"help", no_argument, NULL, 'h'},          {0},
+    };
+    *o = (struct options){
+        .server = CLIENT_SERVER_DEFAULT,
+        .since = "1h",
+        .limit = LIMIT_DEFAULT,
+        .since_ns = 3600 * NS_PER_S,
+    };
+    for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+        switch (c) {
+        case SINCE:
+            o->since = optarg;
+            if (!since_parse(optarg, &o->since_ns)) {
+                fprintf(stderr,
+                        "pugmark query: --since \"%s\": expected a duration such as 15m, 1h, 7d\n",
+                        optarg);
+                return CLI_USAGE;
+            }
+            break;
+        case LIMIT:
+            if (!str_to_u64(str_from(optarg), &o->limit) || !o->limit || o->limit > LIMIT_MAX) {
+                fprintf(stderr, "pugmark query: --limit \"%s\": expected 1 to %d\n", optarg,
+                        LIMIT_MAX);
+                return CLI_USAGE;
+            }
+            break;
+        case JSON:
+            o->format = FORMAT_JSON;
+            break;
+        case CSV:
+            o->format = FORMAT_CSV;
+            break;
+        case EXPLAIN:
+            o->explain = true;
+            break;
+        case SERVER:
+            o->server = optarg;
+            break;
+        case 'h':
+            usage(stdout);
+            return CLI_DONE;
+        default:
+            usage(stderr);
+            return CLI_USAGE;
+        }
+    }
+    if (optind + 1 != argc) {
+        if (optind == argc)
+            fputs("pugmark query: which traces? An example: pugmark query '{ status = error }'\n",
+                  stderr);
+        else
+            fputs("pugmark query: one query at a time; put it in single quotes\n", stderr);
+        return CLI_USAGE;
+    }
+    o->query = argv[optind];
+    return -1;
+}
+
+/* ---- the answer ---- */
+
+static void row_read(struct json_reader *r, struct row *row)
+{
+    while (json_next(r) == JSON_KEY) {
+        struct str key = r->text;
+        struct {
+            const char *key;
+            struct str *text;
+            uint64_t *number;
+        } fields[] = {
+            {"traceId", &row->trace_id, NULL},
+            {"rootService", &row->service, NULL},
+            {"rootName", &row->name, NULL},
+            {"startUnixNano", NULL, &row->start_ns},
+            {"durationNano", NULL, &row->duration_ns},
+            {"spanCount", NULL, &row->spans},
+            {"errorCount", NULL, &row->errors},
+            {"orphanCount", NULL, &row->orphans},
+            {"matched", NULL, &row->matched},
+        };
+        size_t i = 0, n = sizeof fields / sizeof *fields;
+        while (i < n && !str_eq(key, str_from(fields[i].key)))
+            i++;
+        if (i == n) {
+            json_skip(r);
+            continue;
+        }
+        json_next(r);
+        if (fields[i].number) {
+            if (!json_to_u64(r, fields[i].number))
+                json_fail(r, "a number");
+        } else if (r->type == JSON_STRING) {
+            *fields[i].text = r->text;
+        } else {
+            json_fail(r, "a string");
+        }
+    }
+}
+
+static bool rows_read(struct str body, struct arena *arena, struct rows *rows)
+{
+    struct json_reader r;
+    json_reader_init(&r, body, arena, NULL);
+    if (json_next(&r) != JSON_OBJECT)
+        return false;
+    while (json_next(&r) == JSON_KEY) {
+        if (str_eq(r.text, STR("traces"))) {
+            if (json_next(&r) != JSON_ARRAY)
+                return false;
+            while (json_next(&r) == JSON_OBJECT && rows->n < LIMIT_MAX) {
+                rows->items[rows->n] = (struct row){0};
+                row_read(&r, &rows->items[rows->n++]);
+            }
+            if (r.type != JSON_ARRAY_END)
+                return false;
+        } else if (str_eq(r.text, STR("more"))) {
+            rows->more = json_next(&r) == JSON_TRUE;
+        } else if (str_eq(r.text, STR("scanned"))) {
+            const char *from = r.at;
+            json_skip(&r);
+            struct str rest = {from, (size_t)(r.at - from)};
+            while (rest.len && rest.ptr[0] != '{')
+                rest = str_skip(rest, 1);
+            rows->scanned = rest;
+        } else {
+            json_skip(&r);
+        }
+    }
+    return r.type == JSON_OBJECT_END;
+}
+
+/* ---- showing ---- */
+
+static void csv_field(struct buf *out, struct str s)
+{
+    bool quote = false;
+    for (size_t i = 0; i < s.len; i++)
+        quote |= s.ptr[i] == '"' || s.ptr[i] == ',' || s.ptr[i] == '\n' || s.ptr[i] == '\r';
+    if (!quote) {
+        buf_str(out, s);
+        return;
+    }
+    buf_byte(out, '"');
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] == '"')
+            buf_byte(out, '"');
+        buf_byte(out, s.ptr[i]);
+    }
+    buf_byte(out, '"');
+}
+
+static void put_csv(const struct rows *rows, struct buf *out)
+{
+    buf_cstr(out, "start,duration_ns,service,name,spans,errors,orphans,matched,trace_id\r\n");
+    for (size_t i = 0; i < rows->n; i++) {
+        const struct row *r = &rows->items[i];
+        char start[CLOCK_RFC3339_SIZE];
+        clock_rfc3339(start, r->start_ns);
+        buf_printf(out, "%s,%llu,", start, (unsigned long long)r->duration_ns);
+        csv_field(out, r->service);
+        buf_byte(out, ',');
+        csv_field(out, r->name);
+        buf_printf(out, ",%llu,%llu,%llu,%llu,", (unsigned long long)r->spans,
+                   (unsigned long long)r->errors, (unsigned long long)r->orphans,
+                   (unsigned long long)r->matched);
+        csv_field(out, r->trace_id);
+        buf_cstr(out, "\r\n");
+    }
+}
+
+static size_t at_most(size_t n, size_t most)
+{
+    return n > most ? most : n;
+}
+
+static void put_table(const struct rows *rows, const struct term *t, struct buf *out)
+{
+    /* Names share what the rest leaves; a pipe gets them whole. */
+    size_t time_width = 5, service_width = 7, name_width = 4;
+    char text[TERM_TIME_SIZE];
+    for (size_t i = 0; i < rows->n; i++) {
+        const struct row *r = &rows->items[i];
+        size_t n = strlen(term_time(text, r->start_ns, false));
+        time_width = n > time_width ? n : time_width;
+        n = term_width(r->service);
+        service_width = n > service_width ? n : service_width;
+        n = term_width(r->name);
+        name_width = n > name_width ? n : name_width;
+    }
+    enum { DURATION = 11, SPANS = 6, ERRORS = 6, ID = 32, GAPS = 6 * 2 };
+    size_t fixed = time_width + DURATION + SPANS + ERRORS + ID + GAPS;
+    if (t->tty) {
+        size_t left = t->width > fixed + 16 ? t->width - fixed : 16;
+        service_width = at_most(service_width, name_width + service_width > left ? left / 3 : left);
+        name_width = at_most(name_width, left - service_width);
+    }
+    const char *dim = term_style(t, TERM_DIM), *plain = term_style(t, TERM_PLAIN);
+    buf_printf(out, "%s", dim);
+    term_cell(out, STR("START"), time_width);
+    buf_printf(out, "  %*s  ", DURATION, "DURATION");
+    term_cell(out, STR("SERVICE"), service_width);
+    buf_cstr(out, "  ");
+    term_cell(out, STR("ROOT"), name_width);
+    buf_printf(out, "  %*s  %*s  TRACE%s\n", SPANS, "SPANS", ERRORS, "ERRORS", plain);
+    for (size_t i = 0; i < rows->n; i++) {
+        const struct row *r = &rows->items[i];
+        char duration[TERM_DURATION_SIZE], colour[16];
+        term_cell(out, str_from(term_time(text, r->start_ns, false)), time_width);
+        buf_printf(out, "  %*s  %s", DURATION, term_duration(duration, r->duration_ns),
+                   term_service_style(t, r->service, colour));
+        term_cell(out, r->service, service_width);
+        buf_printf(out, "%s  ", plain);
+        term_cell(out, r->name, name_width);
+        buf_printf(out, "  %*llu  ", SPANS, (unsigned long long)r->spans);
+        if (r->errors) {
+            buf_printf(out, "%s%*llu%s", term_style(t, TERM_RED), ERRORS,
+                       (unsigned long long)r->errors, plain);
+        } else {
+            term_blanks(out, ERRORS - 1);
+            buf_printf(out, "%s%s%s", dim, t->utf8 ? "\xc2\xb7" : "-", plain);
+        }
+        buf_printf(out, "  %.*s\n", STR_ARG(r->trace_id));
+    }
+}
+
+static void say_rest(const struct rows *rows, const struct options *o)
+{
+    if (!rows->n)
+        fprintf(stderr, "No trace matches in the last %s. A longer time: --since 7d\n", o->since);
+    else if (rows->more)
+        fprintf(stderr, "There are more; --limit N shows up to %d.\n", LIMIT_MAX);
+}
+
+static void explain(const struct rows *rows, struct arena *arena)
+{
+    struct json_reader r;
+    json_reader_init(&r, rows->scanned, arena, NULL);
+    if (json_next(&r) != JSON_OBJECT)
+        return;
+    fputs("Read to find them:", stderr);
+    const char *before = " ";
+    while (json_next(&r) == JSON_KEY) {
+        struct str key = r.text;
+        uint64_t n;
+        json_next(&r);
+        if (str_eq(key, STR("start")) || str_eq(key, STR("end")) || !json_to_u64(&r, &n))
+            continue;
+        fprintf(stderr, "%s%.*s %llu", before, STR_ARG(key), (unsigned long long)n);
+        before = ", ";
+    }
+    fputc('\n', stderr);
+}
+
+int cli_query(int argc, char **argv)
+{
+    struct options o;
+    int status = parse(argc, argv, &o);
+    if (status >= 0)
+        return status;
+    struct term term = term_of(stdout);
+    uint64_t now_ns = clock_realtime_ns();
+    uint64_t start_ns = now_ns > o.since_ns ? now_ns - o.since_ns : 0;
+    struct buf path = BUF_INIT, body = BUF_INIT, out = BUF_INIT;
+    buf_printf(&path, "/api/pugmark/search?limit=%llu&start=%llu&q=", (unsigned long long)o.limit,
+               (unsigned long long)start_ns);
+    client_escape(&path, str_from(o.query));
+    buf_byte(&path, '\0');
+    struct arena arena = ARENA_INIT;
+    struct rows *rows = calloc(1, sizeof *rows);
+    long answer;
+    status = CLI_COULD_NOT;
+    if (!buf_ok(&path) || !rows) {
+        fputs("pugmark query: out of memory\n", stderr);
+    } else if (client_get("query", o.server, path.ptr, &answer, &body)) {
+        /* has been said */
+    } else if (answer != 200) {
+        client_say_error("query", answer, buf_as_str(&body), o.query);
+    } else if (!rows_read(buf_as_str(&body), &arena, rows)) {
+        fprintf(stderr, "pugmark query: %s is not a pugmark server: its answer is another\n",
+                o.server);
+    } else {
+        if (o.format == FORMAT_JSON) {
+            buf_str(&out, buf_as_str(&body));
+            buf_byte(&out, '\n');
+        } else if (o.format == FORMAT_CSV) {
+            put_csv(rows, &out);
+        } else if (rows->n) {
+            put_table(rows, &term, &out);
+        }
+        bool written = buf_ok(&out) &&
+                       fwrite(out.ptr ? out.ptr : "", 1, out.len, stdout) == out.len &&
+                       fflush(stdout) == 0;
+        if (!written)
+            perror("pugmark query: stdout");
+        if (o.format == FORMAT_TABLE)
+            say_rest(rows, &o);
+        if (o.explain)
+            explain(rows, &arena);
+        status = written ? CLI_DONE : CLI_COULD_NOT;
+    }
+    free(rows);
+    arena_done(&arena);
+    buf_done(&path);
+    buf_done(&body);
+    buf_done(&out);
+    return status;
+}
