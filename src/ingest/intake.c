@@ -14,8 +14,16 @@
 #include <stdio.h>
 
 /* What a decoder may make of a body. An attribute of ten bytes becomes a struct of forty-eight; a
- * body that asks for more than this is made to ask for it. */
-enum { DECODED_FACTOR_MAX = 24, DECODED_BYTES_MIN = 1 << 20 };
+ * body that asks for more than this is made to ask for it. And no request alone takes more than its
+ * part of the budget, or it would be told to come back later for ever. */
+enum { DECODED_FACTOR_MAX = 24, DECODED_BYTES_MIN = 1 << 20, BUDGET_PART = 2 };
+
+static size_t decoded_bytes_max(const struct ingest *in, size_t body_bytes)
+{
+    size_t by_body = DECODED_BYTES_MIN + body_bytes * DECODED_FACTOR_MAX;
+    size_t by_budget = in->budget.max / BUDGET_PART;
+    return by_body < by_budget ? by_body : by_budget;
+}
 
 /* release pairs with the acquire in ingest_stats: who sees a fate sees the arrival before it */
 static void count(_Atomic uint64_t *counter, uint64_t n)
@@ -96,11 +104,9 @@ static void answer_undecodable(struct intake *e, int err, size_t body_bytes,
                                const struct error_detail *detail)
 {
     char text[sizeof detail->message + 40];
-    if (err == ERR_NOMEM && e->arena->bytes > e->arena->bytes_max / 2) {
-        snprintf(text, sizeof text, "the body asks for too much memory; send smaller batches");
-        end(e, OUTCOME_TOO_LARGE, 0, str_from(text));
-    } else if (err == ERR_NOMEM) {
-        end(e, OUTCOME_UNAVAILABLE, 0, STR("out of memory"));
+    if (err == ERR_NOMEM) { /* of the arena's limit, as good as always */
+        end(e, OUTCOME_TOO_LARGE, 0,
+            STR("the body asks for too much memory when decoded; send smaller batches"));
     } else {
         snprintf(text, sizeof text, "byte %zu of %zu: %s", detail->position, body_bytes,
                  detail->message[0] ? detail->message : err_text(err));
@@ -113,7 +119,7 @@ void intake_run(struct intake *e, enum body_format format, decode_fn *decode, st
     struct ingest *in = e->ingest;
     struct error_detail detail = {0};
     count(&in->requests, 1);
-    e->arena->bytes_max = DECODED_BYTES_MIN + body.len * DECODED_FACTOR_MAX;
+    e->arena->bytes_max = decoded_bytes_max(in, body.len);
     int err = decode(body, e->arena, &e->batch, &detail);
     if (err) {
         e->batch = (struct span_batch){0};
