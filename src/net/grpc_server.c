@@ -38,7 +38,8 @@ enum {
     CONNECTION_WINDOW_BYTES = 16 << 20,
     FRAME_BYTES_MAX = 256 << 10,
     IN_BYTES = 64 << 10,
-    READS_MAX = 16, /* of one connection before the others have their turn */
+    READS_MAX = 16,          /* of one connection before the others have their turn */
+    DRAIN_BYTES = 256 << 10, /* of a message that was refused */
     OUT_BYTES = 48 << 10,
     FRAME_OUT_BYTES_MAX = (16 << 10) + 9, /* nghttp2 sends no larger ones */
     PREFACE_TIMEOUT_S = 15,
@@ -75,10 +76,12 @@ struct grpc_call {
     struct grpc_reader reader;
     const struct grpc_method *method;
     struct str path, content_type, encoding, timeout;
-    size_t header_bytes;
+    size_t header_bytes, drained_bytes;
     uint64_t started_ns, deadline_ns; /* 0: none */
     size_t reply_sent;                /* of head and message */
-    bool is_post, has_headers, is_complete, is_answered;
+    bool is_post, has_headers, is_complete, has_handler, is_refused, is_answered, wants_reset;
+    enum grpc_code refused_code;
+    const char *refused_http, *refused_why; /* the first: an HTTP status instead of a code */
 
     /* answering thread, then the loop thread */
     struct {
@@ -235,23 +238,47 @@ static void answer_trailers_only(struct grpc_call *call, enum grpc_code code, st
     call->is_answered = true;
 }
 
-static void refuse_call(struct grpc_call *call, enum grpc_code code, const char *text)
+static void answer_refused(struct grpc_call *call)
 {
     if (call->is_answered || !call->conn)
         return;
+    if (!call->refused_http) {
+        answer_trailers_only(call, call->refused_code, str_from(call->refused_why), STR_NONE);
+        return;
+    }
+    nghttp2_nv pairs[] = {pair(":status", call->refused_http, 3)};
+    if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 1, NULL) != 0)
+        call->conn->is_closing = true;
+    call->is_answered = true;
+}
+
+/* Some clients take an answer that comes while they still send for a broken stream, so it waits
+ * until they are through, or have sent DRAIN_BYTES more, or take too long. */
+static void refuse(struct grpc_call *call, const char *http, enum grpc_code code, const char *why)
+{
+    if (call->is_answered || call->is_refused)
+        return;
+    call->is_refused = true;
+    call->refused_http = http;
+    call->refused_code = code;
+    call->refused_why = why;
     count_refused(call->server, code);
-    grpc_reader_done(&call->reader);
-    call->reader = (struct grpc_reader){0};
-    answer_trailers_only(call, code, str_from(text), STR_NONE);
+    if (!call->has_handler) {
+        grpc_reader_done(&call->reader);
+        call->reader = (struct grpc_reader){0};
+    }
+    if (call->is_complete)
+        answer_refused(call);
+}
+
+static void refuse_call(struct grpc_call *call, enum grpc_code code, const char *why)
+{
+    refuse(call, NULL, code, why);
 }
 
 static void refuse_http(struct grpc_call *call, const char *status)
 {
-    count_refused(call->server, GRPC_INTERNAL);
-    nghttp2_nv pairs[] = {pair(":status", status, 3)};
-    if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 1, NULL) != 0)
-        call->conn->is_closing = true;
-    call->is_answered = true;
+    refuse(call, status, GRPC_INTERNAL, NULL);
 }
 
 static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *out, size_t room,
@@ -430,7 +457,7 @@ static void check_headers(struct grpc_call *call)
         refuse_call(call, GRPC_UNAVAILABLE, "the server is stopping");
     else if (atomic_load_explicit(&s->calls_alive, memory_order_relaxed) > s->options.calls_max)
         refuse_call(call, GRPC_UNAVAILABLE, "too many calls are under way; try again later");
-    if (call->is_answered)
+    if (call->is_refused)
         return;
     grpc_reader_init(&call->reader, coding, &s->limits);
     call->deadline_ns = call->timeout.len ? call->started_ns + timeout_ns : 0;
@@ -506,14 +533,40 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
+/* It is told to stop once the answer is out (RFC 9113, 8.1): nghttp2 drops what was submitted
+ * before a reset. */
+static void stop_upload(struct grpc_call *call)
+{
+    call->wants_reset = true;
+    answer_refused(call);
+}
+
+static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
+{
+    (void)arg;
+    if (frame->hd.type != NGHTTP2_HEADERS || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+        return 0;
+    struct grpc_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (call && call->wants_reset && !call->is_complete)
+        return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                                         NGHTTP2_NO_ERROR);
+    return 0;
+}
+
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *bytes,
                    size_t n, void *arg)
 {
     (void)flags;
     (void)arg;
     struct grpc_call *call = nghttp2_session_get_stream_user_data(session, stream_id);
-    if (!call || call->is_answered || call->is_complete)
+    if (!call || call->is_complete)
         return 0;
+    if (call->is_refused) {
+        call->drained_bytes += n;
+        if (call->drained_bytes > DRAIN_BYTES)
+            stop_upload(call);
+        return 0;
+    }
     atomic_fetch_add_explicit(&call->server->message_bytes, n, memory_order_relaxed);
     int err = grpc_reader_feed(&call->reader, bytes, n);
     if (err)
@@ -524,8 +577,10 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 static void run(struct grpc_call *call)
 {
     call->is_complete = true;
-    if (call->is_answered)
+    if (call->is_refused) {
+        answer_refused(call);
         return;
+    }
     int err = grpc_reader_finish(&call->reader);
     if (err) {
         refuse_message(call, err);
@@ -533,6 +588,7 @@ static void run(struct grpc_call *call)
     }
     struct grpc_server *s = call->server;
     atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
+    call->has_handler = true;
     atomic_fetch_add_explicit(&call->owners, 1, memory_order_relaxed); /* the handler's */
     call->method->handler(s->options.arg, call);
 }
@@ -549,19 +605,6 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         check_headers(call);
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM && !call->is_complete)
         run(call);
-    return 0;
-}
-
-/* Answered before the client was through: it may stop sending (RFC 9113, 8.1). */
-static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
-{
-    (void)arg;
-    if (frame->hd.type != NGHTTP2_HEADERS || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
-        return 0;
-    struct grpc_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-    if (call && !call->is_complete)
-        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
-                                  NGHTTP2_NO_ERROR);
     return 0;
 }
 
@@ -836,12 +879,14 @@ static void look_at_deadlines(struct grpc_server *s, uint64_t now)
             uint64_t by = call->deadline_ns;
             if (!call->is_complete && (!by || call->started_ns + message_ns < by))
                 by = call->started_ns + message_ns;
-            if (call->is_answered || !by)
+            if ((call->is_answered && call->is_complete) || !by)
                 continue;
-            if (by <= now)
+            if (by <= now) {
                 refuse_call(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
-            else if (by < s->tick_ns)
+                stop_upload(call);
+            } else if (by < s->tick_ns) {
                 s->tick_ns = by;
+            }
         }
         if (now - conn->active_ns > idle_ns && (!conn->calls || conn->out_n)) {
             nghttp2_session_terminate_session(conn->session, NGHTTP2_NO_ERROR);

@@ -458,6 +458,27 @@ static void an_oversized_message_is_refused_before_it_has_arrived(void **state)
     buf_done(&body);
 }
 
+static void an_upload_that_goes_on_after_its_refusal_is_stopped(void **state)
+{
+    struct fixture *f = *state;
+    size_t n = 16 << 20;
+    struct buf body = BUF_INIT;
+    assert_true(buf_reserve(&body, n));
+    memset(body.ptr, 0x7f, n);
+    body.ptr[0] = 0;
+    body.len = n;
+    struct client c;
+    struct answer a = {0};
+    struct upload u = {.bytes = buf_as_str(&body)};
+    dial(&c, f);
+    submit(&c, &(struct request){.path = "/t.T/Echo"}, &u, &a);
+    wait_for(&c, &a);
+    assert_refused(a, "8", "over this server's limit");
+    assert_true(u.at < n);
+    hang_up(&c);
+    buf_done(&body);
+}
+
 static void what_is_not_one_message_is_refused(void **state)
 {
     struct request echo_request = {.path = "/t.T/Echo"};
@@ -511,6 +532,7 @@ static void a_deadline_is_kept_and_the_late_answer_goes_nowhere(void **state)
                    "deadline");
     assert_true(clock_monotonic_ns() - before >= 30 * NS_PER_MS);
     sem_wait(&f->held);
+    assert_str_eq(grpc_message(f->held_call), STR("x")); /* still the handler's */
     reply_later(f->held_call);
     assert_echo(call(f, &(struct request){.path = "/t.T/Echo", .timeout = "10S"}, STR("y")),
                 STR("y"));
@@ -628,6 +650,7 @@ int main(void)
         T(a_large_message_passes_in_both_directions),
         T(compressed_messages_are_inflated_and_bombs_bounded),
         T(an_oversized_message_is_refused_before_it_has_arrived),
+        T(an_upload_that_goes_on_after_its_refusal_is_stopped),
         T(what_is_not_one_message_is_refused),
         T(wrong_methods_paths_and_types_have_their_own_answers),
         T(an_error_carries_escaped_text_and_details),
