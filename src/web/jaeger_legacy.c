@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "query/search.h"
-#include "wire/otlp_json.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -149,6 +148,44 @@ static void tag_str(struct json_writer *w, const char *key, struct str value)
     json_close(w, '}');
 }
 
+/* A value as JSON has it, without OTLP's types: what stands for arrays and maps in a tag's text. */
+static void plain_json(struct json_writer *w, const struct value *v)
+{
+    switch (v->type) {
+    case VALUE_STRING:
+        json_str(w, v->string);
+        break;
+    case VALUE_BOOL:
+        json_bool(w, v->boolean);
+        break;
+    case VALUE_INT:
+        json_i64(w, v->integer);
+        break;
+    case VALUE_DOUBLE:
+        json_double(w, v->real);
+        break;
+    case VALUE_BYTES:
+        json_base64(w, (const uint8_t *)v->bytes.ptr, v->bytes.len);
+        break;
+    case VALUE_ARRAY:
+        json_open(w, '[');
+        for (size_t i = 0; i < v->array.n; i++)
+            plain_json(w, &v->array.items[i]);
+        json_close(w, ']');
+        break;
+    case VALUE_MAP:
+        json_open(w, '{');
+        for (size_t i = 0; i < v->map.n; i++) {
+            json_key(w, v->map.items[i].key);
+            plain_json(w, &v->map.items[i].value);
+        }
+        json_close(w, '}');
+        break;
+    default:
+        json_null(w);
+    }
+}
+
 static void tag_attr(struct json_writer *w, const struct attr *a)
 {
     const struct value *v = &a->value;
@@ -174,15 +211,19 @@ static void tag_attr(struct json_writer *w, const struct attr *a)
         tag_open(w, a->key, "binary");
         json_base64(w, (const uint8_t *)v->bytes.ptr, v->bytes.len);
         break;
-    default: {
-        /* Arrays and maps have no tag type: their JSON is the text. */
+    case VALUE_ARRAY:
+    case VALUE_MAP: {
         struct buf text = BUF_INIT;
         struct json_writer inner = json_writer(&text);
-        otlp_json_encode_value(v, &inner);
+        plain_json(&inner, v);
         tag_open(w, a->key, "string");
         json_str(w, buf_as_str(&text));
         buf_done(&text);
+        break;
     }
+    default:
+        tag_open(w, a->key, "string");
+        json_str(w, STR(""));
     }
     json_close(w, '}');
 }

@@ -20,7 +20,7 @@ enum {
     STREAM_BYTES_MAX = 256 << 10,
     RATE_PER_S = 2000, /* more than anybody reads; protects the ingest from a filter that is wide */
     TICK_MS = 250,
-    COMMENT_MS = 15000,
+    COMMENT_MS = 2000, /* a client that has gone is noticed when something is written */
 };
 
 struct client {

@@ -42,6 +42,7 @@ bool web_param_duration(struct web_request *q, const char *name, uint64_t *ret_n
 bool web_param_trace_id(struct web_request *q, struct str text, const char *name,
                         struct trace_id *ret)
 {
+    q->trace_id = STR_NONE;
     if (!trace_id_parse(text, ret)) {
         web_fail_at(q, 400, name, 0, "expected a trace id of 1 to 32 hexadecimal digits");
         return false;
