@@ -23,7 +23,8 @@ void fixture_init(struct fixture *f, uint64_t seed, const struct store_options *
     *f = (struct fixture){.seed = seed};
     if (options)
         f->options = *options;
-    print_message("# seed %llu\n", (unsigned long long)seed);
+    if (seed > 100000)
+        print_message("# seed %llu\n", (unsigned long long)seed);
     snprintf(f->dir, sizeof f->dir, "%s/pugmark-store-XXXXXX", P_tmpdir);
     assert_non_null(mkdtemp(f->dir));
     open_store(f);

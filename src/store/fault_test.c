@@ -1,0 +1,185 @@
+/* Fails the n-th call of one kind, for every n that a scenario reaches. Afterwards the store is
+ * opened without faults: all that was acknowledged is there, once, and nothing that was refused.
+ * The calls are replaced at link time (meson.build: --wrap), in this program only. */
+#include "store/fixture.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "base/log.h"
+
+enum kind { OPEN, WRITE, READ, SYNC, TRUNCATE, RENAME, REMOVE, MEMORY, THREAD, CATALOGUE, KINDS };
+
+static const char *const kind_names[KINDS] = {"open",   "write",  "read",   "sync",   "truncate",
+                                              "rename", "remove", "memory", "thread", "catalogue"};
+static enum kind failing;
+static atomic_bool armed, for_good;
+static atomic_int left; /* calls until the failure; 0 or less: reached */
+
+static bool fails(enum kind kind)
+{
+    if (!atomic_load(&armed) || kind != failing)
+        return false;
+    int n = atomic_fetch_sub(&left, 1);
+    return n == 1 || (n < 1 && atomic_load(&for_good));
+}
+
+#define WRAP(kind, error, bad, type, name, params, args)                                           \
+    type __real_##name params;                                                                     \
+    type __wrap_##name params;                                                                     \
+    type __wrap_##name params                                                                      \
+    {                                                                                              \
+        if (fails(kind)) {                                                                         \
+            errno = error;                                                                         \
+            return bad;                                                                            \
+        }                                                                                          \
+        return __real_##name args;                                                                 \
+    }
+
+WRAP(WRITE, ENOSPC, -1, ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
+WRAP(READ, EIO, -1, ssize_t, pread64, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
+WRAP(SYNC, EIO, -1, int, fsync, (int fd), (fd))
+WRAP(SYNC, EIO, -1, int, fdatasync, (int fd), (fd))
+WRAP(TRUNCATE, EIO, -1, int, ftruncate64, (int fd, off_t n), (fd, n))
+WRAP(RENAME, EIO, -1, int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
+WRAP(REMOVE, EIO, -1, int, unlinkat, (int a, const char *b, int c), (a, b, c))
+WRAP(MEMORY, ENOMEM, NULL, void *, malloc, (size_t n), (n))
+WRAP(MEMORY, ENOMEM, NULL, void *, calloc, (size_t n, size_t m), (n, m))
+WRAP(MEMORY, ENOMEM, NULL, void *, realloc, (void *p, size_t n), (p, n))
+WRAP(CATALOGUE, EIO, SQLITE_IOERR, int, sqlite3_step, (sqlite3_stmt * s), (s))
+WRAP(CATALOGUE, EIO, SQLITE_FULL, int, sqlite3_exec,
+     (sqlite3 * db, const char *sql, int (*fn)(void *, int, char **, char **), void *arg, char **e),
+     (db, sql, fn, arg, e))
+WRAP(THREAD, EAGAIN, EAGAIN, int, pthread_create,
+     (pthread_t * t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), (t, a, fn, arg))
+
+int __real_openat64(int dir, const char *name, int flags, ...);
+int __wrap_openat64(int dir, const char *name, int flags, ...);
+int __wrap_openat64(int dir, const char *name, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    unsigned mode = va_arg(args, unsigned);
+    va_end(args);
+    if (fails(OPEN)) {
+        errno = EMFILE;
+        return -1;
+    }
+    return __real_openat64(dir, name, flags, mode);
+}
+
+/* Everything a store does, with the fault somewhere in it. Answers are not expected to be good,
+ * only to be true. */
+static void scenario(struct fixture *f, const struct span_batch *batches, const struct str *bodies,
+                     int n)
+{
+    struct error_detail detail;
+    struct arena arena = ARENA_INIT;
+    for (int round = 0; round < 2; round++) {
+        if (store_open(&f->options, &f->store, &detail)) {
+            f->store = NULL;
+            continue;
+        }
+        for (int i = round; i < n; i += 2) {
+            int err = store_append_wait(f->store, BODY_OTLP_PROTOBUF, bodies[i], &batches[i]);
+            atomic_store(&armed, false);
+            if (!err)
+                fixture_remember(f, &batches[i]);
+            atomic_store(&armed, true);
+            struct store_view *view = i % 3 ? NULL : store_view_new(f->store);
+            struct span_batch got;
+            struct trace_summary summary;
+            if (view && !store_trace(view, &batches[i].spans[0].trace_id, &arena, &got))
+                (void)!store_trace_summary(view, &batches[i].spans[0].trace_id, &arena, &summary);
+            store_view_free(view);
+            if (i == n / 2)
+                (void)!store_seal(f->store);
+        }
+        store_close(f->store);
+        f->store = NULL;
+    }
+    arena_done(&arena);
+}
+
+static bool run(enum kind kind, int nth, bool all_after)
+{
+    enum { BATCHES = 6 };
+    struct fixture f;
+    struct span_batch batches[BATCHES];
+    struct str bodies[BATCHES];
+    struct store_options options = {.durability = kind == SYNC ? STORE_DURABILITY_SYNC
+                                                               : STORE_DURABILITY_WRITE};
+    fixture_init(&f, (uint64_t)nth, &options);
+    for (int i = 0; i < BATCHES; i++) {
+        batches[i] = fixture_batch(&f, 3);
+        bodies[i] = fixture_body(&f, &batches[i]);
+    }
+    store_close(f.store);
+    f.store = NULL;
+    failing = kind;
+    atomic_store(&left, nth);
+    atomic_store(&for_good, all_after);
+    atomic_store(&armed, true);
+    scenario(&f, batches, bodies, BATCHES);
+    atomic_store(&armed, false);
+    bool reached = atomic_load(&left) <= 0;
+    struct error_detail detail;
+    int err = store_open(&f.options, &f.store, &detail);
+    if (err)
+        fail_msg("after %s fault %d: %s: %s", kind_names[kind], nth, err_name(err), detail.message);
+    fixture_check(&f);
+    fixture_check_scans(&f, 3);
+    fixture_done(&f);
+    return reached;
+}
+
+static void run_all(enum kind kind, bool all_after)
+{
+    int n = 1;
+    log_set_level(LOG_LEVEL_OFF);
+    while (run(kind, n, all_after))
+        n++;
+    log_set_level(LOG_LEVEL_INFO);
+    print_message("# %s: %d calls failed\n", kind_names[kind], n - 1);
+    assert_true(n > 1); /* else it tested nothing */
+}
+
+#define FAULT_TEST(sentence, kind, all_after)                                                      \
+    static void sentence(void **state)                                                             \
+    {                                                                                              \
+        run_all(kind, all_after);                                                                  \
+    }
+
+FAULT_TEST(any_open_may_fail, OPEN, false)
+FAULT_TEST(any_write_may_fail, WRITE, false)
+FAULT_TEST(the_disk_may_be_full_from_any_write_on, WRITE, true)
+FAULT_TEST(any_read_may_fail, READ, false)
+FAULT_TEST(any_sync_may_fail, SYNC, false)
+FAULT_TEST(any_rename_may_fail, RENAME, false)
+FAULT_TEST(any_removal_may_fail, REMOVE, false)
+FAULT_TEST(any_allocation_may_fail, MEMORY, false)
+FAULT_TEST(a_thread_may_not_start, THREAD, false)
+FAULT_TEST(any_step_of_the_catalogue_may_fail, CATALOGUE, false)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_open_may_fail),
+        cmocka_unit_test(any_write_may_fail),
+        cmocka_unit_test(the_disk_may_be_full_from_any_write_on),
+        cmocka_unit_test(any_read_may_fail),
+        cmocka_unit_test(any_sync_may_fail),
+        cmocka_unit_test(any_rename_may_fail),
+        cmocka_unit_test(any_removal_may_fail),
+        cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(a_thread_may_not_start),
+        cmocka_unit_test(any_step_of_the_catalogue_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
