@@ -12,6 +12,8 @@
 
 #include "base/base64.h"
 
+#include <math.h>
+
 struct decoder {
     struct json_reader r;
     struct arena *arena;
@@ -292,8 +294,14 @@ static void value_decode(struct decoder *d, unsigned depth, struct value *ret)
             get_str(d, &ret->string);
         } else if (is(d, "intValue")) {
             *ret = (struct value){.type = VALUE_INT};
-            if (json_next(&d->r) != JSON_NULL && !json_to_i64(&d->r, &ret->integer))
-                json_fail(&d->r, "a whole number of 64 bits");
+            if (json_next(&d->r) != JSON_NULL && !json_to_i64(&d->r, &ret->integer)) {
+                /* OpenTelemetry's JavaScript writes every whole number so, 1e300 too. */
+                struct value real = {.type = VALUE_DOUBLE};
+                if (d->r.type != JSON_NUMBER || !json_to_double(&d->r, &real.real) ||
+                    fabs(real.real) < 9223372036854775808.0)
+                    json_fail(&d->r, "a whole number of 64 bits");
+                *ret = real;
+            }
         } else if (is(d, "boolValue")) {
             enum json_type type = json_next(&d->r);
             *ret = (struct value){.type = VALUE_BOOL, .boolean = type == JSON_TRUE};

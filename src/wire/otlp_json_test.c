@@ -153,6 +153,17 @@ static void numbers_may_be_strings_and_the_other_way_round(void **state)
     assert_true(isnan(decode_value(f, "{\"doubleValue\":\"NaN\"}")->real));
 }
 
+static void a_whole_number_beyond_64_bits_is_a_double(void **state)
+{
+    struct fixture *f = *state;
+    const struct value *v = decode_value(f, "{\"intValue\":1.7976931348623157e+308}");
+    assert_int_equal(v->type, VALUE_DOUBLE);
+    assert_true(v->real == 1.7976931348623157e+308);
+    v = decode_value(f, "{\"intValue\":-9223372036854775809}");
+    assert_int_equal(v->type, VALUE_DOUBLE);
+    assert_true(v->real == -0x1p63);
+}
+
 static void enums_may_be_names(void **state)
 {
     struct fixture *f = *state;
@@ -349,7 +360,7 @@ static void values_of_the_wrong_kind_are_refused_with_their_place(void **state)
         "\"attributes\":[{\"key\":1}]",
         "\"attributes\":[{\"value\":\"x\"}]",
         "\"attributes\":[{\"value\":{\"boolValue\":1}}]",
-        "\"attributes\":[{\"value\":{\"intValue\":9223372036854775808}}]",
+        "\"attributes\":[{\"value\":{\"intValue\":\"9223372036854775808\"}}]",
         "\"attributes\":[{\"value\":{\"intValue\":\"\"}}]",
         "\"attributes\":[{\"value\":{\"doubleValue\":\"\"}}]",
         "\"attributes\":[{\"value\":{\"bytesValue\":\"*\"}}]",
@@ -492,6 +503,7 @@ int main(void)
         TEST(everything_goes_through_json_and_back),
         TEST(what_is_written_has_the_form_of_the_specification),
         TEST(numbers_may_be_strings_and_the_other_way_round),
+        TEST(a_whole_number_beyond_64_bits_is_a_double),
         TEST(enums_may_be_names),
         TEST(keys_may_be_in_snake_case),
         TEST(unknown_keys_are_passed_over_and_null_is_nothing),

@@ -16,8 +16,9 @@ const service = fileURLToPath(new URL('./traced_service.cjs', import.meta.url));
 const STATUS = ['UNSET', 'OK', 'ERROR'];
 const KIND = ['INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER']; // the SDK's numbers, one less than OTLP's
 
-/** OTLP's AnyValue from what the SDK holds, by the rule of OTLP: whole numbers are integers. */
+/** OTLP's AnyValue from what the SDK holds: whole numbers are integers, as far as OTLP's 64 bits reach. */
 function anyValue(value) {
+  if (Number.isInteger(value) && Math.abs(value) >= 2 ** 63) return { doubleValue: value };
   if (typeof value === 'string') return { stringValue: value };
   if (typeof value === 'boolean') return { boolValue: value };
   if (typeof value === 'number') return Number.isInteger(value) ? { intValue: String(value) } : { doubleValue: value };

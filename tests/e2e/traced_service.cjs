@@ -33,7 +33,8 @@ sdk.start();
 const http = require('node:http');
 const { trace, context, SpanKind, SpanStatusCode, ROOT_CONTEXT, TraceFlags, createTraceState } =
   require('@opentelemetry/api');
-const tracer = trace.getTracer('shop.orders', '4.5.6', { schemaUrl: 'https://opentelemetry.io/schemas/1.27.0' });
+// trace.getTracer would not pass the schema on.
+const tracer = trace.getTracerProvider().getTracer('shop.orders', '4.5.6', { schemaUrl: 'https://opentelemetry.io/schemas/1.27.0' });
 
 function call(port, path) {
   return new Promise((resolve, reject) => {
