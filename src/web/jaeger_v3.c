@@ -307,7 +307,8 @@ static void traces_reply(struct web_request *q, struct store_view *view, const s
             web_fail_err(q, err, NULL);
             return;
         }
-        memcpy(all.spans + all.n, batch.spans, batch.n * sizeof *batch.spans);
+        if (batch.n)
+            memcpy(all.spans + all.n, batch.spans, batch.n * sizeof *batch.spans);
         all.n += batch.n;
     }
     if (!all.n) {

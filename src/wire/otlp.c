@@ -226,8 +226,8 @@ static bool array_decode(struct decoder *d, struct pb r, unsigned depth, struct 
     if (n && !items)
         return false;
     *ret = (struct value){.type = VALUE_ARRAY, .array = {items, n}};
-    while (pb_next(&r, &f) > 0)
-        if (f.tag == LIST_VALUES && !value_decode(d, pb_from_field(&f), depth, items++))
+    for (size_t i = 0; i < n && pb_next(&r, &f) > 0;)
+        if (f.tag == LIST_VALUES && !value_decode(d, pb_from_field(&f), depth, &items[i++]))
             return false;
     return true;
 }
@@ -244,8 +244,8 @@ static bool map_decode(struct decoder *d, struct pb r, unsigned depth, struct va
     if (n && !items)
         return false;
     *ret = (struct value){.type = VALUE_MAP, .map = {items, n}};
-    while (pb_next(&r, &f) > 0)
-        if (f.tag == LIST_VALUES && !attr_decode(d, pb_from_field(&f), depth, items++))
+    for (size_t i = 0; i < n && pb_next(&r, &f) > 0;)
+        if (f.tag == LIST_VALUES && !attr_decode(d, pb_from_field(&f), depth, &items[i++]))
             return false;
     return true;
 }
