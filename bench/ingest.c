@@ -295,10 +295,10 @@ static struct measured floor_measure(const struct options *o, const struct data_
                                   .port = ntohs(address.sin_port),
                                   .connections = o->connections,
                                   .cpu = sender_cpu};
+    errno = 0;
     if (sender_run(&send, &result)) {
         kill(pid, SIGKILL);
-        errno = 0;
-        die(result.problem);
+        die(result.problem[0] ? result.problem : "cannot send");
     }
     struct rusage usage;
     process_end(pid, &usage);
@@ -456,7 +456,7 @@ static int server_measure(const struct options *o, const struct data_set *set, c
     double whole_s = (double)(clock_monotonic_ns() - sent.started_ns) / 1e9;
     errno = 0;
     if (err)
-        die(sent.problem);
+        die(sent.problem[0] ? sent.problem : "cannot send");
     tree_bytes = 0;
     nftw(data, tree_add, 8, FTW_PHYS);
 

@@ -16,7 +16,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 64, ANSWER_BYTES_MAX = 1 << 20, BUSY_WAIT_MS_MAX = 5000 };
+enum {
+    CONNECTIONS_MAX = 64,
+    ANSWER_BYTES_MAX = 1 << 20,
+    BUSY_WAIT_MS_MAX = 1000,
+    BUSY_MS_MAX = 20000 /* of one body, until the server is given up */
+};
 
 struct sender {
     const struct sender_options *options;
@@ -162,6 +167,7 @@ static bool body_send(struct sender *s, int *fd, const struct body *body, struct
                      "POST /v1/traces HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
                      "Content-Type: application/x-protobuf\r\nContent-Length: %zu\r\n\r\n",
                      s->options->port, body->len);
+    uint64_t until = clock_monotonic_ns() + BUSY_MS_MAX * NS_PER_MS;
     for (;;) {
         struct answer answer;
         buf_clear(in);
@@ -179,6 +185,10 @@ static bool body_send(struct sender *s, int *fd, const struct body *body, struct
             return true;
         }
         atomic_fetch_add(&s->busy_answers, 1);
+        if (clock_monotonic_ns() > until) {
+            errno = EBUSY;
+            return false;
+        }
         uint64_t ms = answer.retry_after_ms;
         if (ms > BUSY_WAIT_MS_MAX)
             ms = BUSY_WAIT_MS_MAX;
@@ -200,7 +210,7 @@ static void *connection_main(void *arg)
             break;
         uint64_t before = clock_monotonic_ns();
         if (!body_send(s, &fd, &s->options->bodies[i], &in)) {
-            fail(s, "the connection broke");
+            fail(s, "a request got no good answer");
             break;
         }
         s->latencies_ns[i] = clock_monotonic_ns() - before;
