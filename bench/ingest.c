@@ -267,6 +267,10 @@ static void floor_main(int listener, const char *path)
 
 struct measured {
     double spans_per_s, cpu_us_per_span;
+    /* of the server only */
+    double sealed_spans_per_s, cpu_us_per_span_taking, disk_bytes, memory_mib, start_ms;
+    uint64_t held;             /* spans by its own count; UINT64_MAX: it did not say */
+    struct sender_result sent; /* its latencies are this struct's */
 };
 
 static struct measured floor_measure(const struct options *o, const struct data_set *set,
@@ -305,8 +309,9 @@ static struct measured floor_measure(const struct options *o, const struct data_
     unlink(path);
     double seconds = (double)(result.ended_ns - result.started_ns) / 1e9;
     free(result.latencies_ns);
-    return (struct measured){(double)result.spans_acked / seconds,
-                             cpu_seconds(&usage) * 1e6 / (double)result.spans_acked};
+    return (struct measured){.spans_per_s = (double)result.spans_acked / seconds,
+                             .cpu_us_per_span = cpu_seconds(&usage) * 1e6 /
+                                                (double)result.spans_acked};
 }
 
 /* ---- the server ---- */
@@ -403,22 +408,8 @@ static int tree_remove(const char *path, const struct stat *s, int type, struct 
     return remove(path);
 }
 
-static void report_latencies(struct report *r, const struct sender_result *result)
-{
-    static const struct {
-        const char *what;
-        double quantile;
-    } rows[] = {{"request to durable answer, p50", 0.5},
-                {"request to durable answer, p99", 0.99},
-                {"request to durable answer, max", 1}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        size_t at = (size_t)(rows[i].quantile * (double)(result->requests - 1));
-        report_row(r, rows[i].what, (double)result->latencies_ns[at] / 1e6, "ms");
-    }
-}
-
 static int server_measure(const struct options *o, const struct data_set *set, const char *dir,
-                          int sender_cpu, const struct measured *floor, struct report *r)
+                          int sender_cpu, struct measured *ret)
 {
     char data[512], ready[512];
     struct arena arena = ARENA_INIT;
@@ -460,28 +451,17 @@ static int server_measure(const struct options *o, const struct data_set *set, c
     tree_bytes = 0;
     nftw(data, tree_add, 8, FTW_PHYS);
 
-    double acked = (double)sent.spans_acked,
-           taking_s = (double)(sent.ended_ns - sent.started_ns) / 1e9;
-    double cpu_whole = cpu_seconds(&usage);
-    report_row(r, "ingest to durable answer", acked / taking_s, "spans/s");
-    report_ratio(r, "floor", floor->spans_per_s);
-    report_row(r, "the same, and all sealed", acked / whole_s, "spans/s");
-    report_row(r, "by processor time, all sealed", acked / cpu_whole, "spans/s");
-    report_ratio(r, "floor", 1e6 / floor->cpu_us_per_span);
-    report_row(r, "processor time until the last answer", cpu_taking * 1e6 / acked, "us/span");
-    report_row(r, "processor time, all sealed", cpu_whole * 1e6 / acked, "us/span");
-    report_ratio(r, "floor", floor->cpu_us_per_span);
-    report_latencies(r, &sent);
-    report_row(r, "on disk, all sealed", (double)tree_bytes / acked, "B/span");
-    report_ratio(r, "entropy", set->entropy_bytes);
-    report_ratio(r, "OTLP", (double)set->bytes / (double)set->spans);
-    report_row(r, "memory, highest", peak_mib, "MiB");
-    report_row(r, "start until ready", start_ms, "ms");
-    report_row(r, "spans acknowledged", acked, "spans");
-    report_row(r, "spans rejected", (double)sent.spans_rejected, "spans");
-    report_row(r, "spans refused", (double)sent.spans_refused, "spans");
-    report_row(r, "answers \"later\" (429, 503)", (double)sent.busy_answers, "answers");
-    free(sent.latencies_ns);
+    double acked = (double)sent.spans_acked;
+    double taking_s = (double)(sent.ended_ns - sent.started_ns) / 1e9;
+    *ret = (struct measured){.spans_per_s = acked / taking_s,
+                             .sealed_spans_per_s = acked / whole_s,
+                             .cpu_us_per_span = cpu_seconds(&usage) * 1e6 / acked,
+                             .cpu_us_per_span_taking = cpu_taking * 1e6 / acked,
+                             .disk_bytes = (double)tree_bytes,
+                             .memory_mib = peak_mib,
+                             .start_ms = start_ms,
+                             .held = held,
+                             .sent = sent};
     arena_done(&arena);
     if (held != UINT64_MAX && held != sent.spans_acked) {
         fprintf(stderr, "bench ingest: %llu spans were acknowledged, the server holds %llu\n",
@@ -491,7 +471,59 @@ static int server_measure(const struct options *o, const struct data_set *set, c
     return 0;
 }
 
-/* ---- */
+/* ---- what comes out ---- */
+
+static void report_latencies(struct report *r, const struct sender_result *result)
+{
+    static const struct {
+        const char *what;
+        double quantile;
+    } rows[] = {{"request to durable answer, p50", 0.5},
+                {"request to durable answer, p99", 0.99},
+                {"request to durable answer, max", 1}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        size_t at = (size_t)(rows[i].quantile * (double)(result->requests - 1));
+        report_row(r, rows[i].what, (double)result->latencies_ns[at] / 1e6, "ms");
+    }
+}
+
+static void report_all(struct report *r, const struct data_set *set, struct measured *server,
+                       const struct measured *before, const struct measured *after)
+{
+    struct sender_result *sent = &server->sent;
+    double floor = (before->spans_per_s + after->spans_per_s) / 2;
+    double floor_us = (before->cpu_us_per_span + after->cpu_us_per_span) / 2;
+    double spans = (double)set->spans, acked = (double)sent->spans_acked;
+    report_machine(r, "floor, before and after", "%.0f and %.0f spans/s", before->spans_per_s,
+                   after->spans_per_s);
+    report_row(r, "floor: receive, checksum, write, fdatasync", floor, "spans/s");
+    report_row(r, "floor, processor time", floor_us, "us/span");
+    report_row(r, "ingest to durable answer", server->spans_per_s, "spans/s");
+    report_ratio(r, "floor", floor);
+    report_row(r, "the same, and all sealed", server->sealed_spans_per_s, "spans/s");
+    report_row(r, "one core, by processor time, all sealed", 1e6 / server->cpu_us_per_span,
+               "spans/s");
+    report_ratio(r, "floor", 1e6 / floor_us);
+    report_row(r, "processor time until the last answer", server->cpu_us_per_span_taking,
+               "us/span");
+    report_row(r, "processor time, all sealed", server->cpu_us_per_span, "us/span");
+    report_ratio(r, "floor", floor_us);
+    report_latencies(r, sent);
+    report_row(r, "as OTLP", (double)set->bytes / spans, "B/span");
+    report_row(r, "entropy of the data set", set->entropy_bytes, "B/span");
+    report_row(r, "on disk, all sealed", server->disk_bytes / acked, "B/span");
+    report_ratio(r, "entropy", set->entropy_bytes);
+    report_ratio(r, "OTLP", (double)set->bytes / spans);
+    report_row(r, "memory, highest", server->memory_mib, "MiB");
+    report_row(r, "start until ready", server->start_ms, "ms");
+    report_row(r, "spans acknowledged", acked, "spans");
+    if (server->held != UINT64_MAX)
+        report_row(r, "spans the server says it holds", (double)server->held, "spans");
+    report_row(r, "spans rejected", (double)sent->spans_rejected, "spans");
+    report_row(r, "spans refused", (double)sent->spans_refused, "spans");
+    report_row(r, "answers \"later\" (429, 503)", (double)sent->busy_answers, "answers");
+    free(sent->latencies_ns);
+}
 
 static const char help[] =
     "usage: ingest [OPTIONS]\n"
@@ -582,12 +614,11 @@ int main(int argc, char **argv)
                              : "server and sender on one core (%d)",
                    sender_cpu);
 
-    struct measured floor = floor_measure(&o, &set, dir, sender_cpu);
-    report_row(r, "floor: receive, checksum, write, fdatasync", floor.spans_per_s, "spans/s");
-    report_row(r, "floor, processor time", floor.cpu_us_per_span, "us/span");
-    report_row(r, "as OTLP", (double)set.bytes / (double)set.spans, "B/span");
-    report_row(r, "entropy of the data set", set.entropy_bytes, "B/span");
-    int failed = server_measure(&o, &set, dir, sender_cpu, &floor, r);
+    /* Before and after, so that a machine that changes under way shows. */
+    struct measured before = floor_measure(&o, &set, dir, sender_cpu), server, after;
+    int failed = server_measure(&o, &set, dir, sender_cpu, &server);
+    after = floor_measure(&o, &set, dir, sender_cpu);
+    report_all(r, &set, &server, &before, &after);
     if (!o.keep)
         nftw(dir, tree_remove, 8, FTW_DEPTH | FTW_PHYS);
     data_set_done(&set);
