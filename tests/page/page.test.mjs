@@ -430,6 +430,53 @@ test('an empty store says how to send a first span, and shows it when it comes',
   }
 });
 
+test('older traces come on demand, each once, and sorting does not ask again', { skip }, async () => {
+  const fresh = await Server.start();
+  try {
+    const start = BigInt(Date.now()) * 1_000_000n - 900n * second;
+    const sent = [];
+    for (let i = 0; i < 45; i++) {
+      const t = shopTrace({ start: start + BigInt(i) * second, scale: 1 + (i % 9) });
+      sent.push(t.traceId);
+      await fresh.send(t.request);
+    }
+    await withPage(browser, fresh, '/search?limit=20', async (page) => {
+      const ids = () => page.locator('.result[data-trace]').evaluateAll((all) => all.map((e) => e.dataset.trace));
+      await page.getByRole('button', { name: 'Older traces' }).click();
+      await until('the second part', async () => ((await ids()).length > 20 ? true : undefined));
+      while (await page.getByRole('button', { name: 'Older traces' }).count()) {
+        const before = (await ids()).length;
+        await page.getByRole('button', { name: 'Older traces' }).click();
+        await until('the next part', async () => ((await ids()).length > before || !(await page.getByRole('button', { name: 'Older traces' }).count()) ? true : undefined));
+      }
+      assert.deepEqual(await ids(), [...sent].reverse());
+      let asked = 0;
+      page.on('request', (r) => r.url().includes('/search?') && asked++);
+      await page.getByRole('columnheader', { name: 'Duration' }).getByRole('button').click();
+      await page.waitForURL(/sort=longest/);
+      assert.match(await page.locator('.result[data-trace]').first().innerText(), /900 ms/);
+      assert.equal(asked, 0);
+    });
+  } finally {
+    await fresh.stop();
+  }
+});
+
+test('folding by level is in the address, and a link into a fold opens it', { skip }, async () => {
+  await withPage(browser, server, `/trace/${good.traceId}`, async (page) => {
+    await page.locator('.row').first().waitFor();
+    await page.keyboard.press('[');
+    await page.waitForURL(/fold=1/);
+    await until('three rows', async () => ((await page.locator('.row').count()) === 3 ? true : undefined));
+    await page.keyboard.press('[');
+    await until('one row', async () => ((await page.locator('.row').count()) === 1 ? true : undefined));
+    assert.equal(await page.locator('.folded-count').innerText(), '3');
+    await page.goto(`${page.url()}&span=${good.ids.work}`);
+    await page.locator('.row.selected').waitFor();
+    assert.equal(await page.locator('.row').count(), 4);
+  });
+});
+
 test('a trace that is not there says so', { skip }, async () => {
   await withPage(browser, server, `/trace/${'0'.repeat(31)}9`, async (page) => {
     await page.getByText('There is no trace').waitFor();

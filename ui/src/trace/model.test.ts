@@ -103,6 +103,19 @@ test('text is found in names and values, in any case', () => {
   assert.deepEqual(findNodes(m, '  '), []);
 });
 
+test('offsets are exact to the nanosecond, also across a second and from the year 1970', () => {
+  const t = trace({ id: 'a', start: 0 }, { id: 'b', start: 1 }, { id: 'c', start: 2 });
+  t.spans[0]!.startUnixNano = '1699999999999999999';
+  t.spans[1]!.startUnixNano = '1700000000000000000';
+  t.spans[2]!.startUnixNano = '1700000001000000001';
+  assert.deepEqual(buildTrace(t).nodes.map((n) => n.start), [0, 1, 1_000_000_002]);
+  assert.equal(buildTrace(t).start, 1699999999999999999n);
+  t.spans[0]!.startUnixNano = '7';
+  t.spans[1]!.startUnixNano = '1000000008';
+  t.spans[2]!.startUnixNano = 'nonsense';
+  assert.deepEqual(buildTrace(t).nodes.map((n) => [n.span.spanId, n.start]), [['c', 0], ['a', 7], ['b', 1_000_000_008]]);
+});
+
 test('an empty trace is a trace', () => {
   const m = buildTrace(trace());
   assert.equal(m.nodes.length, 0);
