@@ -172,11 +172,13 @@ json_t *build_behavior_record(const struct log_rows *rows)
     PUG_SPAN("profiler.build_behavior_record");
     struct timing t = timing_stats(rows);
     const char *class = classify_behavior(rows, &t);
+    json_t *tools = detect_tools_from_headers(rows);
+    json_t *phases = phase_sequence(rows);
+    json_t *tcp = sniffer_rollup(rows);
     return json_pack("{s:{s:I, s:f, s:f, s:f, s:f, s:f, s:f}, s:s, s:o, s:o, s:o}", "timing",
                      "gaps", (json_int_t)t.n, "mean_s", t.mean, "median_s", t.median, "deviation_s",
                      t.deviation, "shortest_s", t.shortest, "longest_s", t.longest, "duration_s",
-                     t.duration, "class", class, "tools", detect_tools_from_headers(rows), "phases",
-                     phase_sequence(rows), "tcp", sniffer_rollup(rows));
+                     t.duration, "class", class, "tools", tools, "phases", phases, "tcp", tcp);
 }
 
 json_t *behavior_summary(const json_t *record, const struct log_rows *rows)

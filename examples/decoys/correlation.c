@@ -92,10 +92,10 @@ static int traversal_syslog_lines(const char *ip, const struct hop *hops, size_t
 static int traversals(const struct log_row *const *fresh, size_t n_fresh)
 {
     const char *ip = fresh[0]->attacker_ip;
-    struct pug_context parent = rows_context(fresh, n_fresh);
+    struct pug_context round = pug_context_current(), parent = rows_context(fresh, n_fresh);
     PUG_SPAN_FROM(&parent, "correlation.traversals", PUG_KIND(PUG_KIND_CONSUMER),
                   PUG_STR("attacker.ip", ip));
-    rows_link(fresh, n_fresh, &parent, NULL);
+    rows_link(fresh, n_fresh, &parent, &round);
     struct log_rows rows;
     if (repo->get_logs_of_attacker(repo, ip, ROWS_OF_ATTACKER, &rows) != 0)
         return -1;
@@ -126,35 +126,31 @@ static size_t count_distinct(const struct log_rows *rows, size_t offset_of_text)
     return n;
 }
 
-/* The rows that came from the collector's file since `after`. */
-static int ingest_file(int64_t after, struct log_rows *ret_rows)
+static void summarize(const struct log_rows *rows)
 {
-    PUG_SPAN("correlation.ingest_file");
-    if (repo->get_logs_after(repo, after, ROWS_A_ROUND, ret_rows) != 0)
-        return -1;
-    const struct log_row **all = calloc(ret_rows->n + 1, sizeof(const struct log_row *));
-    for (size_t i = 0; all && i < ret_rows->n; i++)
-        all[i] = &ret_rows->items[i];
-    if (all)
-        rows_link(all, ret_rows->n, NULL, NULL);
-    free(all);
-    {
-        PUG_SPAN("correlation.ingest_file.summary", PUG_INT("events", (int64_t)ret_rows->n));
-        pug_set_int(PUG_CURRENT, "attackers",
-                    (int64_t)count_distinct(ret_rows, offsetof(struct log_row, attacker_ip)));
-        pug_set_int(PUG_CURRENT, "deckies",
-                    (int64_t)count_distinct(ret_rows, offsetof(struct log_row, decky)));
-    }
-    return 0;
+    PUG_SPAN("correlation.ingest_file.summary", PUG_INT("events", (int64_t)rows->n));
+    pug_set_int(PUG_CURRENT, "attackers",
+                (int64_t)count_distinct(rows, offsetof(struct log_row, attacker_ip)));
+    pug_set_int(PUG_CURRENT, "deckies",
+                (int64_t)count_distinct(rows, offsetof(struct log_row, decky)));
 }
 
-/* True when there may be more. The cursor moves last: a round that was cut off is done again. */
-static bool correlate(int64_t *position)
+/* One round: what came from the collector's file since `*position`. True when there may be more.
+ * The cursor moves last: a round that was cut off is done again, and comes to the same. */
+static bool ingest_file(int64_t *position)
 {
-    struct log_rows rows = {0};
-    if (ingest_file(*position, &rows) != 0 || rows.n == 0)
+    PUG_SPAN("correlation.ingest_file");
+    struct log_rows rows;
+    if (repo->get_logs_after(repo, *position, ROWS_A_ROUND, &rows) != 0)
         return false;
-    bool good = rows_by_attacker(&rows, traversals) == 0 &&
+    const struct log_row **all = calloc(rows.n + 1, sizeof(const struct log_row *));
+    for (size_t i = 0; all && i < rows.n; i++)
+        all[i] = &rows.items[i];
+    if (all)
+        rows_link(all, rows.n, NULL, NULL);
+    free(all);
+    summarize(&rows);
+    bool good = rows.n > 0 && rows_by_attacker(&rows, traversals) == 0 &&
                 repo->set_cursor(repo, WORKER, "logs", rows.items[rows.n - 1].id) == 0;
     if (good)
         *position = rows.items[rows.n - 1].id;
@@ -180,7 +176,7 @@ int main(int argc, char **argv)
         die("cannot tell where it was");
     do {
         if (repository_newest_log(repo) > position && wait_for(-1, SETTLE_MS))
-            while (correlate(&position) && !stopping())
+            while (ingest_file(&position) && !stopping())
                 ;
     } while (wait_for(-1, 50));
     repository_close(repo);
