@@ -58,8 +58,8 @@ static void answer_taken(struct intake *e)
                      b->n_rejected, b->n_rejected + b->n,
                      b->rejected_reason ? b->rejected_reason : "not valid");
     if (e->n_cut && n >= 0)
-        snprintf(text + n, sizeof text - (size_t)n,
-                 "%s%zu values were longer than %zu bytes and cut", n ? "; " : "", e->n_cut,
+        snprintf(text + n, sizeof text - (size_t)n, "%s%zu %s longer than %zu bytes and cut",
+                 n ? "; " : "", e->n_cut, e->n_cut == 1 ? "value was" : "values were",
                  e->ingest->value_bytes_max);
     end(e, OUTCOME_TAKEN, b->n_rejected, str_from(text));
 }
