@@ -251,53 +251,114 @@ static size_t at_most(size_t n, size_t most)
     return n > most ? most : n;
 }
 
+struct widths {
+    size_t start, duration, service, name, spans, errors;
+    bool counts; /* SPANS and ERRORS have a place; else errors are a mark */
+};
+
+static void widen(size_t *width, size_t n)
+{
+    *width = n > *width ? n : *width;
+}
+
+static size_t digits(uint64_t n)
+{
+    size_t count = 1;
+    while (n /= 10)
+        count++;
+    return count;
+}
+
+/* Names share what the rest leaves; a pipe gets them whole. */
+static struct widths measure(const struct rows *rows, const struct term *t)
+{
+    enum { ID = 2 * 16, GAP = 2, NAMES_MIN = 24 };
+    struct widths w = {.start = 5, .duration = 8, .service = 7, .name = 4, .spans = 5, .errors = 6};
+    for (size_t i = 0; i < rows->n; i++) {
+        const struct row *r = &rows->items[i];
+        char time[TERM_TIME_SIZE], duration[TERM_DURATION_SIZE];
+        widen(&w.start, strlen(term_time(time, r->start_ns, false)));
+        widen(&w.duration, term_width(str_from(term_duration(duration, r->duration_ns))));
+        widen(&w.service, term_width(r->service));
+        widen(&w.name, term_width(r->name));
+        widen(&w.spans, digits(r->spans));
+        widen(&w.errors, digits(r->errors));
+    }
+    size_t fixed = w.start + w.duration + ID + 4 * GAP;
+    size_t counts = w.spans + w.errors + 2 * GAP;
+    size_t names = w.service + w.name < NAMES_MIN ? w.service + w.name : NAMES_MIN;
+    w.counts = !t->tty || fixed + counts + names <= t->width;
+    if (!t->tty)
+        return w;
+    fixed += w.counts ? counts : 1 + GAP;
+    size_t left = t->width > fixed + 8 ? t->width - fixed : 8;
+    if (w.service + w.name > left) {
+        w.service = at_most(w.service, left / 3);
+        w.name = at_most(w.name, left - w.service);
+    }
+    return w;
+}
+
+static void put_count(struct buf *out, uint64_t n, size_t width)
+{
+    buf_printf(out, "%*llu", (int)width, (unsigned long long)n);
+}
+
+static void put_right(struct buf *out, const char *text, size_t width)
+{
+    size_t n = term_width(str_from(text));
+    term_blanks(out, n < width ? width - n : 0);
+    buf_cstr(out, text);
+}
+
 static void put_table(const struct rows *rows, const struct term *t, struct buf *out)
 {
-    /* Names share what the rest leaves; a pipe gets them whole. */
-    size_t time_width = 5, service_width = 7, name_width = 4;
-    char text[TERM_TIME_SIZE];
-    for (size_t i = 0; i < rows->n; i++) {
-        const struct row *r = &rows->items[i];
-        size_t n = strlen(term_time(text, r->start_ns, false));
-        time_width = n > time_width ? n : time_width;
-        n = term_width(r->service);
-        service_width = n > service_width ? n : service_width;
-        n = term_width(r->name);
-        name_width = n > name_width ? n : name_width;
-    }
-    enum { DURATION = 11, SPANS = 6, ERRORS = 6, ID = 32, GAPS = 6 * 2 };
-    size_t fixed = time_width + DURATION + SPANS + ERRORS + ID + GAPS;
-    if (t->tty) {
-        size_t left = t->width > fixed + 16 ? t->width - fixed : 16;
-        service_width = at_most(service_width, name_width + service_width > left ? left / 3 : left);
-        name_width = at_most(name_width, left - service_width);
-    }
+    struct widths w = measure(rows, t);
     const char *dim = term_style(t, TERM_DIM), *plain = term_style(t, TERM_PLAIN);
-    buf_printf(out, "%s", dim);
-    term_cell(out, STR("START"), time_width);
-    buf_printf(out, "  %*s  ", DURATION, "DURATION");
-    term_cell(out, STR("SERVICE"), service_width);
+    const char *red = term_style(t, TERM_RED);
+    buf_cstr(out, dim);
+    term_cell(out, STR("START"), w.start);
     buf_cstr(out, "  ");
-    term_cell(out, STR("ROOT"), name_width);
-    buf_printf(out, "  %*s  %*s  TRACE%s\n", SPANS, "SPANS", ERRORS, "ERRORS", plain);
+    put_right(out, "DURATION", w.duration);
+    buf_cstr(out, "  ");
+    term_cell(out, STR("SERVICE"), w.service);
+    buf_cstr(out, "  ");
+    term_cell(out, STR("ROOT"), w.name);
+    if (w.counts) {
+        buf_cstr(out, "  ");
+        put_right(out, "SPANS", w.spans);
+        buf_cstr(out, "  ");
+        put_right(out, "ERRORS", w.errors);
+    } else {
+        buf_cstr(out, "   ");
+    }
+    buf_printf(out, "  TRACE%s\n", plain);
     for (size_t i = 0; i < rows->n; i++) {
         const struct row *r = &rows->items[i];
-        char duration[TERM_DURATION_SIZE], colour[16];
-        term_cell(out, str_from(term_time(text, r->start_ns, false)), time_width);
-        buf_printf(out, "  %*s  %s", DURATION, term_duration(duration, r->duration_ns),
-                   term_service_style(t, r->service, colour));
-        term_cell(out, r->service, service_width);
+        char time[TERM_TIME_SIZE], duration[TERM_DURATION_SIZE], colour[16];
+        term_cell(out, str_from(term_time(time, r->start_ns, false)), w.start);
+        buf_cstr(out, "  ");
+        put_right(out, term_duration(duration, r->duration_ns), w.duration);
+        buf_printf(out, "  %s", term_service_style(t, r->service, colour));
+        term_cell(out, r->service, w.service);
         buf_printf(out, "%s  ", plain);
-        term_cell(out, r->name, name_width);
-        buf_printf(out, "  %*llu  ", SPANS, (unsigned long long)r->spans);
-        if (r->errors) {
-            buf_printf(out, "%s%*llu%s", term_style(t, TERM_RED), ERRORS,
-                       (unsigned long long)r->errors, plain);
-        } else {
-            term_blanks(out, ERRORS - 1);
-            buf_printf(out, "%s%s%s", dim, t->utf8 ? "\xc2\xb7" : "-", plain);
+        term_cell(out, r->name, w.name);
+        buf_cstr(out, "  ");
+        if (w.counts) {
+            put_count(out, r->spans, w.spans);
+            buf_cstr(out, "  ");
+            if (!r->errors)
+                term_blanks(out, w.errors - 1);
         }
-        buf_printf(out, "  %.*s\n", STR_ARG(r->trace_id));
+        if (r->errors && w.counts) {
+            buf_cstr(out, red);
+            put_count(out, r->errors, w.errors);
+        } else if (r->errors) {
+            buf_printf(out, "%s%s", red, t->utf8 ? "\xe2\x9c\x97" : "x"); /* ✗ */
+        } else {
+            buf_printf(out, "%s%s", dim, t->utf8 ? "\xc2\xb7" : "-");
+        }
+        buf_printf(out, "%s  %.*s\n", plain, STR_ARG(r->trace_id));
     }
 }
 

@@ -139,10 +139,11 @@ const char *term_duration(char out[TERM_DURATION_SIZE], uint64_t ns)
     while (i < 3 && ns < units[i].ns)
         i++;
     double n = (double)ns / (double)units[i].ns;
+    const char *unit = i == 2 && locale_is_utf8 ? "\xc2\xb5s" : units[i].unit;
     if (i == 3 || n >= 99.95)
-        snprintf(out, TERM_DURATION_SIZE, "%.0f %s", n, units[i].unit);
+        snprintf(out, TERM_DURATION_SIZE, "%.0f %s", n, unit);
     else
-        snprintf(out, TERM_DURATION_SIZE, n >= 9.995 ? "%.1f %s" : "%.2f %s", n, units[i].unit);
+        snprintf(out, TERM_DURATION_SIZE, n >= 9.995 ? "%.1f %s" : "%.2f %s", n, unit);
     return out;
 }
 
@@ -175,7 +176,7 @@ const char *term_service_style(const struct term *t, struct str service, char ou
 {
     /* Legible on dark and on light; no red, which means error. */
     static const unsigned char palette[] = {33,  35,  36,  37,  63,  68,  71,  73,  97,  99,
-                                            103, 107, 133, 136, 137, 139, 142, 167, 172, 173};
+                                            103, 107, 133, 136, 137, 139, 142, 172, 178, 74};
     if (!t->colour)
         return "";
     snprintf(out, 16, "\x1b[38;5;%um", palette[hash_str(service) % sizeof palette]);

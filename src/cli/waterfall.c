@@ -13,11 +13,18 @@
 
 #include "base/clock.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 
 #define NONE SIZE_MAX
 
-enum { DEPTH_SHOWN = 24, ATTRIBUTES_MAX = 32, VALUE_CHARS_MAX = 2000 };
+enum {
+    DEPTH_SHOWN_MAX = 24,
+    NAME_WIDTH_MIN = 12,
+    ATTRIBUTES_MAX = 32,
+    VALUE_CHARS_MAX = 2000,
+    KEY_WIDTH_MAX = 32
+};
 
 struct node {
     const struct span *span;
@@ -34,9 +41,9 @@ struct waterfall {
     size_t n, first; /* of the top */
     uint64_t start_ns, end_ns;
     size_t tree_width, bar_width, duration_width;
-    size_t shown;
+    size_t shown, depth_shown;
+    size_t key_width; /* of the details of one span */
     char *lines;      /* by depth: whether a line goes on below */
-    struct str above; /* service of the line above at the same or lesser depth */
 };
 
 /* ---- the tree ---- */
@@ -217,7 +224,7 @@ static const struct glyphs *glyphs_of(const struct waterfall *w)
 static size_t put_indent(struct waterfall *w, size_t depth, bool own)
 {
     const struct glyphs *g = glyphs_of(w);
-    size_t from = depth > DEPTH_SHOWN ? depth - DEPTH_SHOWN : 0, width = 0;
+    size_t from = depth > w->depth_shown ? depth - w->depth_shown : 0, width = 0;
     if (from) {
         buf_cstr(w->out, g->more);
         width++;
@@ -274,12 +281,16 @@ static void put_detail(struct waterfall *w, size_t depth, bool has_children, str
 {
     const struct term *t = &w->options->term;
     put_detail_start(w, depth, has_children);
-    size_t shown_depth = depth > DEPTH_SHOWN ? DEPTH_SHOWN : depth;
-    size_t used = 3 * shown_depth + (depth > DEPTH_SHOWN) + 3 + 2;
+    size_t shown_depth = depth > w->depth_shown ? w->depth_shown : depth;
+    size_t used = 3 * shown_depth + (depth > w->depth_shown) + 3 + 2;
     size_t room = !t->tty ? SIZE_MAX : t->width > used + 10 ? t->width - used : 10;
     buf_cstr(w->out, term_style(t, style));
     size_t n = term_text(w->out, key, room);
     buf_cstr(w->out, term_style(t, TERM_PLAIN));
+    if (text.len && n < w->key_width) {
+        term_blanks(w->out, w->key_width - n);
+        n = w->key_width;
+    }
     if (text.len && (room == SIZE_MAX || n + 3 < room)) {
         buf_cstr(w->out, "  ");
         /* `text` is fit for the terminal already; it is only cut here. */
@@ -306,22 +317,36 @@ static void put_attributes(struct waterfall *w, const struct attrs *attrs, size_
     buf_done(&text);
 }
 
+static void widen_by_keys(struct waterfall *w, const struct attrs *attrs)
+{
+    for (uint32_t i = 0; i < attrs->n && i < ATTRIBUTES_MAX; i++) {
+        size_t n = term_width(attrs->items[i].key);
+        if (n > w->key_width && n <= KEY_WIDTH_MAX)
+            w->key_width = n;
+    }
+}
+
 static void put_details(struct waterfall *w, const struct node *n, size_t depth)
 {
     const struct span *s = n->span;
     bool has_children = n->child != NONE, error = s->status_code == STATUS_ERROR;
-    if (error)
-        put_detail(w, depth, has_children, STR("ERROR"), s->status_message, TERM_RED);
     if (!error && !w->options->attributes)
         return;
+    w->key_width = 5;
+    widen_by_keys(w, &s->attrs);
+    for (uint32_t i = 0; i < s->n_events; i++)
+        widen_by_keys(w, &s->events[i].attrs);
+    if (error)
+        put_detail(w, depth, has_children, STR("ERROR"), s->status_message, TERM_RED);
     put_attributes(w, &s->attrs, depth, has_children);
     for (uint32_t i = 0; i < s->n_events; i++) {
         const struct event *e = &s->events[i];
         struct buf text = BUF_INIT;
         char after[TERM_DURATION_SIZE];
-        buf_printf(&text, "event, after %s",
+        term_text(&text, e->name, VALUE_CHARS_MAX);
+        buf_printf(&text, " after %s",
                    term_duration(after, e->time_ns > s->start_ns ? e->time_ns - s->start_ns : 0));
-        put_detail(w, depth, has_children, e->name, buf_as_str(&text), TERM_PLAIN);
+        put_detail(w, depth, has_children, STR("event"), buf_as_str(&text), TERM_BOLD);
         buf_done(&text);
         put_attributes(w, &e->attrs, depth, has_children);
     }
@@ -345,7 +370,8 @@ static void put_row(struct waterfall *w, const struct node *n, size_t depth, boo
         buf_cstr(w->out, term_style(t, TERM_RED));
     used += term_text(w->out, s->name.len ? s->name : STR("(no name)"), room);
     buf_cstr(w->out, plain);
-    if (!service_known && used + 6 < w->tree_width) {
+    if (!service_known &&
+        (used + 2 + term_width(service) <= w->tree_width || used + 6 < w->tree_width)) {
         buf_printf(w->out, "  %s", service_style);
         used += 2 + term_text(w->out, service, w->tree_width - used - 2);
         buf_cstr(w->out, plain);
@@ -359,8 +385,10 @@ static void put_row(struct waterfall *w, const struct node *n, size_t depth, boo
     buf_cstr(w->out, "  ");
     buf_cstr(w->out, error ? term_style(t, TERM_RED) : service_style);
     put_bar(w, s);
-    buf_printf(w->out, "%s  %*s", plain, (int)w->duration_width,
-               term_duration(duration, span_duration_ns(s)));
+    struct str took = str_from(term_duration(duration, span_duration_ns(s)));
+    buf_printf(w->out, "%s  ", plain);
+    term_blanks(w->out, w->duration_width - term_width(took));
+    buf_str(w->out, took);
     if (error)
         buf_printf(w->out, "  %s%s%s", term_style(t, TERM_RED), glyphs_of(w)->error, plain);
     buf_byte(w->out, '\n');
@@ -402,7 +430,7 @@ static int put_rows(struct waterfall *w, struct arena *arena)
 static size_t depth_of(const struct waterfall *w, size_t i)
 {
     size_t depth = 0;
-    while ((i = w->nodes[i].parent) != NONE && depth <= DEPTH_SHOWN)
+    while ((i = w->nodes[i].parent) != NONE && depth < DEPTH_SHOWN_MAX)
         depth++;
     return depth;
 }
@@ -414,7 +442,7 @@ static void measure(struct waterfall *w)
     for (size_t i = 0; i < w->n; i++) {
         const struct span *s = w->nodes[i].span;
         char duration[TERM_DURATION_SIZE];
-        size_t n = strlen(term_duration(duration, span_duration_ns(s)));
+        size_t n = term_width(str_from(term_duration(duration, span_duration_ns(s))));
         w->duration_width = n > w->duration_width ? n : w->duration_width;
         size_t parent = w->nodes[i].parent;
         bool known = parent != NONE && str_eq(s->resource->service_name,
@@ -424,10 +452,14 @@ static void measure(struct waterfall *w)
         widest = n > widest ? n : widest;
     }
     size_t total = w->options->term.width, gaps = 2 + 2 + 3;
-    size_t left = total > w->duration_width + gaps + 30 ? total - w->duration_width - gaps : 30;
+    size_t left = total > w->duration_width + gaps + 20 ? total - w->duration_width - gaps : 20;
     size_t tree_max = left * 11 / 20;
     w->tree_width = widest < tree_max ? widest : tree_max;
     w->bar_width = left - w->tree_width;
+    /* Where not all fits, of a deep tree the lower levels are shown, and as many as leave room for
+     * a name. */
+    size_t room = w->tree_width > NAME_WIDTH_MIN ? (w->tree_width - NAME_WIDTH_MIN) / 3 : 0;
+    w->depth_shown = widest > tree_max && room < DEPTH_SHOWN_MAX ? room : DEPTH_SHOWN_MAX;
 }
 
 static size_t count_services(const struct waterfall *w)
@@ -444,6 +476,30 @@ static size_t count_services(const struct waterfall *w)
     return n;
 }
 
+/* One of a row of short facts, which is broken where the terminal ends. */
+static void put_fact(struct waterfall *w, size_t *used, const char *style, const char *format, ...)
+    PRINTF_LIKE(4, 5);
+
+static void put_fact(struct waterfall *w, size_t *used, const char *style, const char *format, ...)
+{
+    char text[96];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    size_t n = term_width(str_from(text));
+    const char *dot = w->options->term.utf8 ? " \xc2\xb7 " : ", ";
+    if (*used && *used + 3 + n > w->options->term.width) {
+        buf_byte(w->out, '\n');
+        *used = 0;
+    } else if (*used) {
+        buf_cstr(w->out, dot);
+        *used += 3;
+    }
+    buf_printf(w->out, "%s%s%s", style, text, term_style(&w->options->term, TERM_PLAIN));
+    *used += n;
+}
+
 static void put_head(struct waterfall *w)
 {
     const struct term *t = &w->options->term;
@@ -456,19 +512,22 @@ static void put_head(struct waterfall *w)
     char id[2 * TRACE_ID_SIZE], time[TERM_TIME_SIZE], duration[TERM_DURATION_SIZE];
     hex_put(id, first->trace_id.bytes, TRACE_ID_SIZE);
     size_t services = count_services(w);
-    const char *plain = term_style(t, TERM_PLAIN), *dot = t->utf8 ? " \xc2\xb7 " : ", ";
-    buf_printf(w->out, "%strace %.*s%s\n", term_style(t, TERM_DIM), (int)sizeof id, id, plain);
-    buf_cstr(w->out, term_style(t, TERM_BOLD));
+    const char *plain = term_style(t, TERM_PLAIN);
+    buf_printf(w->out, "%strace %.*s%s\n%s", term_style(t, TERM_DIM), (int)sizeof id, id, plain,
+               term_style(t, TERM_BOLD));
     term_text(w->out, first->name, t->width - 10);
-    buf_printf(w->out, "%s\n%s%s%s%s%zu %s%s%zu %s", plain, term_time(time, w->start_ns, true), dot,
-               term_duration(duration, w->end_ns - w->start_ns), dot, w->n,
-               w->n == 1 ? "span" : "spans", dot, services, services == 1 ? "service" : "services");
+    buf_printf(w->out, "%s\n", plain);
+    size_t used = 0;
+    put_fact(w, &used, plain, "%s", term_time(time, w->start_ns, true));
+    put_fact(w, &used, plain, "%s", term_duration(duration, w->end_ns - w->start_ns));
+    put_fact(w, &used, plain, "%zu %s", w->n, w->n == 1 ? "span" : "spans");
+    put_fact(w, &used, plain, "%zu %s", services, services == 1 ? "service" : "services");
     if (errors)
-        buf_printf(w->out, "%s%s%zu %s%s", dot, term_style(t, TERM_RED), errors,
-                   errors == 1 ? "error" : "errors", plain);
+        put_fact(w, &used, term_style(t, TERM_RED), "%zu %s", errors,
+                 errors == 1 ? "error" : "errors");
     if (orphans)
-        buf_printf(w->out, "%s%zu %s", dot, orphans,
-                   orphans == 1 ? "span without its parent" : "spans without their parents");
+        put_fact(w, &used, plain, "%zu %s", orphans,
+                 orphans == 1 ? "span without its parent" : "spans without their parents");
     buf_cstr(w->out, "\n\n");
 }
 
