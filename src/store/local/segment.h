@@ -27,6 +27,8 @@ MUST_USE int segment_write(const struct memtable *mt, int dir, const char *name,
 struct segment;
 
 MUST_USE int segment_open(int dir, const char *name, struct segment **ret);
+/* The descriptor is the reader's from now on, also when this fails. */
+MUST_USE int segment_open_fd(int fd, const char *name, struct segment **ret);
 void segment_close(struct segment *seg); /* NULL is allowed */
 /* What was damaged, and where; the message is empty when nothing was found. */
 const struct error_detail *segment_damage(const struct segment *seg);
