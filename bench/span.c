@@ -1,0 +1,310 @@
+/* What a span costs, against the floor: two bare reads of the clock and a 32-byte store into a
+ * ring, with no library around them.
+ *
+ * Floor, 0 attributes and 2 attributes take turns, burst by burst, in the same thread, while the
+ * library's own drain reads what was recorded (backend `discard`: it reads and counts every record
+ * and encodes nothing). A burst fits into the ring; between bursts the drain catches up. Values
+ * are medians over the bursts; the ratio is that of the medians. One span that was dropped makes
+ * the figure worthless, so drops are printed and the program fails when there are any in the
+ * bursts. `sustained` is back to back for a second, where the drain has to keep up.
+ *
+ * "Off" is measured before pug_start. */
+#include "pugmark/pugmark.h"
+#include "report.h"
+
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BURST = 8000,
+    ROUNDS = 240,
+    FLOOR_RING = 256 << 10,
+    THREADS_MAX = 2,
+};
+
+#define BARRIER() __asm__ volatile("" ::: "memory")
+
+struct floor_record {
+    uint64_t start, end, a, b;
+};
+
+static uint64_t clock_ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return clock_monotonic_ns();
+#endif
+}
+
+static __attribute__((noinline)) void burst_floor(char *ring, uint64_t *head, int n)
+{
+    for (int i = 0; i < n; i++) {
+        uint64_t start = clock_ticks();
+        BARRIER();
+        uint64_t end = clock_ticks(), at = *head;
+        struct floor_record *r = (struct floor_record *)(void *)(ring + (at & (FLOOR_RING - 1)));
+        *r = (struct floor_record){start, end, at, (uint64_t)i};
+        __atomic_store_n(head, at + sizeof *r, __ATOMIC_RELEASE);
+    }
+}
+
+static __attribute__((noinline)) void burst_span(int n)
+{
+    for (int i = 0; i < n; i++) {
+        PUG_SPAN("bench.span");
+        BARRIER();
+    }
+}
+
+static __attribute__((noinline)) void burst_span_2(int n, const char *text)
+{
+    for (int i = 0; i < n; i++) {
+        PUG_SPAN("bench.span2", PUG_INT("number", i), PUG_STR("text", text));
+        BARRIER();
+    }
+}
+
+static __attribute__((noinline)) void burst_empty(int n)
+{
+    for (int i = 0; i < n; i++)
+        BARRIER();
+}
+
+/* ---- medians ---- */
+
+struct series {
+    double *values;
+    int n;
+};
+
+static struct series series_new(int n)
+{
+    struct series s = {calloc((size_t)n, sizeof(double)), 0};
+    if (!s.values)
+        exit(1);
+    return s;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(struct series *s)
+{
+    qsort(s->values, (size_t)s->n, sizeof(double), by_value);
+    return s->values[s->n / 2];
+}
+
+/* ---- a thread's share ---- */
+
+struct figures {
+    struct series floor, zero, two, off, empty;
+};
+
+struct worker {
+    pthread_t thread;
+    int cpu;
+    bool on;
+    pthread_barrier_t *together;
+    struct figures f;
+};
+
+/* Until the drain has read everything: the machine may be busy with other things. */
+static void pause_for_drain(void)
+{
+    if (pug_flush(5000) != 0)
+        exit(1);
+}
+
+static void add(struct series *s, uint64_t start_ns, int n)
+{
+    s->values[s->n++] = (double)(clock_monotonic_ns() - start_ns) / n;
+}
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    static const char *const texts[] = {"short", "value"};
+    char *ring = aligned_alloc(4096, FLOOR_RING);
+    uint64_t head = 0, start;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(w->cpu, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+    if (!ring)
+        exit(1);
+    burst_floor(ring, &head, BURST);
+    if (w->on) {
+        /* Once around the ring: the first touch of its pages is not what is measured. */
+        for (int i = 0; i < 8; i++) {
+            burst_span(BURST);
+            pause_for_drain();
+        }
+        burst_span_2(BURST, texts[0]);
+        pause_for_drain();
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_barrier_wait(w->together);
+        start = clock_monotonic_ns();
+        burst_floor(ring, &head, BURST);
+        add(&w->f.floor, start, BURST);
+        if (!w->on) {
+            start = clock_monotonic_ns();
+            burst_empty(BURST);
+            add(&w->f.empty, start, BURST);
+            start = clock_monotonic_ns();
+            burst_span(BURST);
+            add(&w->f.off, start, BURST);
+            continue;
+        }
+        start = clock_monotonic_ns();
+        burst_span(BURST);
+        add(&w->f.zero, start, BURST);
+        pause_for_drain();
+        pthread_barrier_wait(w->together);
+        start = clock_monotonic_ns();
+        burst_span_2(BURST, texts[round & 1]);
+        add(&w->f.two, start, BURST);
+        pause_for_drain();
+    }
+    free(ring);
+    return NULL;
+}
+
+/* Medians of all threads' bursts. */
+static struct figures run(int threads, bool on)
+{
+    struct worker workers[THREADS_MAX];
+    pthread_barrier_t together;
+    struct figures all;
+    struct series *into[5] = {&all.floor, &all.zero, &all.two, &all.off, &all.empty};
+    pthread_barrier_init(&together, NULL, (unsigned)threads);
+    for (int i = 0; i < 5; i++)
+        *into[i] = series_new(ROUNDS * THREADS_MAX);
+    for (int t = 0; t < threads; t++) {
+        /* The drain stays on the first processor when there is one thread. */
+        int cpu = threads == 1 ? (int)sysconf(_SC_NPROCESSORS_ONLN) - 1 : t;
+        workers[t] = (struct worker){.cpu = cpu, .on = on, .together = &together};
+        struct series *own[5] = {&workers[t].f.floor, &workers[t].f.zero, &workers[t].f.two,
+                                 &workers[t].f.off, &workers[t].f.empty};
+        for (int i = 0; i < 5; i++)
+            *own[i] = series_new(ROUNDS);
+        pthread_create(&workers[t].thread, NULL, work, &workers[t]);
+    }
+    for (int t = 0; t < threads; t++) {
+        pthread_join(workers[t].thread, NULL);
+        struct series *own[5] = {&workers[t].f.floor, &workers[t].f.zero, &workers[t].f.two,
+                                 &workers[t].f.off, &workers[t].f.empty};
+        for (int i = 0; i < 5; i++) {
+            for (int k = 0; k < own[i]->n; k++)
+                into[i]->values[into[i]->n++] = own[i]->values[k];
+            free(own[i]->values);
+        }
+    }
+    pthread_barrier_destroy(&together);
+    return all;
+}
+
+static uint64_t lost(void)
+{
+    struct pug_counts c = {.size = sizeof c};
+    pug_counts(&c);
+    return c.lost_ring_full + c.lost_depth + c.lost_no_lane + c.lost_interrupt + c.lost_memory;
+}
+
+static uint64_t recorded(void)
+{
+    struct pug_counts c = {.size = sizeof c};
+    pug_flush(5000);
+    pug_counts(&c);
+    return c.recorded;
+}
+
+struct sustained {
+    double ns;
+    uint64_t spans, dropped;
+};
+
+static void *sustain(void *arg)
+{
+    struct sustained *s = arg;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((int)sysconf(_SC_NPROCESSORS_ONLN) - 1, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+    uint64_t before = lost(), start = clock_monotonic_ns(), now;
+    do {
+        burst_span(BURST);
+        s->spans += BURST;
+        now = clock_monotonic_ns();
+    } while (now - start < NS_PER_S);
+    s->ns = (double)(now - start) / (double)s->spans;
+    s->dropped = lost() - before;
+    return NULL;
+}
+
+int main(void)
+{
+    struct report *report = report_new("span");
+    struct pug_options options = {.size = sizeof options,
+                                  .tracing = PUG_TRACING_ON,
+                                  .backend = PUG_BACKEND_DISCARD,
+                                  .drain_interval_us = 1000};
+    struct figures off = run(1, false);
+    report_row(report, "empty loop", median(&off.empty), "ns");
+    report_row(report, "span, tracing off", median(&off.off), "ns");
+    report_ratio(report, "floor", median(&off.floor));
+
+    if (pug_start(&options) != 0 || !pug_on()) {
+        fprintf(stderr, "bench: tracing did not start\n");
+        return 1;
+    }
+    uint64_t dropped = 0;
+    for (int threads = 1; threads <= THREADS_MAX; threads++) {
+        char *what[4];
+        uint64_t before = lost();
+        struct figures f = run(threads, true);
+        double floor_ns = median(&f.floor);
+        const char *plural = threads == 1 ? "" : "s";
+        if (asprintf(&what[0], "floor, %d thread%s", threads, plural) < 0 ||
+            asprintf(&what[1], "span, 0 attributes, %d thread%s", threads, plural) < 0 ||
+            asprintf(&what[2], "span, 2 attributes, %d thread%s", threads, plural) < 0 ||
+            asprintf(&what[3], "dropped in bursts, %d thread%s", threads, plural) < 0)
+            return 1;
+        report_row(report, what[0], floor_ns, "ns");
+        report_row(report, what[1], median(&f.zero), "ns");
+        report_ratio(report, "floor", floor_ns);
+        report_row(report, what[2], median(&f.two), "ns");
+        report_ratio(report, "floor", floor_ns);
+        report_row(report, what[3], (double)(lost() - before), "spans");
+        dropped += lost() - before;
+    }
+    struct sustained s = {.spans = 0};
+    pthread_t thread;
+    uint64_t before = recorded();
+    pthread_create(&thread, NULL, sustain, &s);
+    pthread_join(thread, NULL);
+    report_row(report, "span, 0 attributes, sustained", s.ns, "ns");
+    report_row(report, "dropped, sustained", 100.0 * (double)s.dropped / (double)s.spans, "%");
+    if (recorded() - before + s.dropped != s.spans) {
+        fprintf(stderr, "bench: spans are missing that nobody counted\n");
+        return 1;
+    }
+    pug_stop();
+    int status = report_finish(report);
+    if (dropped) {
+        fprintf(stderr, "bench: spans were dropped in the bursts: the figures do not count\n");
+        return 1;
+    }
+    return status;
+}
