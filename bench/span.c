@@ -218,7 +218,7 @@ static struct figures run(int threads, bool on)
 static uint64_t lost(void)
 {
     struct pug_counts c = {.size = sizeof c};
-    pug_counts(&c);
+    pug_counts_read(&c);
     return c.lost_ring_full + c.lost_depth + c.lost_no_lane + c.lost_interrupt + c.lost_memory;
 }
 
@@ -226,7 +226,7 @@ static uint64_t recorded(void)
 {
     struct pug_counts c = {.size = sizeof c};
     pug_flush(5000);
-    pug_counts(&c);
+    pug_counts_read(&c);
     return c.recorded;
 }
 

@@ -133,7 +133,7 @@ PUG__INLINE uint64_t pug__ticks(uint32_t clock)
     return pug__clock_slow();
 }
 
-PUG__INLINE struct pug__lane *pug__lane(void)
+PUG__INLINE struct pug__lane *pug__lane_get(void)
 {
     struct pug__lane *lane = pug__lane_1;
     return PUG__UNLIKELY(!lane) ? pug__lane_claim() : lane;
@@ -419,7 +419,7 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
         if (pug__on_1) {                                                                           \
             PUG__SITE(EACH, name_, __VA_ARGS__);                                                   \
             EACH(PUG__LET, __VA_ARGS__)                                                            \
-            struct pug__lane *pug__l = pug__lane();                                                \
+            struct pug__lane *pug__l = pug__lane_get();                                            \
             if (pug__l && (pug__s = pug__open(pug__l, &pug__here)) != 0) {                         \
                 if (sizeof pug__keys > sizeof pug__keys[0] &&                                      \
                     !(pug__s->state & PUG__STATE_MASK)) {                                          \

@@ -13,9 +13,10 @@
  *     }
  *
  * Manners. The library never exits, prints, blocks without bound or changes errno. What it cannot
- * record it counts, and the count is in the data (spans named `pugmark.lost`) and in pug_counts().
- * Beginning and ending a span takes no lock, allocates nothing and makes no system call (the one
- * exception is the first span of a process after fork, which sets up the child's own memory).
+ * record it counts, and the count is in the data (spans named `pugmark.lost`) and in
+ * pug_counts_read(). Beginning and ending a span takes no lock, allocates nothing and makes no
+ * system call (the one exception is the first span of a process after fork, which sets up the
+ * child's own memory).
  *
  * Threads. Everything here may be called from any thread. A scope belongs to the thread that
  * entered it; a `struct pug_span` may be ended by another thread than the one that started it, as
@@ -124,7 +125,7 @@ struct pug_counts {
     uint64_t lost_memory;     /* the drain found no memory */
     uint64_t lost_details;    /* attributes, events and links, not spans */
 };
-void pug_counts(struct pug_counts *ret_counts);
+void pug_counts_read(struct pug_counts *ret_counts);
 
 /* ---- context: where in which trace ---- */
 

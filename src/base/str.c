@@ -1,7 +1,5 @@
 #include "base/str.h"
 
-#include <math.h>
-
 int str_cmp(struct str a, struct str b)
 {
     size_t shorter = a.len < b.len ? a.len : b.len;
@@ -175,7 +173,7 @@ bool str_to_duration_ns(struct str s, uint64_t *ret)
             return false;
         uint64_t part;
         if (__builtin_mul_overflow(whole, (uint64_t)duration_units[unit].ns, &part) ||
-            __builtin_add_overflow(part, (uint64_t)llround(fraction * duration_units[unit].ns),
+            __builtin_add_overflow(part, (uint64_t)(fraction * duration_units[unit].ns + 0.5),
                                    &part) ||
             __builtin_add_overflow(total, part, &total))
             return false;

@@ -117,7 +117,7 @@ static void local_take(struct exporter *e, const struct taken_batch *batch,
         e_write = errno;
     exporter_tell(l->config, &l->told_write,
                   "%zu spans were not written to the trace file: %s (this is told once; the file "
-                  "and pug_counts() have the sum)",
+                  "and pug_counts_read() have the sum)",
                   n, strerror(e_write));
 }
 

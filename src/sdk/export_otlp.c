@@ -410,8 +410,8 @@ static bool transfer_init(struct otlp *o)
     curl->easy_setopt(o->easy, CURLOPT_HEADERDATA, o);
     if (c->otlp_grpc && strncmp(c->otlp_url, "http:", 5) == 0) {
         curl->easy_setopt(o->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
-        /* libcurl 7.88 (Debian 12) fails with "Error in the HTTP2 framing layer" when it uses such a
-         * connection twice. */
+        /* libcurl 7.88 (Debian 12) fails with "Error in the HTTP2 framing layer" when it uses such
+         * a connection twice. */
         curl->easy_setopt(o->easy, CURLOPT_FORBID_REUSE, 1L);
     } else if (c->otlp_grpc) {
         curl->easy_setopt(o->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2_0);

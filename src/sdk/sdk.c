@@ -156,7 +156,7 @@ static int start_locked(const struct pug_options *options)
     atomic_fetch_add(&sdk.epoch, 1);
     atomic_store(&sdk.state, SDK_ON);
     __atomic_store_n(&pug__on_1, 1, __ATOMIC_RELEASE);
-    if (pug__lane())
+    if (pug__lane_get())
         lane_populate(lane_of(pug__lane_1));
     return 0;
 }
@@ -233,7 +233,7 @@ int pug_on(void)
     return __atomic_load_n(&pug__on_1, __ATOMIC_RELAXED);
 }
 
-void pug_counts(struct pug_counts *ret_counts)
+void pug_counts_read(struct pug_counts *ret_counts)
 {
     struct pug_counts c = {.size = sizeof c};
     size_t size = ret_counts->size;

@@ -11,7 +11,7 @@ int pug__on_1;
 __thread struct pug__lane *pug__lane_1 __attribute__((tls_model("initial-exec")));
 
 /* A signal handler must not claim a second lane for the thread it interrupts. */
-static __thread bool claiming;
+static __thread bool claiming __attribute__((tls_model("initial-exec")));
 
 enum handle_state {
     HANDLE_OPEN = 1,
@@ -54,7 +54,7 @@ static struct lane *current_lane(void)
 
 static struct lane *some_lane(void)
 {
-    struct pug__lane *fast = pug__lane();
+    struct pug__lane *fast = pug__lane_get();
     return fast ? lane_of(fast) : NULL;
 }
 

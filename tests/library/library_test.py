@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""What a user links, looked at from outside, as TAP: library_test.py BUILD_DIR [sanitized]
+
+Promises 1 and 2 of docs/architecture.md are here: PUG_DISABLE leaves nothing in the object file, and nothing that
+allocates, locks, encodes or calls the kernel can be reached from the beginning or the end of a span.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BUILD = pathlib.Path(sys.argv[1]).resolve()
+INCLUDE = ROOT / "include"
+COMPILERS = [c for c in ("gcc", "clang", "g++", "clang++") if shutil.which(c)]
+
+# What a span may reach outside of the library: functions that do nothing but look at memory or read the clock (which is no
+# system call on Linux). pthread_setspecific notes a thread's lane, once in its life.
+HARMLESS = {
+    "memcpy", "memset", "memmove", "memcmp", "strlen", "strnlen", "clock_gettime", "__errno_location", "pthread_self",
+    "pthread_equal", "pthread_setspecific", "__stack_chk_fail", "__memcpy_chk",
+}
+# The first span of a process after fork makes the child's own memory and drain: the exception that pugmark.h names.
+EXCEPTIONS = {("pug__lane_claim", "sdk_revive")}
+# Every function of the library that a span's life goes through, from the header's macros and from its users.
+ENTRIES = [
+    "pug__lane_claim", "pug__open_slow", "pug__end_slow", "pug__clock_slow", "pug__copy", "pug__attach", "pug__detach",
+    "pug__event", "pug__span_start", "pug__span_none", "pug_span_end", "pug_set_int", "pug_set_bool", "pug_set_double",
+    "pug_set_str", "pug_set_strn", "pug_set_name", "pug_status", "pug_error", "pug_link", "pug_context_current",
+    "pug_context_attach", "pug_context_detach",
+]
+
+
+def run(*command, **options):
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          check=False, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def language(compiler):
+    return ["-x", "c++", "-std=gnu++11"] if compiler.endswith("++") else ["-std=gnu99"]
+
+
+def sections(path):
+    """Name -> bytes, of everything that would be in a program."""
+    out = {}
+    for line in run("objdump", "-h", path).splitlines():
+        match = re.match(r"\s*\d+ (\.\S+)\s+([0-9a-f]+)", line)
+        if match and re.match(r"\.(text|rodata|data|bss|init_array|tdata|tbss)", match.group(1)):
+            out[match.group(1)] = int(match.group(2), 16)
+    return out
+
+
+def text_of(path, work):
+    run("objcopy", "-O", "binary", "--only-section=.text*", path, work / "text")
+    return (work / "text").read_bytes()
+
+
+def disabled_leaves_nothing(compiler, optimisation, work):
+    flags = [*language(compiler), optimisation, "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", f"-I{INCLUDE}", "-c"]
+    run(compiler, *flags, HERE / "shop_plain.c", "-o", work / "plain.o")
+    run(compiler, *flags, "-DPUG_DISABLE", HERE / "shop_pugmark.c", "-o", work / "disabled.o")
+    run(compiler, *flags, HERE / "shop_pugmark.c", "-o", work / "traced.o")
+    plain, disabled = text_of(work / "plain.o", work), text_of(work / "disabled.o", work)
+    assert plain, "no code at all"
+    assert plain == disabled, f".text differs: {len(plain)} and {len(disabled)} bytes"
+    assert sections(work / "plain.o") == sections(work / "disabled.o"), (
+        f"{sections(work / 'plain.o')} is not {sections(work / 'disabled.o')}")
+    assert text_of(work / "traced.o", work) != plain, "the comparison would not notice instrumentation"
+
+
+def header_is_clean(compiler, standard, disabled, work):
+    source = work / "only.c"
+    source.write_text("#include <pugmark/pugmark.h>\nint only(void);\nint only(void) { PUG_SPAN(\"a\"); PUG_FN();\n"
+                      "    PUG_SPAN(\"b\", PUG_INT(\"i\", 1), PUG_STR(\"s\", \"t\"), PUG_KIND(PUG_KIND_CLIENT));\n"
+                      "    pug_event(PUG_CURRENT, \"e\", PUG_DOUBLE(\"d\", 1.5)); return 0; }\n")
+    run(compiler, *(["-x", "c++"] if compiler.endswith("++") else []), f"-std={standard}", "-O2", "-Wall", "-Wextra",
+        "-Wshadow", "-Wconversion", "-pedantic", "-Werror", *(["-DPUG_DISABLE"] if disabled else []), f"-I{INCLUDE}", "-c",
+        source, "-o", work / "only.o")
+
+
+def declared():
+    text = (INCLUDE / "pugmark/pugmark.h").read_text(encoding="utf-8")
+    names = set(re.findall(r"^[a-z][\w \*]*?\b\*?(pug_\w+)\(", text, re.M))
+    return {n for n in names if n not in ("pug_carrier_set", "pug_carrier_get", "pug_log_fn")}
+
+
+def exported():
+    lines = run("nm", "-D", "--defined-only", BUILD / "libpugmark.so").split("\n")
+    return {line.split()[-1].split("@")[0] for line in lines if line and line.split()[-2] != "A"}
+
+
+def exports_are_the_list(work):
+    listed = set(re.findall(r"^\s+(pug_\w+);", (ROOT / "src/sdk/libpugmark.map").read_text(encoding="utf-8"), re.M))
+    assert exported() == listed, f"not in the list or not exported: {sorted(exported() ^ listed)}"
+    assert declared() <= listed, f"declared and not exported: {sorted(declared() - listed)}"
+    assert len(declared()) > 20, declared()
+
+
+def needs_libc_alone(work):
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", BUILD / "libpugmark.so")))
+    assert needed and needed <= {"libc.so.6", "ld-linux-x86-64.so.2"}, needed
+
+
+def static_library_shows_only_pug(work):
+    names = {line.split()[-1] for line in run("nm", "--defined-only", "-g", BUILD / "libpugmark.a").splitlines()
+             if len(line.split()) == 3}
+    assert names and all(n.startswith("pug_") for n in names), sorted(n for n in names if not n.startswith("pug_"))
+
+
+def program_traces(library, work):
+    program = work / "traced"
+    extra = [BUILD / "libpugmark.a", "-lpthread"] if library == "a" else [f"-L{BUILD}", "-lpugmark", f"-Wl,-rpath,{BUILD}"]
+    # A function of the program's own with a name that the library uses inside.
+    (work / "clash.c").write_text("int arena_alloc_slow(void); int arena_alloc_slow(void) { return 1; }\n")
+    run("gcc", "-O2", f"-I{INCLUDE}", HERE / "traced.c", work / "clash.c", "-o", program, *extra)
+    environment = {"PATH": os.environ["PATH"], "PUG_TRACING": "true", "PUG_TRACE_DIR": str(work / "traces")}
+    assert run(program, env=environment) == "recorded 2 exported 2\n"
+    (path,) = (work / "traces").glob("*.json")
+    assert re.fullmatch(r"[0-9a-f]{16}_\d{8}T\d{6}Z\.json", path.name), path.name
+    document = json.loads(path.read_text(encoding="utf-8"))
+    spans = {e["name"]: e for e in document["traceEvents"] if e["ph"] == "X"}
+    assert spans.keys() == {"outer", "inner"}, spans.keys()
+    inner, outer = spans["inner"], spans["outer"]
+    assert inner["args"]["parent_id"] == outer["args"]["span_id"]
+    assert inner["args"]["trace_id"] == outer["args"]["trace_id"]
+    assert inner["cat"] == "client" and inner["args"]["attributes"] == {"text": "seven"}
+    assert outer["args"]["attributes"] == {"number": 7} and "parent_id" not in outer["args"]
+    assert outer["ts"] <= inner["ts"] and inner["ts"] + inner["dur"] <= outer["ts"] + outer["dur"]
+    assert document["pugmark"]["exported"] == 2
+    shutil.rmtree(work / "traces")
+    del environment["PUG_TRACING"]
+    assert run(program, env=environment) == "recorded 0 exported 0\n"
+    assert not (work / "traces").exists(), "tracing is off, and yet there is a file"
+
+
+def calls(work):
+    """Function -> what it calls or jumps to, of the whole static library."""
+    run("ar", "x", BUILD / "libpugmark.a", cwd=work)
+    graph, current = {}, None
+    for line in run("objdump", "-dr", "--no-show-raw-insn", work / "pugmark.o").splitlines():
+        start = re.match(r"[0-9a-f]+ <(.+)>:$", line)
+        if start:
+            current = graph.setdefault(start.group(1), set())
+            continue
+        relocation = re.search(r"R_X86_64_(?:PLT32|PC32|GOTPCREL\w*|32S?|64)\s+([\w.]+?)(?:[-+]0x[0-9a-f]+)?$", line)
+        if relocation and not relocation.group(1).startswith("."):
+            current.add(relocation.group(1))
+        branch = re.search(r"\b(?:call|jmp|j[a-z]{1,2})\s+[0-9a-f]+ <([^>+]+)(?:\+0x[0-9a-f]+)?>", line)
+        if branch:
+            current.add(branch.group(1))
+        if re.search(r"\b(?:call|jmp)\s+\*", line):
+            current.add("(indirect call)")
+    return graph
+
+
+def span_reaches_nothing_that_waits(work):
+    graph = calls(work)
+    data = {line.split()[-1] for line in run("nm", work / "pugmark.o").splitlines()
+            if len(line.split()) == 3 and line.split()[1] in "bBdDrR"}
+    seen, outside = set(), {}
+    queue = list(ENTRIES)
+    for name in ENTRIES:
+        assert name in graph, f"{name} is not in the library"
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for target in graph[name]:
+            if (name.split(".")[0], target.split(".")[0]) in EXCEPTIONS:
+                continue
+            if target in graph:
+                queue.append(target)
+            elif target not in data:
+                outside.setdefault(target, name)
+    bad = {t: f for t, f in outside.items() if t not in HARMLESS}
+    assert not bad, f"reached from a span: {bad}"
+    encoders = [n for n in seen if n.startswith(("otlp_", "json_", "chrome_", "export", "curl_", "buf_", "arena_"))]
+    assert not encoders, f"reached from a span: {encoders}"
+    assert "lane_intern" in seen and "memcpy" in outside, "the walk has lost its way"
+    # The walk must be able to fail: starting a session does all of it.
+    assert "malloc" in graph["curl_load"] or any("pthread_create" in graph[n] for n in graph), "no calls were found at all"
+
+
+def sdk_disassembly_is_readable():
+    return os.uname().machine == "x86_64"
+
+
+def main():
+    sanitized = "sanitized" in sys.argv[2:]
+    tests = []
+    for compiler in COMPILERS:
+        for optimisation in ("-O2", "-Os"):
+            tests.append((f"PUG_DISABLE leaves nothing behind, {compiler} {optimisation}",
+                          lambda w, c=compiler, o=optimisation: disabled_leaves_nothing(c, o, w)))
+        for standard in ("c++11", "c++17") if compiler.endswith("++") else ("c99", "c11", "gnu17"):
+            for disabled in (False, True):
+                tests.append((f"the header is clean, {compiler} -std={standard}{' -DPUG_DISABLE' if disabled else ''}",
+                              lambda w, c=compiler, s=standard, d=disabled: header_is_clean(c, s, d, w)))
+    if not sanitized:
+        tests += [
+            ("the shared library exports what the list says", exports_are_the_list),
+            ("the shared library needs libc alone", needs_libc_alone),
+            ("the static library shows only pug_ names", static_library_shows_only_pug),
+            ("a program with the shared library leaves a valid trace", lambda w: program_traces("so", w)),
+            ("a program with the static library leaves a valid trace", lambda w: program_traces("a", w)),
+        ]
+        if sdk_disassembly_is_readable():
+            tests.append(("a span reaches nothing that allocates, locks, encodes or calls the kernel",
+                          span_reaches_nothing_that_waits))
+    print(f"1..{len(tests)}")
+    failed = 0
+    for number, (name, test) in enumerate(tests, 1):
+        with tempfile.TemporaryDirectory() as work:
+            try:
+                test(pathlib.Path(work))
+                print(f"ok {number} - {name}")
+            except Exception as problem:  # pylint: disable=broad-except
+                failed += 1
+                print(f"not ok {number} - {name}")
+                for line in (str(problem) or repr(problem)).splitlines()[:40]:
+                    print(f"# {line}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

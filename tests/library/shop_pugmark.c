@@ -1,0 +1,82 @@
+/* shop_plain.c with every kind of instrumentation. Under PUG_DISABLE nothing of it may be left. */
+#include <pugmark/pugmark.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+struct order {
+    int id, n_items;
+    unsigned urgent : 1;
+    double total;
+    const char *customer;
+};
+
+struct methods {
+    int (*save)(struct order *o, int version);
+    void (*close)(struct order *o);
+};
+
+int order_check(struct order *o, const char *header);
+int order_sum(struct order *o);
+int order_wrap(struct methods *m, struct order *o);
+size_t order_forward(struct order *o, char *record, size_t len, size_t size);
+
+#define METHODS(X, T)                                                                              \
+    X(T, int, save, (struct order * o, int version), (o, version))                                 \
+    X(T, void, close, (struct order * o), (o))
+#ifdef __GNUC__
+#pragma GCC diagnostic ignored "-Wpedantic" /* return of a void call, in the wrapper of close */
+#endif
+PUG_WRAP_TABLE(methods_traced, struct methods, "shop.", METHODS)
+
+int order_sum(struct order *o)
+{
+    int only_for_the_span = o->id * 2;
+    PUG_FN();
+    PUG_FN(PUG_INT("items", o->n_items), PUG_INT("twice", only_for_the_span));
+    for (int i = 0; i < o->n_items; i++)
+        o->total += i * 1.5;
+    pug_set_double(PUG_CURRENT, "total", o->total);
+    return (int)o->total;
+}
+
+int order_check(struct order *o, const char *header)
+{
+    PUG_SPAN("order.check", PUG_STR("customer", o->customer), PUG_BOOL("urgent", o->urgent),
+             PUG_DOUBLE("total", o->total), PUG_STRN("header", header, 3),
+             PUG_KIND(PUG_KIND_SERVER));
+    struct pug_span later;
+    struct pug_context from = pug_context_current();
+    pug_span_start(&later, "order.later", PUG_INT("id", o->id));
+    pug_span_start_from(&later, &from, "order.from");
+    if (!o->customer)
+        return -1;
+    PUG_SPAN_FROM(&from, "order.sum");
+    int sum = order_sum(o);
+    if (sum > 100)
+        o->urgent = 1;
+    pug_event(PUG_CURRENT, "summed", PUG_INT("sum", sum));
+    pug_set_int(&later, "sum", sum);
+    pug_set_str(&later, "customer", o->customer);
+    pug_link(&later, &from);
+    pug_error(&later, "none");
+    pug_span_end(&later);
+    return sum + (int)strlen(header);
+}
+
+int order_wrap(struct methods *m, struct order *o)
+{
+    methods_traced(m);
+    int saved = m->save(o, 2);
+    m->close(o);
+    return saved;
+}
+
+size_t order_forward(struct order *o, char *record, size_t len, size_t size)
+{
+    struct pug_context context;
+    len = pug_json_extract(record, len, &context);
+    PUG_ATTACH(&context);
+    o->id = (int)(len + size);
+    return pug_json_inject(NULL, record, len, size);
+}
