@@ -32,7 +32,7 @@
 enum {
     READY_MS = 15000,    /* for the server to listen */
     SCENARIO_MS = 60000, /* for the first intrusion to be played */
-    WHOLE_MS = 20000,    /* and for all of its spans to arrive */
+    WHOLE_MS = 10000,    /* and for all of its spans to arrive */
     STOP_MS = 5000,      /* for a child to end by itself */
     ANSWER_BYTES_MAX = 64 << 20,
 };
@@ -257,6 +257,24 @@ static int find_programs(struct demo *d)
     return ERR_NOT_FOUND;
 }
 
+/* The demo is the same for everybody: what the caller's environment says of tracing and of proxies
+ * is not meant for it. */
+static void clean_environment(void)
+{
+    for (char **e = environ; *e;) {
+        char name[256];
+        size_t n = strcspn(*e, "=");
+        if ((strncmp(*e, "PUG_", 4) != 0 && strncmp(*e, "OTEL_", 5) != 0) || n >= sizeof name) {
+            e++;
+            continue;
+        }
+        memcpy(name, *e, n);
+        name[n] = '\0';
+        unsetenv(name); /* the next one is at `e` now */
+    }
+    setenv("no_proxy", "127.0.0.1", 1);
+}
+
 /* ---- the server ---- */
 
 static int read_endpoints(struct demo *d, struct str json)
@@ -422,7 +440,10 @@ static int whole_trace(struct demo *d, const char *trace_id)
 
 static int show(struct demo *d, const char *trace_id)
 {
-    printf("The page:   %s\nThis trace: %s/trace/%s\n\n", d->page.ptr, d->page.ptr, trace_id);
+    printf(
+        "The page:   %s\nThis trace: %s/trace/%s\n\n"
+        "An attacker probes two decoys, a user looks him up: one trace through every program.\n\n",
+        d->page.ptr, d->page.ptr, trace_id);
     fflush(stdout);
     char verb[] = "trace", option[] = "--server", id[33];
     snprintf(id, sizeof id, "%s", trace_id);
@@ -438,6 +459,7 @@ static int show(struct demo *d, const char *trace_id)
 static int play(struct demo *d)
 {
     char trace_id[33];
+    clean_environment();
     int err = find_programs(d);
     if (!err)
         err = make_dir(d);

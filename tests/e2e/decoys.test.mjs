@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { appendFile, copyFile, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -502,4 +502,48 @@ test('pugmark demo takes its programs with it when it is killed', async () => {
   await ended;
   await until('everything to end', async () => ((await ours(scratch)).length === 0 ? true : undefined));
   await rm(scratch, { recursive: true });
+});
+
+/** A demo whose programs are these, but for those that a script stands for: [exit status, stdout, stderr]. */
+async function brokenDemo(scripts) {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-demo-test-'));
+  const programs = path.join(scratch, 'examples/decoys');
+  await mkdir(programs, { recursive: true });
+  await copyFile(PUGMARK, path.join(scratch, 'pugmark'));
+  for (const name of scripts ? ['decoy', ...PIPELINE, 'driver'] : []) {
+    if (name in scripts) await writeFile(path.join(programs, name), `#!/bin/sh\n${scripts[name]}\n`, { mode: 0o755 });
+    else await symlink(path.join(DECOYS, name), path.join(programs, name));
+  }
+  const child = spawn(path.join(scratch, 'pugmark'), ['demo', '--once'], { env: { ...process.env, TMPDIR: scratch } });
+  let stdout = '', stderr = '';
+  child.stdout.on('data', (text) => { stdout += text; });
+  child.stderr.on('data', (text) => { stderr += text; });
+  const [status] = await once(child, 'close');
+  assert.deepEqual(await ours(scratch), []);
+  await rm(scratch, { recursive: true });
+  return [status, stdout, stderr];
+}
+
+test('pugmark demo says which spans are missing when one program is not traced', async () => {
+  const [status, stdout, stderr] = await brokenDemo({ collector: `unset PUG_TRACING; exec '${path.join(DECOYS, 'collector')}' "$@"` });
+  assert.equal(status, 1, stderr);
+  assert.match(stderr, /is not whole/);
+  assert.match(stderr, /^no span collector\.event of collector under decoy\.http_request$/m);
+  assert.match(stderr, /^no span ingester\.process_record of ingester under collector\.event$/m);
+  assert.match(stderr, /^no link from sse\.emit_logs to ingester\.process_record$/m);
+  assert.doesNotMatch(stderr, /api\.login/);
+  assert.equal(stdout, '');
+});
+
+test('pugmark demo says which program failed, and what it had to say', async () => {
+  const [status, , stderr] = await brokenDemo({ ingester: 'echo "no room on the disk" >&2; exit 3' });
+  assert.equal(status, 1);
+  assert.match(stderr, /ingester ended with status 3/);
+  assert.match(stderr, /no room on the disk/);
+});
+
+test('pugmark demo says so when the sample system is not installed', async () => {
+  const [status, , stderr] = await brokenDemo(null);
+  assert.equal(status, 1);
+  assert.match(stderr, /sample system is not installed/);
 });
