@@ -41,13 +41,28 @@ void json_close(struct json_writer *w, char bracket)
     w->comma = true;
 }
 
-/* Eight characters of a string at a time: whether one of them ends the plain run. */
-static bool has_special(uint64_t w)
+/* The first character that a string cannot just go on with: a quote, a backslash, a control
+ * character, or the start of one beyond ASCII. Eight at a time; in the word, what lies above the
+ * first hit may be wrong, so only the lowest bit counts. */
+static const char *plain_end(const char *p, const char *end)
 {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7;
-    uint64_t quote = w ^ ones * '"', backslash = w ^ ones * '\\';
-    uint64_t found = ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash);
-    return ((found | (w - ones * 0x20) | w) & highs) != 0;
+    for (; end - p >= 8; p += 8) {
+        uint64_t w;
+        memcpy(&w, p, sizeof w);
+        uint64_t quote = w ^ ones * '"', backslash = w ^ ones * '\\';
+        uint64_t found = ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
+                         (w - ones * 0x20) | w;
+        found &= highs;
+        if (found)
+            return p + __builtin_ctzll(found) / 8;
+    }
+#endif
+    while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
+           *p != '\\')
+        p++;
+    return p;
 }
 
 /* Bytes of the UTF-8 sequence at p, 0 when it is none. */
@@ -83,24 +98,23 @@ static void escape(struct buf *out, unsigned char c)
 
 static void quoted(struct buf *out, struct str s)
 {
+    if (!s.len)
+        s = STR("");
     buf_byte(out, '"');
     size_t plain = 0; /* from here to i nothing needs a change */
+    const char *end = s.ptr + s.len;
     for (size_t i = 0; i < s.len;) {
-        uint64_t w;
-        if (s.len - i >= 8 && (memcpy(&w, s.ptr + i, sizeof w), !has_special(w))) {
-            i += 8;
-            continue;
-        }
+        i = (size_t)(plain_end(s.ptr + i, end) - s.ptr);
+        if (i == s.len)
+            break;
         unsigned char c = (unsigned char)s.ptr[i];
-        size_t n = 1;
-        if (c >= 0x80)
-            n = utf8_sequence(s.ptr + i, s.len - i);
-        if (n && c >= 0x20 && c != '"' && c != '\\') {
+        size_t n = c >= 0x80 ? utf8_sequence(s.ptr + i, s.len - i) : 0;
+        if (n) {
             i += n;
             continue;
         }
         buf_put(out, s.ptr + plain, i - plain);
-        if (n == 0)
+        if (c >= 0x80)
             buf_put(out, "\xef\xbf\xbd", 3);
         else
             escape(out, c);
@@ -435,9 +449,7 @@ static bool string(struct json_reader *r)
     const char *p = r->at + 1;
     bool escapes = false, ascii = true;
     for (;;) {
-        uint64_t w;
-        while (r->end - p >= 8 && (memcpy(&w, p, sizeof w), !has_special(w)))
-            p += 8;
+        p = plain_end(p, r->end);
         if (p == r->end) {
             fail_at(r, p, ERR_TRUNCATED, "the input ends inside a string");
             return false;
@@ -449,15 +461,18 @@ static bool string(struct json_reader *r)
             fail_at(r, p, ERR_INVALID, "a control character inside a string");
             return false;
         }
-        ascii &= c < 0x80;
-        if (c == '\\') {
-            escapes = true;
-            if (++p == r->end)
-                continue;
-            if ((unsigned char)*p < 0x20 || (unsigned char)*p >= 0x80) {
-                fail_at(r, p - 1, ERR_INVALID, "an escape that JSON does not have");
-                return false;
-            }
+        if (c >= 0x80) {
+            ascii = false;
+            while (p < r->end && (unsigned char)*p >= 0x80)
+                p++;
+            continue;
+        }
+        escapes = true;
+        if (++p == r->end)
+            continue;
+        if ((unsigned char)*p < 0x20 || (unsigned char)*p >= 0x80) {
+            fail_at(r, p - 1, ERR_INVALID, "an escape that JSON does not have");
+            return false;
         }
         p++;
     }
