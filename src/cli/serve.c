@@ -39,12 +39,14 @@ enum {
     MALLOC_ARENAS =
         4, /* each keeps its own free memory; more than the cores that use it is waste */
     FILES_WANTED = 16384,
+    MEMTABLE_BYTES_LIMIT = 1 << 30,
 };
 
 struct options {
     const char *listen, *ready_file;
     char *data;
     bool auto_ports, durable_write;
+    uint64_t memtable_bytes; /* 0: the store's default */
 };
 
 enum { ENDPOINTS_MAX = 8 };
@@ -67,7 +69,8 @@ struct serve {
 static void usage(FILE *out)
 {
     fputs("usage: pugmark serve [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
-          "                     [--ready-file FILE] [--durability sync|write] [-v]\n"
+          "                     [--ready-file FILE] [--durability sync|write]\n"
+          "                     [--memtable-bytes N] [-v]\n"
           "\n"
           "Receives spans over OTLP, keeps them, and serves the page and the APIs.\n"
           "\n"
@@ -82,6 +85,8 @@ static void usage(FILE *out)
           "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
           "  --durability sync   an answer means that the spans survive a power cut (default)\n"
           "  --durability write  an answer means that they survive the end of this process\n"
+          "  --memtable-bytes N  spans are sealed into a segment when they take more memory\n"
+          "                      than this; there may be two such lots. Default: 64 MiB\n"
           "  -v, --verbose       tell more on stderr\n"
           "\n"
           "SIGTERM answers what is under way, seals, and exits 0.\n",
@@ -105,13 +110,14 @@ static char *default_data_dir(void)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    enum { DATA = 256, LISTEN, PORTS, READY_FILE, DURABILITY };
+    enum { DATA = 256, LISTEN, PORTS, READY_FILE, DURABILITY, MEMTABLE_BYTES };
     static const struct option longs[] = {
         {"data", required_argument, NULL, DATA},
         {"listen", required_argument, NULL, LISTEN},
         {"ports", required_argument, NULL, PORTS},
         {"ready-file", required_argument, NULL, READY_FILE},
         {"durability", required_argument, NULL, DURABILITY},
+        {"memtable-bytes", required_argument, NULL, MEMTABLE_BYTES},
         {"verbose", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {0},
@@ -138,6 +144,10 @@ static int parse(int argc, char **argv, struct options *o)
         case DURABILITY:
             o->durable_write = !strcmp(optarg, "write");
             ok = o->durable_write || !strcmp(optarg, "sync");
+            break;
+        case MEMTABLE_BYTES:
+            ok = str_to_u64(str_from(optarg), &o->memtable_bytes) && o->memtable_bytes > 0 &&
+                 o->memtable_bytes <= MEMTABLE_BYTES_LIMIT;
             break;
         case 'v':
             log_set_level(LOG_LEVEL_DEBUG);
@@ -293,6 +303,7 @@ static int start(struct serve *s)
     struct store_options store = {
         .dir = o->data,
         .durability = o->durable_write ? STORE_DURABILITY_WRITE : STORE_DURABILITY_SYNC,
+        .memtable_bytes_max = o->memtable_bytes,
     };
     err = store_open(&store, &s->store, &detail);
     if (err) {
