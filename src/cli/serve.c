@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <pugmark/pugmark.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ enum {
 struct options {
     const char *listen, *ready_file;
     char *data;
-    bool auto_ports, durable_write;
+    bool auto_ports, durable_write, trace_self;
     uint64_t memtable_bytes; /* 0: the store's default */
 };
 
@@ -70,7 +71,7 @@ static void usage(FILE *out)
 {
     fputs("usage: pugmark serve [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
           "                     [--ready-file FILE] [--durability sync|write]\n"
-          "                     [--memtable-bytes N] [-v]\n"
+          "                     [--memtable-bytes N] [--trace-self] [-v]\n"
           "\n"
           "Receives spans over OTLP, keeps them, and serves the page and the APIs.\n"
           "\n"
@@ -87,6 +88,9 @@ static void usage(FILE *out)
           "  --durability write  an answer means that they survive the end of this process\n"
           "  --memtable-bytes N  spans are sealed into a segment when they take more memory\n"
           "                      than this; there may be two such lots. Default: 64 MiB\n"
+          "  --trace-self        the server's own work appears as service \"pugmark\"; "
+          "PUG_TRACING=true\n"
+          "                      does the same\n"
           "  -v, --verbose       tell more on stderr\n"
           "\n"
           "SIGTERM answers what is under way, seals, and exits 0.\n",
@@ -110,7 +114,7 @@ static char *default_data_dir(void)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    enum { DATA = 256, LISTEN, PORTS, READY_FILE, DURABILITY, MEMTABLE_BYTES };
+    enum { DATA = 256, LISTEN, PORTS, READY_FILE, DURABILITY, MEMTABLE_BYTES, TRACE_SELF };
     static const struct option longs[] = {
         {"data", required_argument, NULL, DATA},
         {"listen", required_argument, NULL, LISTEN},
@@ -118,6 +122,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"ready-file", required_argument, NULL, READY_FILE},
         {"durability", required_argument, NULL, DURABILITY},
         {"memtable-bytes", required_argument, NULL, MEMTABLE_BYTES},
+        {"trace-self", no_argument, NULL, TRACE_SELF},
         {"verbose", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {0},
@@ -148,6 +153,8 @@ static int parse(int argc, char **argv, struct options *o)
         case MEMTABLE_BYTES:
             ok = str_to_u64(str_from(optarg), &o->memtable_bytes) && o->memtable_bytes > 0 &&
                  o->memtable_bytes <= MEMTABLE_BYTES_LIMIT;
+        case TRACE_SELF:
+            o->trace_self = true;
             break;
         case 'v':
             log_set_level(LOG_LEVEL_DEBUG);
@@ -205,6 +212,14 @@ static void endpoint_add(struct serve *s, const char *name, uint16_t port)
     e->name = name;
     snprintf(e->url, sizeof e->url, strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u",
              address, port);
+}
+
+static const char *endpoint_url(const struct serve *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_endpoints; i++)
+        if (!strcmp(s->endpoints[i].name, name))
+            return s->endpoints[i].url;
+    return "";
 }
 
 /* Whole or not at all: a reader never sees half of it. */
@@ -291,6 +306,36 @@ static int web_listen(struct serve *s, struct error_detail *detail)
     return err;
 }
 
+static void on_tracing_trouble(void *user, const char *message)
+{
+    (void)user;
+    log_warn("tracing itself: %s", message);
+}
+
+/* The server's own spans go where everybody's go, with a header that keeps their way from being
+ * traced as well. PUG_BACKEND may name another place. */
+static void trace_self(struct serve *s)
+{
+    const char *backend = getenv("PUG_BACKEND");
+    struct pug_options options = {
+        .size = sizeof options,
+        .tracing = s->options.trace_self ? PUG_TRACING_ON : PUG_TRACING_ENVIRONMENT,
+        .service_name = "pugmark",
+        .service_version = PUGMARK_VERSION,
+        .log = on_tracing_trouble,
+    };
+    char url[sizeof s->endpoints[0].url + 12];
+    if (!backend || !*backend) {
+        snprintf(url, sizeof url, "%s/v1/traces", endpoint_url(s, "otlp_http"));
+        options.backend = PUG_BACKEND_OTLP;
+        options.otlp_endpoint = url;
+        options.otlp_headers = INGEST_OWN_HEADER "=1";
+    }
+    int err = pug_start(&options);
+    if (err)
+        log_warn("the server cannot trace itself: %s", pug_error_text(err));
+}
+
 static int start(struct serve *s)
 {
     const struct options *o = &s->options;
@@ -333,6 +378,9 @@ static int start(struct serve *s)
 static void stop(struct serve *s)
 {
     atomic_store(&s->is_ready, false);
+    int err = pug_stop();
+    if (err)
+        log_warn("the server's own last spans: %s", pug_error_text(err));
     ingest_stop(s->ingest, DRAIN_MS);
     web_stop(s->web, DRAIN_MS);
     store_close(s->store);
@@ -406,6 +454,7 @@ int cli_serve(int argc, char **argv)
 
     int err = start(&s);
     if (!err) {
+        trace_self(&s);
         atomic_store(&s.is_ready, true);
         say_where(&s);
         if (s.options.ready_file)

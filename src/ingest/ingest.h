@@ -12,6 +12,10 @@
 
 struct ingest;
 
+/* A request with this HTTP header makes no span when the server traces itself: the header of the
+ * server's own exports. */
+#define INGEST_OWN_HEADER "pugmark-own-trace"
+
 struct ingest_options {
     const char *address;
     uint16_t otlp_grpc_port, otlp_http_port; /* 0: a free one */

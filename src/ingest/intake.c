@@ -31,9 +31,24 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
     atomic_fetch_add_explicit(counter, n, memory_order_release);
 }
 
+static void trace_end(struct intake *e, enum outcome outcome, struct str message)
+{
+    pug_span_end(&e->append_span);
+    pug_set_int(&e->span, "spans", (int64_t)e->batch.n);
+    pug_set_int(&e->span, "spans.rejected", (int64_t)e->batch.n_rejected);
+    if (outcome != OUTCOME_TAKEN) {
+        char text[200];
+        snprintf(text, sizeof text, "%.*s", STR_ARG(message));
+        pug_error(&e->span, text);
+    }
+    pug_span_end(&e->span);
+}
+
 static void end(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
 {
     struct ingest *in = e->ingest;
+    if (pug_on() && !e->is_own)
+        trace_end(e, outcome, message);
     if (outcome != OUTCOME_TAKEN)
         count(&in->requests_refused, 1);
     buf_done(&e->rewritten);
@@ -114,13 +129,26 @@ static void answer_undecodable(struct intake *e, int err, size_t body_bytes,
     }
 }
 
+static int decode_body(struct intake *e, decode_fn *decode, struct str body,
+                       struct error_detail *ret_detail)
+{
+    if (e->is_own)
+        return decode(body, e->arena, &e->batch, ret_detail);
+    PUG_SPAN_FROM(&e->span.context, "ingest.decode");
+    return decode(body, e->arena, &e->batch, ret_detail);
+}
+
 void intake_run(struct intake *e, enum body_format format, decode_fn *decode, struct str body)
 {
     struct ingest *in = e->ingest;
     struct error_detail detail = {0};
     count(&in->requests, 1);
+    if (!e->is_own)
+        pug_span_start(&e->span, "ingest.request", PUG_KIND(PUG_KIND_SERVER),
+                       PUG_STR("format", format == BODY_OTLP_JSON ? "json" : "protobuf"),
+                       PUG_INT("body.bytes", (int64_t)body.len));
     e->arena->bytes_max = decoded_bytes_max(in, body.len);
-    int err = decode(body, e->arena, &e->batch, &detail);
+    int err = decode_body(e, decode, body, &detail);
     if (err) {
         e->batch = (struct span_batch){0};
         answer_undecodable(e, err, body.len, &detail);
@@ -154,6 +182,8 @@ void intake_run(struct intake *e, enum body_format format, decode_fn *decode, st
             body = buf_as_str(&e->rewritten);
         }
     }
+    if (!e->is_own)
+        pug_span_start_from(&e->append_span, &e->span.context, "ingest.append");
     /* From here on `e` may be gone: on_durable ends it. */
     err = store_append(in->store, format, body, &e->batch, on_durable, e);
     if (err == ERR_BUSY || err == ERR_NOMEM)

@@ -8,6 +8,8 @@
 #include "ingest/ingest.h"
 #include "net/budget.h"
 
+#include <pugmark/pugmark.h>
+
 #include <stdatomic.h>
 
 struct grpc_server;
@@ -42,6 +44,11 @@ struct intake {
     struct buf rewritten; /* the body again, when values were cut */
     size_t charged;
     size_t n_cut;
+
+    /* The server's own trace of it, when that is on. What the server itself sends is not traced, or
+     * it would trace itself for ever. */
+    bool is_own;
+    struct pug_span span, append_span;
 };
 
 typedef int decode_fn(struct str body, struct arena *arena, struct span_batch *ret_batch,

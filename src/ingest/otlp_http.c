@@ -102,6 +102,7 @@ static void take_traces(struct ingest *in, struct http_request *r)
     e->arena = http_arena(r);
     e->answer = answer;
     e->request = r;
+    e->is_own = http_header(r, INGEST_OWN_HEADER).ptr != NULL;
     if (is_json)
         intake_run(e, BODY_OTLP_JSON, otlp_json_decode, http_body(r));
     else

@@ -1,5 +1,6 @@
 #include "web/web_internal.h"
 
+#include <pugmark/pugmark.h>
 #include <stdlib.h>
 
 enum { STACK_BYTES = 1 << 20 };
@@ -19,6 +20,14 @@ struct pool {
     pthread_t threads[];
 };
 
+static void run(const struct job *job)
+{
+    struct str path = http_path(job->q->http), query = http_query_string(job->q->http);
+    PUG_SPAN("web.query", PUG_KIND(PUG_KIND_SERVER), PUG_STRN("url.path", path.ptr, path.len),
+             PUG_STRN("url.query", query.ptr, query.len));
+    job->fn(job->q); /* which is gone then */
+}
+
 static void *work(void *arg)
 {
     struct pool *pool = arg;
@@ -32,7 +41,7 @@ static void *work(void *arg)
         pool->first = (pool->first + 1) % pool->ring_size;
         pool->n--;
         pthread_mutex_unlock(&pool->lock);
-        job.fn(job.q);
+        run(&job);
         pthread_mutex_lock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -18,6 +18,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pugmark/pugmark.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -239,6 +240,7 @@ static struct segment_list *segments_with(const struct segment_list *old,
 /* Makes the segment of a memtable and publishes it. Nobody else changes `segments`. */
 static int memtable_seal(struct store *st, struct memtable *mt)
 {
+    PUG_SPAN("store.seal", PUG_INT("spans", mt->n_rows));
     struct segment_info info = {0};
     uint64_t id = st->segments->n ? st->segments->items[0].id + 1 : 1;
     char name[sizeof info.name];
