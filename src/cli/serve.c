@@ -153,6 +153,7 @@ static int parse(int argc, char **argv, struct options *o)
         case MEMTABLE_BYTES:
             ok = str_to_u64(str_from(optarg), &o->memtable_bytes) && o->memtable_bytes > 0 &&
                  o->memtable_bytes <= MEMTABLE_BYTES_LIMIT;
+            break;
         case TRACE_SELF:
             o->trace_self = true;
             break;
