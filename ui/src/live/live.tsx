@@ -16,6 +16,7 @@ import { services } from '../services';
 
 const keptMax = 1000; // rows
 const heldMax = 5000; // while paused
+const movingMax = 120; // rows in the document while they move: more than fit on a screen; the rest when it holds still
 
 interface Item extends LiveSpan {
   n: number;
@@ -92,12 +93,18 @@ export function Live(): JSX.Element {
     overflow.current = 0;
     let n = 0;
     let frame = 0;
+    let flushedAt = 0;
     let since = 0;
     const abort = new AbortController();
     const url = `/api/pugmark/live${query({ q })}`;
     const source = new EventSource(url);
-    // A burst is one render, not one each.
-    const flush = (): void => {
+    // A burst is one render, not one each; a stream is ten a second, which the eye can still follow.
+    const flush = (at: number): void => {
+      if (at - flushedAt < 90) {
+        frame = requestAnimationFrame(flush);
+        return;
+      }
+      flushedAt = at;
       frame = 0;
       setTotal(n);
       if (holding.current) {
@@ -234,7 +241,7 @@ export function Live(): JSX.Element {
           <span role="columnheader" class="c-duration">Duration</span>
           <span role="columnheader">Trace</span>
         </div>
-        {items.map((i) => <Row key={i.n} item={i} selected={i.n === at} zone={zone.value} />)}
+        {(paused ? items : items.slice(0, movingMax)).map((i) => <Row key={i.n} item={i} selected={i.n === at} zone={zone.value} />)}
         {items.length === 0 && connection === 'open' && error === null && (
           total === 0 && !q ? <FirstSpanOrWait /> : <p class="waiting muted">Waiting for the next span{q ? ' that fulfils the query' : ''}…</p>
         )}
