@@ -4,8 +4,8 @@
  * A handler is called once per request, when the whole body is there. Requests that break a limit
  * never reach it; they are answered here (413, 415, 400, 408) through `error_body`, so that the
  * answer speaks the protocol of the port. (What is not HTTP at all, or has too large a header, gets
- * libmicrohttpd's own plain 400 or 431. A client that closes its sending half before it was answered
- * may get no answer at all.) */
+ * libmicrohttpd's own plain 400 or 431. A client that closes its sending half before it was
+ * answered may get no answer at all.) */
 #ifndef NET_HTTP_SERVER_H
 #define NET_HTTP_SERVER_H
 
