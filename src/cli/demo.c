@@ -34,7 +34,6 @@ enum {
     SCENARIO_MS = 60000, /* for the first intrusion to be played */
     WHOLE_MS = 10000,    /* and for all of its spans to arrive */
     STOP_MS = 5000,      /* for a child to end by itself */
-    ANSWER_BYTES_MAX = 64 << 20,
 };
 
 /* In the order in which they are started; they end in the reverse order, but for the pipeline,
@@ -404,13 +403,13 @@ static int first_intrusion(struct demo *d, char ret_trace_id[33])
 static int whole_trace(struct demo *d, const char *trace_id)
 {
     char *path = arena_printf(&d->arena, "/api/pugmark/traces/%s", trace_id);
-    struct buf body = {.bytes_max = ANSWER_BYTES_MAX}, missing = BUF_INIT;
+    struct buf body = BUF_INIT, missing = BUF_INIT;
     struct error_detail detail = {0};
     uint64_t deadline = clock_monotonic_ns() + WHOLE_MS * NS_PER_MS;
     long status = 0;
     int err = path ? 0 : ERR_NOMEM;
     while (!err) {
-        buf_clear(&body);
+        buf_done(&body); /* each answer comes in a new one */
         buf_clear(&missing);
         err = client_get("demo", d->page.ptr, path, &status, &body);
         if (!err && status == 404) /* nothing of it has arrived */
