@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""What `./dev install` leaves is enough for a stranger, as TAP:  install_test.py BUILD_DIR SOURCE_DIR
+
+Installs below a temporary directory, then does what the README and the manual page tell: compiles their programs with
+nothing but what pkg-config says, runs them, and looks for the spans.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+BUILD, SOURCE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
+
+
+def run(command, **kwargs):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                          text=True, errors="replace", check=False, timeout=120, **kwargs)
+    assert done.returncode == 0, f"`{' '.join(map(str, command))}` exits with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def option(name):
+    options = json.loads((BUILD / "meson-info/intro-buildoptions.json").read_text(encoding="utf-8"))
+    return next(o["value"] for o in options if o["name"] == name)
+
+
+class Installed:
+    def __init__(self, root):
+        self.root = root
+        run(["meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", root])
+        self.prefix = root / option("prefix").lstrip("/")
+        self.libdir = self.prefix / option("libdir")
+
+    def flags(self, *what):
+        environment = {**os.environ, "PKG_CONFIG_PATH": str(self.libdir / "pkgconfig")}
+        return run(["pkg-config", f"--define-variable=prefix={self.prefix}", *what, "pugmark"], env=environment).split()
+
+    def compile_and_run(self, source, name, compiler, *static):
+        folder = self.root / f"{name}-{compiler}{'-static' if static else ''}"
+        folder.mkdir()
+        suffix = "cc" if compiler == "g++" else "c"
+        (folder / f"{name}.{suffix}").write_text(source, encoding="utf-8")
+        libraries = [self.libdir / "libpugmark.a", "-pthread", "-lm"] if static else self.flags("--libs")
+        run([compiler, "-Wall", "-Wextra", "-Werror", f"{name}.{suffix}", *self.flags("--cflags"), *libraries, "-o", name],
+            cwd=folder)
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("PUG_", "OTEL_"))}
+        environment["LD_LIBRARY_PATH"] = str(self.libdir)
+        run([f"./{name}"], cwd=folder, env=environment)
+        assert not (folder / ".local").exists(), "it traced although nobody had turned that on"
+        run([f"./{name}"], cwd=folder, env={**environment, "PUG_TRACING": "true"})
+        traces = list((folder / ".local/traces").glob("*.json"))
+        assert len(traces) == 1, f"{len(traces)} trace files instead of one"
+        document = json.loads(traces[0].read_text(encoding="utf-8"))
+        events = document["traceEvents"] if isinstance(document, dict) else document
+        spans = [event for event in events if event.get("name") == "work.step"]
+        steps = [str(span["args"]["attributes"]["step"]) for span in spans]
+        assert steps == ["0", "1", "2"], f"the spans work.step have step {steps}"
+
+
+def readme_program():
+    text = (SOURCE / "README.md").read_text(encoding="utf-8")
+    return next(block for block in re.findall(r"^```c\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "int main" in block)
+
+
+def manual_program():
+    text = (SOURCE / "docs/man/pugmark.3").read_text(encoding="utf-8")
+    block = next(b for b in re.findall(r"^\.Bd -literal\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL) if "int main" in b)
+    return block.replace("\\(dq", '"').replace("\\e", "\\")
+
+
+def has_everything(installed):
+    for path in ("bin/pugmark", "include/pugmark/pugmark.h", "share/man/man1/pugmark.1", "share/man/man3/pugmark.3"):
+        assert list(installed.prefix.glob(path + "*")), f"{path} is not there"
+    said = run([installed.prefix / "bin/pugmark", "--version"])
+    assert re.fullmatch(r"pugmark \d+\.\d+\.\d+\n", said), said
+
+
+def exported_names(installed):
+    """Neither form may take a name that belongs to the program it is linked into."""
+    for library, flag in (("libpugmark.so", "-D"), ("libpugmark.a", "-g")):
+        said = run(["nm", flag, "--defined-only", installed.libdir / library])
+        names = {line.split()[-1] for line in said.splitlines() if re.match(r"^[0-9a-f]+ [A-Z] ", line)}
+        names = {name.split("@")[0] for name in names}
+        foreign = sorted(n for n in names if not n.startswith(("pug_", "pug__", "PUGMARK_")))
+        assert names and not foreign, f"{library} has {foreign or 'no names at all'}"
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="pugmark-install-") as folder:
+        installed = Installed(pathlib.Path(folder))
+        cases = [
+            ("what is needed is installed", lambda: has_everything(installed)),
+            ("the library's names are its own", lambda: exported_names(installed)),
+            ("the README's program works", lambda: installed.compile_and_run(readme_program(), "hello", "cc")),
+            ("and with clang", lambda: installed.compile_and_run(readme_program(), "hello", "clang")),
+            ("and as C++", lambda: installed.compile_and_run(readme_program(), "hello", "g++")),
+            ("and with the static library", lambda: installed.compile_and_run(readme_program(), "hello", "cc", "static")),
+            ("the manual's program works", lambda: installed.compile_and_run(manual_program(), "work", "cc")),
+        ]
+        print(f"1..{len(cases)}")
+        failed = 0
+        for number, (name, case) in enumerate(cases, 1):
+            problem = ""
+            try:
+                case()
+            except (AssertionError, KeyError, OSError, ValueError, StopIteration, subprocess.TimeoutExpired) as why:
+                problem = str(why) or repr(why)
+            failed += bool(problem)
+            print(f"{'not ok' if problem else 'ok'} {number} - {name}")
+            for line in problem.splitlines():
+                print(f"# {line}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
