@@ -4,7 +4,7 @@
  * shared memory. Only the owner writes them; the drain, a thread of the library, reads.
  *
  * 1. `top` is the innermost open slot. slots[0] is the base and never a span. A slot's parent is
- * the slot before it.
+ *    the slot before it.
  * 2. A record is a multiple of 8 bytes at ring[head & mask]; the ring is mapped twice in a row, so
  *    that records never wrap. `head` is stored with release after the record and pairs with the
  *    acquire in the drain.

@@ -1,19 +1,21 @@
 /* The local engine: writing, sealing, recovery.
  *
- *   store_append ──► queue ──► log thread ──► log (one write, one sync a group) ──► memtable ──►
- * done │ memtable full, old, or asked for ▼ frozen memtable ──► seal thread ──► segment file ──►
- * catalogue
+ *   store_append --> queue --> log thread --> log (one write, one sync a group) --> memtable --> done
+ *                                                 |  memtable full, old, or asked for
+ *                                                 v
+ *                     frozen memtable --> seal thread --> segment file --> catalogue
  *
  * 1. The log thread stages the spans of a group in the memtable, writes the bodies, and publishes
- * the rows when the log has them; when it has not, the rows are taken back. So a span is visible if
- *    and only if it is durable, and what was refused is in neither place.
+ *    the rows when the log has them; when it has not, the rows are taken back. So a span is visible
+ *    if and only if it is durable, and what was refused is in neither place.
  * 2. There is at most one frozen memtable. While it is being sealed the other fills; when that is
- * full too the log thread waits, the queue fills, and store_append answers ERR_BUSY: memory is
- * bounded by two memtables and the queue. When sealing fails (the disk is full, say) groups that do
- * not fit are refused with its error, and sealing is tried again each second.
+ *    full too the log thread waits, the queue fills, and store_append answers ERR_BUSY: memory is
+ *    bounded by two memtables and the queue. When sealing fails (the disk is full, say) groups that
+ *    do not fit are refused with its error, and sealing is tried again each second.
  * 3. A memtable is frozen together with the log file, so the records of a segment are those up to
- * one sequence. The catalogue takes the segment and that sequence in one transaction; recovery
- * replays what lies behind it. A segment file that the catalogue does not have is removed at open.
+ *    one sequence. The catalogue takes the segment and that sequence in one transaction; recovery
+ *    replays what lies behind it. A segment file that the catalogue does not have is removed at
+ *    open.
  * 4. The order of locks is watch_lock, then nothing; lock, then nothing. */
 #include <dirent.h>
 #include <errno.h>
