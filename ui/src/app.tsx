@@ -35,7 +35,7 @@ function GoToTrace(): JSX.Element {
       if (!good) return say('A trace id is 32 hexadecimal digits');
       setText('');
       (document.activeElement as HTMLElement | null)?.blur();
-      navigate(traceUrl(id.padStart(32, '0')));
+      navigate(traceUrl(id.padStart(32, '0'))); // some systems cut leading zeros
     }}>
       <input type="text" id="go" placeholder="Trace id" aria-label="Trace id" autocomplete="off" spellcheck={false} value={text}
         aria-invalid={text !== '' && !good} onInput={(e) => setText(e.currentTarget.value)} />

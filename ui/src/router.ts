@@ -13,8 +13,8 @@ export interface Route {
 function read(): Route {
   const path = decode(location.pathname).replace(/\/+$/, '') || '/';
   const params = new URLSearchParams(location.search);
-  const m = /^\/trace\/([0-9a-fA-F]+)$/.exec(path);
-  if (m) return { page: 'trace', id: m[1]!.toLowerCase(), params };
+  const m = /^\/trace\/([0-9a-fA-F]{1,32})$/.exec(path);
+  if (m) return { page: 'trace', id: m[1]!.toLowerCase().padStart(32, '0'), params };
   if (path === '/' || path === '/search' || path === '/index.html') return { page: 'search', id: '', params };
   if (path === '/live') return { page: 'live', id: '', params };
   return { page: 'missing', id: '', params };

@@ -45,6 +45,8 @@ test('an axis has round steps within its ends, and not too many', () => {
     if (to < 4e12) assert.equal(new Set(labels).size, t.length, labels.join());
   }
   assert.deepEqual(ticks(3, 3, 5), [3]);
+  assert.deepEqual(ticks(0, 100e9, 5, true), [0, 30e9, 60e9, 90e9]);
+  assert.deepEqual(ticks(0, 100e9, 5), [0, 20e9, 40e9, 60e9, 80e9, 100e9]);
 });
 
 test('an input of date and time reads back what it shows', () => {

@@ -139,22 +139,23 @@ export function parseDuration(text: string): number {
   return at === compact.length ? sum : NaN;
 }
 
-/** Round steps for an axis from `from` to `to`: at most `max` of them. */
-export function ticks(from: number, to: number, max: number): number[] {
+const clockSteps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400].map((s) => s * 1e9);
+
+/** Round steps for an axis from `from` to `to`: at most `max` of them. With `clock` they are round on a clock (15 s and
+ * 30 s, not 20 s and 50 s). */
+export function ticks(from: number, to: number, max: number, clock = false): number[] {
   const span = to - from;
   if (!(span > 0) || max < 1) return [from];
   const raw = span / max;
   const power = 10 ** Math.floor(Math.log10(raw));
   let step = power;
-  if (raw >= 60e9) {
-    // Minutes and hours are not decimal.
-    step = [60e9, 120e9, 300e9, 600e9, 900e9, 1800e9, 3600e9, 7200e9, 21600e9, 43200e9, 86400e9]
-      .find((s) => s >= raw) ?? Math.ceil(raw / 86400e9) * 86400e9;
+  if (raw >= 60e9 || (clock && raw > 0.5e9)) {
+    step = clockSteps.find((s) => s >= raw) ?? Math.ceil(raw / 86400e9) * 86400e9;
   } else {
     step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999999) ?? 10 * power;
   }
   const out: number[] = [];
-  for (let i = Math.ceil(from / step - 1e-9); i * step <= to + step * 1e-9; i++) out.push(i * step);
+  for (let i = Math.ceil(from / step - 1e-9); i * step <= to + step * 1e-9; i++) out.push(i * step + 0); // never −0
   return out;
 }
 

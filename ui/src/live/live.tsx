@@ -221,7 +221,7 @@ export function Live(): JSX.Element {
       <div class="summary">
         <span class={`connection ${connection}${paused ? ' paused' : ''}`} role="status"><span class="lamp" aria-hidden="true" />{error !== null ? 'Not connected' : states[connection]}</span>
         <span class="muted number">{group(total)} spans · {rate < 10 ? rate.toFixed(rate === 0 ? 0 : 1) : group(Math.round(rate))}/s</span>
-        {dropped > 0n && <span class="badge warn" title="More came than this browser could take">{group(dropped)} dropped</span>}
+        {dropped > 0n && <span class="badge warn" title="Stored, but not shown: more came than the server sends to a page">{group(dropped)} dropped</span>}
         {items.length === keptMax && <span class="muted">the last {group(keptMax)} are kept</span>}
         <span class="grow" />
         {held > 0 && <button type="button" class="textual" onClick={toggle}>{group(held)} new</button>}

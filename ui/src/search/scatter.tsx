@@ -1,5 +1,5 @@
 // Duration over start time, a mark a trace: where the slow and the failed ones are, at a glance.
-// A mark's area grows with the number of spans, its colour is the root's service, and a failed trace
+// A mark grows with the magnitude of its number of spans, its colour is the root's service, and a failed trace
 // is a diamond with a red edge, so that it does not depend on seeing red. Dragging over a stretch of
 // time searches there.
 
@@ -72,21 +72,23 @@ export function Scatter({ traces, onOpen, onPick, onRange }: {
     axes.first + BigInt(Math.round((Math.min(1, Math.max(0, (px - margin.left) / plot.width))) * axes.span));
 
   const marks: Mark[] = useMemo(() => {
-    const most = Math.max(1, ...traces.map((t) => t.spanCount));
     return traces
       .map((t) => ({
         trace: t, x: x(parseNs(t.startUnixNano)), y: y(Number(t.durationNano)),
-        r: 3.2 + 5 * Math.sqrt(t.spanCount / most),
+        r: Math.min(9, 3 + 1.5 * Math.log10(Math.max(1, t.spanCount))),
       }))
       .sort((a, b) => (a.trace.errorCount > 0 ? 1 : 0) - (b.trace.errorCount > 0 ? 1 : 0) || b.r - a.r);
   }, [traces, width, axes]);
 
   const yTicks: number[] = [];
-  for (let p = Math.ceil(axes.logLow); p <= axes.logHigh; p++) yTicks.push(10 ** p);
-  const yShown = yTicks.length > 5 ? yTicks.filter((_, i) => i % Math.ceil(yTicks.length / 5) === 0) : yTicks;
+  const fewDecades = axes.logHigh - axes.logLow < 2.2;
+  for (let p = Math.floor(axes.logLow); p <= axes.logHigh; p++)
+    for (const m of fewDecades ? [1, 2, 5] : [1])
+      if (Math.log10(m) + p >= axes.logLow && Math.log10(m) + p <= axes.logHigh) yTicks.push(m * 10 ** p);
+  const yShown = yTicks.length > 6 ? yTicks.filter((_, i) => i % Math.ceil(yTicks.length / 6) === 0) : yTicks;
   // Round by the clock on the wall: steps are counted from the zone's midnight.
   const midnight = Number(sinceMidnight(axes.first));
-  const xTicks = ticks(midnight, midnight + axes.span, Math.max(2, Math.floor(plot.width / 130))).map((t) => t - midnight);
+  const xTicks = ticks(midnight, midnight + axes.span, Math.max(2, Math.floor(plot.width / 130)), true).map((t) => t - midnight);
   const fine = axes.span < 20e9 ? 3 : 0;
   const long = axes.span > 36 * 3600e9;
 

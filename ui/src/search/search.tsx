@@ -48,7 +48,7 @@ function Form({ form, setForm, submit, wrong }: {
     </Field>
   );
   const time = (name: 'start' | 'end', label: string): JSX.Element => (
-    <Field label={label} id={name}>
+    <Field label={label} id={name} class="moment">
       <input id={name} type="datetime-local" step="1" value={form[name] ? toInputTime(parseNs(form[name])) : ''}
         aria-invalid={Boolean(wrong[name])} title={wrong[name] ?? `Time zone: ${zoneName()}`}
         onChange={(e) => set({ [name]: String(fromInputTime(e.currentTarget.value) ?? '') })} />
