@@ -221,12 +221,13 @@ static bool target_enter(struct pug_span *span, struct target *ret)
         const struct pug__slot *top = t.lane ? t.lane->fast.top : NULL;
         if (!t.lane || top == t.lane->slots)
             return false;
-        const struct pug_context *c = &t.lane->contexts[lane_context_of(top) - 1];
+        uint16_t number = lane_context_of(top);
+        const struct pug_context *c = number ? &t.lane->contexts[number - 1] : NULL;
         if (top->state & (PUG__STATE_LOST | PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN))
             return false;
         if (!(top->state & PUG__STATE_CONTEXT)) {
             t.id = top->seq;
-        } else if (!c->remote) { /* the handle that was attached */
+        } else if (c && !c->remote) { /* the handle that was attached */
             t.id = id_word(c->span_id);
             t.kind = RECORD_OF_HANDLE;
         } else {

@@ -168,7 +168,8 @@ void ticks_update(struct ticks *t, struct ticks_published *published)
             /* Arrive where the clock will be when we look again. */
             uint64_t ticks_ahead =
                 (uint64_t)(((unsigned __int128)t->interval_ns << 32) / (rate ? rate : 1));
-            int64_t bend = (int64_t)(((__int128)error << 32) / (__int128)(ticks_ahead | 1));
+            int64_t bend =
+                (int64_t)((__int128)error * ((int64_t)1 << 32) / (__int128)(ticks_ahead | 1));
             if (bend > -(int64_t)(rate / 16) && bend < (int64_t)(rate / 16))
                 p.rate = rate + (uint64_t)bend;
         }

@@ -1,0 +1,612 @@
+/* The library as a program uses it: pug_start to pug_stop, with files that are read back. Each test
+ * runs in a child process, for the library lives as long as its process. */
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/test.h"
+#include "pugmark/pugmark.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char dir[64];
+static _Atomic int told;
+static char told_text[256];
+
+static void tell(void *user, const char *message)
+{
+    atomic_fetch_add(&told, 1);
+    snprintf(told_text, sizeof told_text, "%s", message);
+}
+
+static struct pug_options local_options(void)
+{
+    return (struct pug_options){.size = sizeof(struct pug_options),
+                                .tracing = PUG_TRACING_ON,
+                                .backend = PUG_BACKEND_LOCAL,
+                                .service_name = "test",
+                                .trace_dir = dir,
+                                .log = tell};
+}
+
+static struct pug_counts counts(void)
+{
+    struct pug_counts c = {.size = sizeof c};
+    pug_counts_read(&c);
+    return c;
+}
+
+/* What fails in the child fails the test: it says why on stderr and exits with 1. */
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+static int status_of(pid_t pid)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* `body` ends the process itself, or returns, which is exit(0). */
+static int in_child(void (*body)(void))
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        body();
+        exit(0);
+    }
+    return status_of(pid);
+}
+
+/* ---- files ---- */
+
+struct names {
+    char name[64][64];
+    size_t n; /* complete and async begin events */
+    size_t n_unfinished;
+    uint64_t total_exported;
+};
+
+static void read_event(struct json_reader *r, struct names *into)
+{
+    char name[64] = "", ph[8] = "";
+    int depth = r->depth;
+    bool unfinished = false;
+    while (json_next(r) != JSON_ERROR && r->depth >= depth) {
+        if (r->type != JSON_KEY)
+            continue;
+        bool is_name = r->depth == depth && str_eq(r->text, STR("name")),
+             is_ph = r->depth == depth && str_eq(r->text, STR("ph"));
+        if (str_eq(r->text, STR("pugmark.unfinished")))
+            unfinished = true;
+        json_next(r);
+        if (is_name)
+            snprintf(name, sizeof name, "%.*s", STR_ARG(r->text));
+        if (is_ph)
+            snprintf(ph, sizeof ph, "%.*s", STR_ARG(r->text));
+    }
+    if ((ph[0] == 'X' || ph[0] == 'b') && into->n < 64) {
+        strcpy(into->name[into->n++], name);
+        into->n_unfinished += unfinished;
+    }
+}
+
+/* Reads a trace file as the JSON it must be at every moment. */
+static bool read_file(const char *path, struct names *into)
+{
+    struct arena arena = ARENA_INIT;
+    struct json_reader r;
+    FILE *in = fopen(path, "r");
+    static char text[1 << 22];
+    size_t n = in ? fread(text, 1, sizeof text, in) : 0;
+    if (in)
+        fclose(in);
+    json_reader_init(&r, (struct str){text, n}, &arena, NULL);
+    bool in_events = false;
+    while (json_next(&r) != JSON_END && r.type != JSON_ERROR) {
+        if (r.type == JSON_KEY && r.depth == 1)
+            in_events = str_eq(r.text, STR("traceEvents"));
+        else if (r.type == JSON_KEY && str_eq(r.text, STR("exported"))) {
+            json_next(&r);
+            json_to_u64(&r, &into->total_exported);
+        } else if (r.type == JSON_OBJECT && in_events)
+            read_event(&r, into);
+    }
+    arena_done(&arena);
+    return r.type == JSON_END;
+}
+
+/* All files in `dir`; the number of them. */
+static int read_files(struct names *ret)
+{
+    char path[400];
+    int n = 0;
+    DIR *d = opendir(dir);
+    memset(ret, 0, sizeof *ret);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (e->d_name[0] == '.')
+            continue;
+        n++;
+        if (!read_file(path, ret))
+            fail_msg("%s is not valid JSON", path);
+    }
+    if (d)
+        closedir(d);
+    return n;
+}
+
+static int count_name(const struct names *names, const char *name)
+{
+    int n = 0;
+    for (size_t i = 0; i < names->n; i++)
+        n += strcmp(names->name[i], name) == 0;
+    return n;
+}
+
+static int setup(void **state)
+{
+    strcpy(dir, "/tmp/pugmark_sdk_test_XXXXXX");
+    atomic_store(&told, 0);
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    char path[400];
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (e->d_name[0] != '.')
+            unlink(path);
+    }
+    if (d)
+        closedir(d);
+    return rmdir(dir);
+}
+
+/* ---- on and off ---- */
+
+static void off_body(void)
+{
+    struct pug_span h;
+    unsetenv("PUG_TRACING");
+    CHECK(pug_start(NULL) == 0);
+    CHECK(!pug_on());
+    int evaluated = 0;
+    {
+        PUG_SPAN("nothing", PUG_INT("n", ++evaluated));
+        pug_event(PUG_CURRENT, "nothing", PUG_INT("n", ++evaluated));
+        pug_span_start(&h, "nothing", PUG_INT("n", ++evaluated));
+        CHECK(!pug_context_valid(&h.context));
+        pug_span_end(&h);
+    }
+    CHECK(evaluated == 0);
+    CHECK(counts().recorded == 0);
+    CHECK(pug_flush(10) == 0 && pug_stop() == 0);
+}
+
+static void it_is_off_until_it_is_turned_on(void **state)
+{
+    assert_int_equal(in_child(off_body), 0);
+}
+
+static void environment_body(void)
+{
+    setenv("PUG_TRACING", "true", 1);
+    setenv("PUG_TRACE_DIR", dir, 1);
+    setenv("OTEL_SERVICE_NAME", "from the environment", 1);
+    CHECK(pug_start(NULL) == 0);
+    CHECK(pug_on());
+    CHECK(pug_start(NULL) == PUG_ERR_BUSY);
+    {
+        PUG_SPAN("recorded");
+    }
+    CHECK(pug_flush(2000) == 0);
+    CHECK(counts().recorded == 1 && counts().exported == 1);
+    CHECK(pug_stop() == 0);
+    CHECK(!pug_on());
+}
+
+static void the_environment_turns_it_on(void **state)
+{
+    struct names names;
+    assert_int_equal(in_child(environment_body), 0);
+    assert_int_equal(read_files(&names), 1);
+    assert_int_equal(count_name(&names, "recorded"), 1);
+    assert_int_equal(names.total_exported, 1);
+}
+
+static void refusals_body(void)
+{
+    struct pug_options o = local_options();
+    o.backend = (enum pug_backend)99;
+    CHECK(pug_start(&o) == PUG_ERR_UNSUPPORTED && told == 1);
+    o = local_options();
+    o.ring_bytes = 1000;
+    CHECK(pug_start(&o) == PUG_ERR_INVALID && told == 2);
+    o = local_options();
+    o.size = 0;
+    CHECK(pug_start(&o) == PUG_ERR_INVALID);
+    o = local_options();
+    o.backend = PUG_BACKEND_OTLP;
+    o.otlp_endpoint = "localhost:4318";
+    CHECK(pug_start(&o) == PUG_ERR_INVALID && strstr(told_text, "http://"));
+    o.backend = PUG_BACKEND_DEFAULT;
+    setenv("PUG_BACKEND", "zipkin", 1);
+    CHECK(pug_start(&o) == PUG_ERR_UNSUPPORTED && strstr(told_text, "zipkin"));
+    unsetenv("PUG_BACKEND");
+    o = local_options();
+    o.trace_dir = "/proc/no/such/place";
+    CHECK(pug_start(&o) < 0 && strstr(told_text, "/proc/no"));
+    CHECK(!pug_on());
+    o = local_options();
+    CHECK(pug_start(&o) == 0 && pug_on());
+}
+
+static void what_makes_no_sense_is_refused_and_said(void **state)
+{
+    assert_int_equal(in_child(refusals_body), 0);
+}
+
+static void again_body(void)
+{
+    struct pug_options o = local_options();
+    for (int i = 0; i < 3; i++) {
+        CHECK(pug_start(&o) == 0);
+        PUG_SPAN("open over the stop");
+        {
+            PUG_SPAN("each time");
+        }
+        CHECK(pug_stop() == 0);
+        PUG_SPAN("while it is off");
+    }
+    CHECK(counts().recorded == 6 && counts().exported == 6);
+}
+
+static void it_can_be_started_again(void **state)
+{
+    struct names names;
+    assert_int_equal(in_child(again_body), 0);
+    assert_int_equal(read_files(&names), 3);
+    assert_int_equal(count_name(&names, "each time"), 3);
+    /* Written once, when it was stopped; not again when its scope ended. */
+    assert_int_equal(count_name(&names, "open over the stop"), 3);
+    assert_int_equal(names.n_unfinished, 3);
+    assert_int_equal(count_name(&names, "while it is off"), 0);
+}
+
+/* ---- ends of all kinds ---- */
+
+static void exit_body(void)
+{
+    struct pug_options o = local_options();
+    static struct pug_span handle;
+    CHECK(pug_start(&o) == 0);
+    PUG_SPAN("open");
+    pug_span_start(&handle, "open handle");
+    {
+        PUG_SPAN("done");
+    }
+    exit(7);
+}
+
+static void exit_in_the_middle_of_a_span_loses_nothing(void **state)
+{
+    struct names names;
+    assert_int_equal(in_child(exit_body), 7);
+    assert_int_equal(read_files(&names), 1);
+    assert_int_equal(count_name(&names, "open"), 1);
+    assert_int_equal(count_name(&names, "open handle"), 1);
+    assert_int_equal(count_name(&names, "done"), 1);
+    assert_int_equal(names.n_unfinished, 2);
+}
+
+static void killed_body(void)
+{
+    struct pug_options o = local_options();
+    CHECK(pug_start(&o) == 0);
+    {
+        PUG_SPAN("before");
+    }
+    CHECK(pug_flush(2000) == 0);
+    kill(getpid(), SIGKILL);
+}
+
+static void after_kill_9_the_file_is_valid(void **state)
+{
+    struct names names;
+    assert_int_equal(in_child(killed_body), 128 + SIGKILL);
+    assert_int_equal(read_files(&names), 1);
+    assert_int_equal(count_name(&names, "before"), 1);
+}
+
+static void fork_body(void)
+{
+    struct pug_options o = local_options();
+    CHECK(pug_start(&o) == 0);
+    PUG_SPAN("parent");
+    struct pug_context here = pug_context_current();
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct pug_context mine;
+        {
+            PUG_SPAN("child");
+            mine = pug_context_current();
+        }
+        CHECK(memcmp(mine.trace_id, here.trace_id, 16) == 0);
+        CHECK(memcmp(mine.span_id, here.span_id, 8) != 0);
+        CHECK(pug_flush(2000) == 0);
+        CHECK(counts().recorded == 1 && counts().exported == 1);
+        exit(0);
+    }
+    CHECK(status_of(pid) == 0);
+    pid = fork();
+    if (pid == 0)
+        exit(pug_stop() == 0 ? 0 : 1); /* one that records nothing */
+    CHECK(status_of(pid) == 0);
+    {
+        PUG_SPAN("parent goes on");
+    }
+    CHECK(pug_flush(2000) == 0);
+    CHECK(counts().recorded == 1);
+}
+
+static void a_forked_child_has_its_own_trace_file(void **state)
+{
+    struct names names;
+    assert_int_equal(in_child(fork_body), 0);
+    assert_int_equal(read_files(&names), 2);
+    assert_int_equal(count_name(&names, "child"), 1);
+    assert_int_equal(count_name(&names, "parent goes on"), 1);
+    /* The scope that was open at the fork is the parent's alone. */
+    assert_int_equal(count_name(&names, "parent"), 1);
+}
+
+/* ---- when it does not go well ---- */
+
+static void disk_body(void)
+{
+    struct pug_options o = local_options();
+    struct rlimit limit = {3000, 3000};
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK(pug_start(&o) == 0);
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 5; i++) {
+            PUG_SPAN("written or not");
+        }
+        pug_flush(2000);
+    }
+    struct pug_counts c = counts();
+    CHECK(c.recorded == 20);
+    CHECK(c.lost_export > 0 && c.exported > 0);
+    CHECK(c.exported + c.lost_export >= 20);
+    CHECK(told == 1);
+    _exit(0); /* no last write: the file must be valid as it is */
+}
+
+static void a_full_disk_is_told_once_and_the_file_stays_valid(void **state)
+{
+    struct names names;
+    assert_int_equal(in_child(disk_body), 0);
+    assert_int_equal(read_files(&names), 1);
+    assert_true(count_name(&names, "written or not") > 0);
+}
+
+static void dead_collector_body(void)
+{
+    struct pug_options o = local_options();
+    o.backend = PUG_BACKEND_OTLP;
+    o.otlp_endpoint = "http://127.0.0.1:1";
+    o.stop_timeout_ms = 300;
+    CHECK(pug_start(&o) == 0);
+    {
+        PUG_SPAN("to nobody");
+    }
+    CHECK(pug_flush(50) == PUG_ERR_TIMEOUT);
+    uint64_t start = clock_monotonic_ns();
+    CHECK(pug_stop() == PUG_ERR_TIMEOUT);
+    CHECK(clock_monotonic_ns() - start < 2 * NS_PER_S);
+    CHECK(counts().recorded == 1 && counts().lost_export == 1 && counts().exported == 0);
+    CHECK(told >= 1);
+}
+
+static void a_dead_collector_holds_nobody_up(void **state)
+{
+    assert_int_equal(in_child(dead_collector_body), 0);
+}
+
+/* Accepts and never answers. */
+static int silent_listener(uint16_t *ret_port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 8) == 0);
+    getsockname(fd, (struct sockaddr *)&a, &len);
+    *ret_port = ntohs(a.sin_port);
+    return fd;
+}
+
+static void silent_collector_body(void)
+{
+    struct pug_options o = local_options();
+    char url[64];
+    uint16_t port;
+    int fd = silent_listener(&port);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", port);
+    o.backend = PUG_BACKEND_OTLP;
+    o.otlp_endpoint = url;
+    o.stop_timeout_ms = 300;
+    o.flush_interval_ms = 1;
+    o.queue_bytes_max = 100000; /* a batch is about half of it */
+    CHECK(pug_start(&o) == 0);
+    for (int i = 0; i < 2000; i++) {
+        PUG_SPAN("into the queue", PUG_STR("text", "some bytes to fill it with"));
+    }
+    uint64_t start = clock_monotonic_ns();
+    CHECK(pug_stop() == PUG_ERR_TIMEOUT);
+    CHECK(clock_monotonic_ns() - start < 2 * NS_PER_S);
+    struct pug_counts c = counts();
+    CHECK(c.recorded == 2000 && c.lost_queue_full > 0);
+    /* One more: the span that says what was lost. */
+    CHECK(c.lost_queue_full + c.lost_export >= 2000);
+    close(fd);
+}
+
+static void a_silent_collector_fills_a_bounded_queue_and_is_left(void **state)
+{
+    assert_int_equal(in_child(silent_collector_body), 0);
+}
+
+static void errno_body(void)
+{
+    struct pug_options o = local_options();
+    struct pug_span h;
+    struct pug_context c;
+    errno = 4711;
+    CHECK(pug_start(&o) == 0 && errno == 4711);
+    {
+        PUG_SPAN("a", PUG_STR("s", "t"));
+        pug_span_start(&h, "h");
+        pug_event(PUG_CURRENT, "e");
+        pug_set_int(&h, "k", 1);
+        c = pug_context_current();
+        PUG_ATTACH(&c);
+        pug_span_end(&h);
+    }
+    CHECK(errno == 4711);
+    CHECK(pug_flush(2000) == 0 && errno == 4711);
+    o.tracing = (enum pug_tracing)0;
+    CHECK(pug_start(&o) == PUG_ERR_BUSY && errno == 4711);
+    CHECK(pug_stop() == 0 && errno == 4711);
+}
+
+static void errno_is_never_changed(void **state)
+{
+    assert_int_equal(in_child(errno_body), 0);
+}
+
+/* ---- threads come and go ---- */
+
+static void *short_life(void *arg)
+{
+    PUG_SPAN("thread", PUG_INT("n", (intptr_t)arg));
+    return NULL;
+}
+
+static int maps_of_memfd(void)
+{
+    char line[512];
+    int n = 0;
+    FILE *in = fopen("/proc/self/maps", "r");
+    while (in && fgets(line, sizeof line, in))
+        n += strstr(line, "memfd:pugmark") != NULL;
+    if (in)
+        fclose(in);
+    return n;
+}
+
+static void many_threads_body(void)
+{
+    struct pug_options o = local_options();
+    o.backend = PUG_BACKEND_DISCARD;
+    CHECK(pug_start(&o) == 0);
+    for (int i = 0; i < 300; i++) {
+        pthread_t t;
+        CHECK(pthread_create(&t, NULL, short_life, (void *)(intptr_t)i) == 0);
+        pthread_join(t, NULL);
+        if (i % 8 == 7) /* the drain hands lanes of finished threads on */
+            CHECK(pug_flush(2000) == 0);
+    }
+    CHECK(pug_flush(2000) == 0);
+    CHECK(counts().recorded == 300 && counts().lost_no_lane == 0);
+    CHECK(maps_of_memfd() < 150); /* two for each lane: far fewer lanes than threads */
+}
+
+static void lanes_of_finished_threads_are_used_again(void **state)
+{
+    assert_int_equal(in_child(many_threads_body), 0);
+}
+
+/* ---- the drops are in the data ---- */
+
+static void lost_body(void)
+{
+    struct pug_options o = local_options();
+    o.ring_bytes = 128 << 10;
+    o.drain_interval_us = 200000;
+    CHECK(pug_start(&o) == 0);
+    uint64_t n = 0;
+    for (; n < 20000; n++) {
+        PUG_SPAN("too many");
+    }
+    CHECK(pug_flush(5000) == 0);
+    struct pug_counts c = counts();
+    CHECK(c.lost_ring_full > 0);
+    CHECK(c.recorded + c.lost_ring_full == n);
+}
+
+static void what_was_lost_is_in_the_data(void **state)
+{
+    char path[400], line[4096];
+    bool found = false;
+    assert_int_equal(in_child(lost_body), 0);
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        FILE *in = e->d_name[0] == '.' ? NULL : fopen(path, "r");
+        while (in && fgets(line, sizeof line, in))
+            found |= strstr(line, "pugmark.lost.spans") && strstr(line, "\"ring_full\"");
+        if (in)
+            fclose(in);
+    }
+    if (d)
+        closedir(d);
+    assert_true(found);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(it_is_off_until_it_is_turned_on),
+        TEST(the_environment_turns_it_on),
+        TEST(what_makes_no_sense_is_refused_and_said),
+        TEST(it_can_be_started_again),
+        TEST(exit_in_the_middle_of_a_span_loses_nothing),
+        TEST(after_kill_9_the_file_is_valid),
+        TEST(a_forked_child_has_its_own_trace_file),
+        TEST(a_full_disk_is_told_once_and_the_file_stays_valid),
+        TEST(a_dead_collector_holds_nobody_up),
+        TEST(a_silent_collector_fills_a_bounded_queue_and_is_left),
+        TEST(errno_is_never_changed),
+        TEST(lanes_of_finished_threads_are_used_again),
+        TEST(what_was_lost_is_in_the_data),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
