@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -79,6 +79,26 @@ test('a server takes all that was drawn, and says so', async () => {
     assert.equal(services.length, 10);
   } finally {
     await server.stop();
+  }
+});
+
+// Its entropy is 36 bytes; the log that is left behind, the catalogue and the checksums count as well.
+test('the data set takes at most 45 bytes a span on disk', async () => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-load-'));
+  try {
+    const server = await Server.start({ data: scratch });
+    const { status, stdout, stderr } =
+      await load('--otlp', server.endpoints.otlp_http, '--traces', '5000', '--json');
+    assert.equal(status, 0, stderr);
+    await server.stop();
+    const { spansAcked, entropyBytesPerSpan } = JSON.parse(stdout);
+    let bytes = 0;
+    for (const name of await readdir(scratch)) bytes += (await stat(path.join(scratch, name))).size;
+    const perSpan = bytes / spansAcked;
+    assert.ok(perSpan > entropyBytesPerSpan, `${perSpan} bytes a span are fewer than there can be`);
+    assert.ok(perSpan <= 45, `${perSpan} bytes a span`);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
   }
 });
 
