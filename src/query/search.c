@@ -36,7 +36,8 @@ struct candidate {
 
 struct searcher {
     const struct search *search;
-    struct store_view *view;
+    struct store_view *view;   /* that is scanned */
+    struct store_view *lookup; /* the same snapshot, for traces found while it is */
     bool exact;
     size_t k;
     uint64_t deadline_ns;
@@ -83,13 +84,15 @@ static int searcher_init(struct searcher *s)
         s->n_slots *= 2;
     s->candidates = calloc(s->capacity, sizeof *s->candidates);
     s->slots = calloc(s->n_slots, sizeof *s->slots);
-    return s->candidates && s->slots ? 0 : ERR_NOMEM;
+    s->lookup = store_view_copy(s->view);
+    return s->candidates && s->slots && s->lookup ? 0 : ERR_NOMEM;
 }
 
 static void searcher_done(struct searcher *s)
 {
     free(s->candidates);
     free(s->slots);
+    store_view_free(s->lookup);
     arena_done(&s->scratch);
 }
 
@@ -138,23 +141,27 @@ static int settle(struct searcher *s, struct candidate *c)
 {
     struct trace_summary summary;
     arena_reset(&s->scratch);
-    int err = store_trace_summary(s->view, &c->id, &s->scratch, &summary);
+    int err = store_trace_summary(s->lookup, &c->id, &s->scratch, &summary);
     if (err)
         return err;
     c->start_ns = summary.start_ns;
     c->settled = true;
     if (s->exact)
         return 0;
-    struct span_batch batch;
-    err = store_trace(s->view, &c->id, &s->scratch, &batch);
-    if (err)
-        return err;
-    s->traces_read++;
     struct traceql_trace trace = {
         .root_name = summary.root_name,
         .root_service = summary.root_service,
         .duration_ns = summary.end_ns > summary.start_ns ? summary.end_ns - summary.start_ns : 0,
     };
+    if (traceql_excludes(s->search->query, &trace, &s->scratch)) {
+        c->matched = 0;
+        return 0;
+    }
+    struct span_batch batch;
+    err = store_trace(s->lookup, &c->id, &s->scratch, &batch);
+    if (err)
+        return err;
+    s->traces_read++;
     bool *marks = arena_alloc(&s->scratch, batch.n);
     bool failed = !marks;
     if (!failed)
@@ -316,7 +323,8 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
         return ERR_NOMEM;
     for (size_t i = 0; i < result->n; i++) {
         result->traces[i].matched = s->candidates[i].matched;
-        err = store_trace_summary(s->view, &s->candidates[i].id, arena, &result->traces[i].summary);
+        err = store_trace_summary(s->lookup, &s->candidates[i].id, arena,
+                                  &result->traces[i].summary);
         if (err)
             return err;
     }

@@ -158,6 +158,10 @@ bool traceql_match_span(const struct traceql *q, const struct span *span);
 const struct predicate *traceql_predicate(const struct traceql *q, struct arena *arena,
                                           bool *ret_exact);
 
+/* Whether no span of such a trace can match, whatever it is: spares reading them. */
+bool traceql_excludes(const struct traceql *q, const struct traceql_trace *trace,
+                      struct arena *arena);
+
 /* Whether the query can hold in one trace only, because it says which: { trace:id = "..." && ... }.
  */
 bool traceql_names_trace(const struct traceql *q, struct trace_id *ret);

@@ -13,6 +13,7 @@
 
 struct planner {
     struct arena *arena;
+    const struct traceql_trace *trace; /* when it is known which; else NULL */
     bool exact;
     bool failed;
 };
@@ -173,6 +174,15 @@ static const struct predicate *compare_duration(struct planner *p, enum predicat
     return leaf(p, op, field, (struct value){.type = VALUE_INT, .integer = (int64_t)bound});
 }
 
+static bool is_of_trace(const struct traceql_expr *e)
+{
+    return e->node == TRACEQL_FIELD &&
+           (e->field == TRACEQL_TRACE_DURATION || e->field == TRACEQL_ROOT_NAME ||
+            e->field == TRACEQL_ROOT_SERVICE);
+}
+
+static const struct span any_span;
+
 static const struct predicate *plan_comparison(struct planner *p, const struct traceql_expr *e,
                                                bool most)
 {
@@ -190,6 +200,9 @@ static const struct predicate *plan_comparison(struct planner *p, const struct t
         const struct predicate *exists = leaf(p, PREDICATE_EXISTS, field, (struct value){0});
         return e->op == TRACEQL_NE ? exists : negate(p, exists);
     }
+    if (!plain && p->trace && is_of_trace(field) && e->right->node == TRACEQL_LITERAL)
+        /* It does not depend on the span. */
+        return constant(traceql_match(e, &any_span, p->trace));
     if (!plain) {
         p->exact = false;
         if (!most)
@@ -269,6 +282,22 @@ const struct predicate *traceql_predicate(const struct traceql *q, struct arena 
         return NULL;
     *ret_exact = p.exact;
     return made;
+}
+
+/* `{A} && {B}` needs both. */
+static bool spanset_excludes(struct planner *p, const struct traceql_spanset *s)
+{
+    if (s->op == TRACEQL_FILTER)
+        return s->condition && plan(p, s->condition, true) == &predicate_false;
+    bool left = spanset_excludes(p, s->left), right = spanset_excludes(p, s->right);
+    return s->op == TRACEQL_SPANSET_AND ? left || right : left && right;
+}
+
+bool traceql_excludes(const struct traceql *q, const struct traceql_trace *trace,
+                      struct arena *arena)
+{
+    struct planner p = {.arena = arena, .trace = trace};
+    return spanset_excludes(&p, q->root) && !p.failed;
 }
 
 static bool names_trace(const struct traceql_expr *e, struct trace_id *ret)
