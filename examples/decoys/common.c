@@ -101,7 +101,15 @@ PRINTF_LIKE(1, 0) static void say_list(const char *format, va_list args)
 {
     char line[1024];
     vsnprintf(line, sizeof line, format, args);
-    fprintf(stderr, "%s: %s\n", service_name, line);
+    struct pug_context here = pug_context_current();
+    char trace_id[33], span_id[17];
+    pug_trace_id_hex(&here, trace_id);
+    pug_span_id_hex(&here, span_id);
+    if (*trace_id)
+        fprintf(stderr, "%s: %s otel_trace_id=%s otel_span_id=%s\n", service_name, line, trace_id,
+                span_id);
+    else
+        fprintf(stderr, "%s: %s\n", service_name, line);
 }
 
 void say(const char *format, ...)

@@ -33,7 +33,8 @@ bool stopping(void);
 /* Sleeps, or waits until `fd` (-1: none) is readable. False when the program was asked to end. */
 bool wait_for(int fd, int timeout_ms);
 
-/* One line on stderr: "collector: ...". */
+/* One line on stderr: "collector: ...", and inside a span which one, so that the log leads to the
+ * trace. */
 void say(const char *format, ...) PRINTF_LIKE(1, 2);
 /* The same, and exit status 1. */
 __attribute__((noreturn)) void die(const char *format, ...) PRINTF_LIKE(1, 2);

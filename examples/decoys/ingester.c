@@ -152,8 +152,10 @@ static void process_record(char *line, const char *source, uint64_t offset, uint
     if (row.timestamp && row.decky && row.service && row.event_type && row.attacker_ip &&
         row.message && row.fields) {
         struct pug_context here = pug_context_current();
-        pug_trace_id_hex(&here, row.trace_id);
-        pug_span_id_hex(&here, row.span_id);
+        if (here.flags & PUG_FLAG_SAMPLED) { /* else nobody will ever see the span */
+            pug_trace_id_hex(&here, row.trace_id);
+            pug_span_id_hex(&here, row.span_id);
+        }
         extract_bounty(&row, fields);
         UNTIL_WRITTEN(repo->add_log(repo, &row, WORKER, (int64_t)next));
     } else {

@@ -142,6 +142,7 @@ struct sqlite_repository {
 
 static int complain(struct sqlite_repository *r, enum statement which)
 {
+    pug_error(PUG_CURRENT, sqlite3_errmsg(r->db)); /* the method's span, when it has one */
     say("the database refused \"%.40s...\": %s", sql[which], sqlite3_errmsg(r->db));
     return -1;
 }

@@ -16,8 +16,8 @@
 
 #include <pugmark/pugmark.h>
 
-/* One event of a decoy. The two last are the span that put the row there, empty without tracing:
- * columns that let whoever reads the row continue its trace. */
+/* One event of a decoy. The two last are the span that put the row there, empty without tracing and
+ * when the trace is not sampled: columns that let whoever reads the row continue its trace. */
 struct log_row {
     int64_t id;
     char *timestamp, *decky, *service, *event_type, *attacker_ip, *message;

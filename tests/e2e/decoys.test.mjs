@@ -372,12 +372,16 @@ test('the sample system does not take a context from inside what an attacker say
 });
 
 test('the sample system passes over damaged records and goes on with the next', async () => {
-  const { system } = await aBusySystem();
+  const { server, system } = await aBusySystem();
   const before = await system.sql('SELECT count(*) AS n FROM logs');
   for (const line of ['', '{', '[]', 'null', '{"_trace":7}', '{"timestamp":1}', '{"_trace":{"traceparent":"00-zz"},"fields":{}}'])
     await appendFile(path.join(system.dir, 'logs.jsonl'), `${line}\n`);
   const ip = '127.9.9.11';
   await system.talk('web-01', ip, 'GET /after HTTP/1.1\r\n\r\n');
+  await until('the damaged ones in the log', () => (system.running.get('ingester').text.match(/damaged record/g)?.length >= 7 ? true : undefined));
+  const [, traceId, spanId] = system.running.get('ingester').text.match(/damaged record at byte \d+ otel_trace_id=(\w{32}) otel_span_id=(\w{16})/);
+  const found = await trace(server, traceId, (t) => t.by.has(spanId));
+  assert.deepEqual(found.by.get(spanId).status, { code: 'ERROR', message: 'damaged record' });
   await until('the row behind the damaged ones', async () => (await system.sql(`SELECT 1 FROM logs WHERE attacker_ip='${ip}'`))[0]);
   assert.equal((await system.sql('SELECT count(*) AS n FROM logs'))[0].n, before[0].n + 1);
 });
@@ -405,6 +409,27 @@ test('work on rows of several traces links to all of them and is the child of no
   }
   await system.stop();
   await server.stop();
+});
+
+test('the sample system hands on tracestate, and the decision not to sample', async () => {
+  const { server, system } = await aBusySystem();
+  const traceId = randomHex(32), ip = '127.9.9.12';
+  await system.talk('web-01', ip, `GET / HTTP/1.1\r\ntraceparent: 00-${traceId}-${randomHex(16)}-01\r\ntracestate: a=1\r\nTraceState: b@c=2\r\n\r\n`);
+  await system.talk('ssh-01', ip, `SSH-2.0-x traceparent=00-${traceId}-${randomHex(16)}-00 tracestate=a=1,d=4\r\n`);
+  const rows = await until('both rows', async () => {
+    const found = await system.sql(`SELECT * FROM logs WHERE attacker_ip='${ip}' ORDER BY service`);
+    return found.length === 2 ? found : undefined;
+  });
+  const [http, ssh] = (await system.records()).filter((record) => record.attacker_ip === ip).sort((a, b) => (a.service < b.service ? -1 : 1));
+  assert.equal(http._trace.tracestate, 'a=1,b@c=2');
+  assert.deepEqual([context(http).traceId, Number(context(http).flags) & 1], [traceId, 1]);
+  assert.equal(rows[0].trace_id, traceId);
+  assert.equal(ssh._trace.tracestate, 'a=1,d=4');
+  assert.deepEqual([context(ssh).traceId, Number(context(ssh).flags) & 1], [traceId, 0]);
+  assert.deepEqual([rows[1].trace_id, rows[1].span_id], [null, null]);
+  const found = await trace(server, traceId, (t) => named(t, 'ingester.process_record').length);
+  assert.equal(named(found, 'decoy.ssh_session').length, 0);
+  assert.deepEqual(named(found, 'decoy.http_request').map((span) => span.traceState), ['a=1,b@c=2']);
 });
 
 test('without tracing nothing is injected, stored or exported, and the work is done', async () => {
