@@ -427,9 +427,36 @@ test('the sample system hands on tracestate, and the decision not to sample', as
   assert.equal(ssh._trace.tracestate, 'a=1,d=4');
   assert.deepEqual([context(ssh).traceId, Number(context(ssh).flags) & 1], [traceId, 0]);
   assert.deepEqual([rows[1].trace_id, rows[1].span_id], [null, null]);
-  const found = await trace(server, traceId, (t) => named(t, 'ingester.process_record').length);
+  const found = await trace(server, traceId, (t) => named(t, 'ingester.process_record').length && named(t, 'decoy.http_request').length);
   assert.equal(named(found, 'decoy.ssh_session').length, 0);
   assert.deepEqual(named(found, 'decoy.http_request').map((span) => span.traceState), ['a=1,b@c=2']);
+});
+
+test('the sample system resumes a stream behind Last-Event-ID, and ends its span when the user goes', async () => {
+  const { server, system } = await aBusySystem();
+  await system.ask('/stats'); // logs in
+  const rows = await system.sql('SELECT * FROM logs ORDER BY id'), seen = rows[rows.length - 6].id;
+  const traceId = randomHex(32), spanId = randomHex(16), user = new AbortController();
+  const response = await fetch(`http://127.0.0.1:${system.ports.api}/stream`, { signal: user.signal,
+    headers: { authorization: `Bearer ${system.token}`, 'last-event-id': String(seen), traceparent: `00-${traceId}-${spanId}-01` } });
+  assert.equal(response.headers.get('content-type'), 'text/event-stream');
+  let text = '';
+  for await (const chunk of response.body) {
+    text += Buffer.from(chunk).toString();
+    if (/^data: .*\n\n/m.test(text)) break;
+  }
+  user.abort();
+  const [, id, data] = text.match(/^id: (\d+)\nevent: logs\ndata: (.*)\n\n/m);
+  const shown = JSON.parse(data);
+  assert.deepEqual(shown.map((row) => row.id), rows.slice(-5).map((row) => row.id));
+  assert.equal(Number(id), shown[4].id);
+  const found = await trace(server, traceId, (t) => named(t, 'api.stream_events').length);
+  const [stream] = named(found, 'api.stream_events'), [emit] = named(found, 'sse.emit_logs');
+  assert.equal(stream.parentSpanId, spanId);
+  assert.equal(attribute(stream, 'events'), '1');
+  assert.equal(emit.parentSpanId, stream.spanId);
+  assert.deepEqual(emit.links.map((link) => `${link.traceId} ${link.spanId}`).sort(),
+    shown.filter((row) => row.trace_id).map((row) => `${row.trace_id} ${row.span_id}`).sort());
 });
 
 test('without tracing nothing is injected, stored or exported, and the work is done', async () => {
