@@ -327,6 +327,13 @@ static void whole_numbers_are_read_from_numbers_and_strings(void **state)
     struct json_reader r = read_one(STR("18446744073709551615"), &arena);
     assert_true(json_to_u64(&r, &u));
     assert_true(u == UINT64_MAX);
+    r = read_one(STR("1.8e19"), &arena);
+    assert_true(json_to_u64(&r, &u));
+    assert_true(u == UINT64_C(18000000000000000000));
+    r = read_one(STR("1.9e19"), &arena);
+    assert_false(json_to_u64(&r, &u));
+    r = read_one(STR("18446744073709551615"), &arena);
+    assert_true(json_to_u64(&r, &u));
     r = read_one(STR("-1"), &arena);
     assert_false(json_to_u64(&r, &u));
     r = read_one(STR("-1.0"), &arena);
@@ -362,8 +369,15 @@ static void doubles_are_read_exactly(void **state)
         if (!json_to_double(&r, &d) || d != cases[i].value)
             fail_msg("%.*s became %.17g", STR_ARG(cases[i].json), d);
     }
+    /* Longer than any number that means something. */
+    char digits[400];
+    memset(digits, '0', sizeof digits);
+    memcpy(digits, "0.5", 3);
     double d = 1;
-    struct json_reader r = read_one(STR("\"NaN\""), &arena);
+    struct json_reader r = read_one((struct str){digits, sizeof digits}, &arena);
+    assert_true(json_to_double(&r, &d));
+    assert_true(d == 0.5);
+    r = read_one(STR("\"NaN\""), &arena);
     assert_true(json_to_double(&r, &d));
     assert_true(isnan(d));
     r = read_one(STR("-0"), &arena);
@@ -475,10 +489,11 @@ static void written_strings_are_always_valid(void **state)
 {
     struct buf out = BUF_INIT;
     struct json_writer w = json_writer(&out);
-    static const char bytes[] = "a\0b\x1f\n\"\\/ \xc3\xa4 \xff\xc3 \xed\xa0\x80 12345678\xe2\x82";
+    static const char bytes[] =
+        "a\0b\x1f\n\r\t\"\\/ \xc3\xa4 \xff\xc3 \xed\xa0\x80 12345678\xe2\x82";
     json_str(&w, (struct str){bytes, sizeof bytes - 1});
     assert_str_eq(buf_as_str(&out),
-                  STR("\"a\\u0000b\\u001f\\n\\\"\\\\/ \xc3\xa4 \xef\xbf\xbd\xef\xbf\xbd "
+                  STR("\"a\\u0000b\\u001f\\n\\r\\t\\\"\\\\/ \xc3\xa4 \xef\xbf\xbd\xef\xbf\xbd "
                       "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd 12345678\xef\xbf\xbd\xef\xbf\xbd\""));
     buf_done(&out);
 }

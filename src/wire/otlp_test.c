@@ -521,6 +521,41 @@ static void bytes_that_are_no_protobuf_are_refused_whole(void **state)
     buf_done(&groups);
 }
 
+static void a_message_that_ends_inside_a_field_is_refused_at_every_level(void **state)
+{
+    struct fixture *f = *state;
+    static const struct str in_span[] = {
+        STR(IDS "\x4a\x01\x0a"),                 /* attribute */
+        STR(IDS "\x4a\x03\x12\x01\x0a"),         /* its value */
+        STR(IDS "\x4a\x05\x12\x03\x2a\x01\x0a"), /* an array in it */
+        STR(IDS "\x4a\x05\x12\x03\x32\x01\x0a"), /* a map in it */
+        STR(IDS "\x5a\x01\x09"),                 /* event */
+        STR(IDS "\x6a\x02\x35\x00"),             /* link */
+        STR(IDS "\x7a\x01\x18"),                 /* status */
+        STR(IDS "\x85\x01\x00"),                 /* flags */
+    };
+    for (size_t i = 0; i < sizeof in_span / sizeof *in_span; i++) {
+        around(f, in_span[i]);
+        assert_int_equal(decode(f, buf_as_str(&f->body)), ERR_TRUNCATED);
+    }
+    static const struct str bodies[] = {
+        STR("\x0a\x01\x0a"),                 /* ResourceSpans */
+        STR("\x0a\x03\x0a\x01\x0a"),         /* Resource */
+        STR("\x0a\x03\x12\x01\x0a"),         /* ScopeSpans */
+        STR("\x0a\x05\x12\x03\x0a\x01\x0a"), /* InstrumentationScope */
+        STR("\x0b\x08"),                     /* a group, and in it a varint, */
+        STR("\x0b\x09\x01"),                 /* a fixed64 */
+        STR("\x0b\x12\x05x"),                /* and bytes */
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++)
+        assert_int_equal(decode(f, bodies[i]), ERR_TRUNCATED);
+    uint64_t rejected;
+    struct str message;
+    assert_int_equal(otlp_decode_response(STR("\x0a\x01\x08"), &rejected, &message), ERR_TRUNCATED);
+    assert_int_equal(otlp_decode((struct str){"", (size_t)1 << 33}, &f->arena, &f->batch, NULL),
+                     ERR_TOO_LARGE);
+}
+
 /* An attribute whose value is so many arrays (or maps) around a number. */
 static void put_nested(struct buf *b, unsigned depth, bool maps)
 {
@@ -686,6 +721,7 @@ int main(void)
         TEST(a_resource_or_scope_that_is_no_text_takes_its_spans_along),
         TEST(a_body_cut_off_anywhere_is_refused),
         TEST(bytes_that_are_no_protobuf_are_refused_whole),
+        TEST(a_message_that_ends_inside_a_field_is_refused_at_every_level),
         TEST(values_nest_up_to_the_limit_and_no_deeper),
         TEST(memory_beyond_the_arenas_limit_is_refused),
         TEST(small_spans_before_large_ones_do_not_foretell_too_much),
