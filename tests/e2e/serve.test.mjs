@@ -15,13 +15,21 @@ let scratch;
 before(async () => { scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-serve-')); });
 after(async () => { await rm(scratch, { recursive: true, force: true }); });
 
+/** A server that a failing test does not leave behind. */
+async function start(t, options) {
+  const server = await Server.start(options);
+  t.after(async () => {
+    if (server.process.exitCode === null && server.process.signalCode === null) await server.kill();
+  });
+  return server;
+}
 const run = (args, options = {}) => spawnSync(PUGMARK, ['serve', ...args], { encoding: 'utf8', timeout: 20_000, ...options });
 const memoryMiB = async (pid, field) =>
   Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(await readFile(`/proc/${pid}/status`, 'utf8'))[1]) / 1024;
 
 describe('starting', () => {
-  test('names each endpoint in the ready file, and each answers', async () => {
-    const server = await Server.start();
+  test('names each endpoint in the ready file, and each answers', async (t) => {
+    const server = await start(t);
     assert.deepEqual(Object.keys(server.endpoints).sort(), ['otlp_grpc', 'otlp_http', 'page']);
     for (const url of Object.values(server.endpoints)) assert.match(url, /^http:\/\/127\.0\.0\.1:\d+$/);
     assert.equal((await fetch(`${server.endpoints.page}/healthz`)).status, 200);
@@ -52,9 +60,9 @@ describe('starting', () => {
     assert.ok(best < 100, `${best} ms`);
   });
 
-  test('makes the data directory and those above it', async () => {
+  test('makes the data directory and those above it', async (t) => {
     const data = path.join(scratch, 'a', 'b', 'c');
-    const server = await Server.start({ data });
+    const server = await start(t, { data });
     await server.send(otlpRequest('x', [{}]));
     await server.stop();
     assert.ok((await readdir(data)).length > 0);
@@ -88,9 +96,9 @@ describe('starting', () => {
     await assert.rejects(access(ready));
   });
 
-  test('fails with words when the directory is held, cannot be made, or the address is none', async () => {
+  test('fails with words when the directory is held, cannot be made, or the address is none', async (t) => {
     const data = path.join(scratch, 'held');
-    const server = await Server.start({ data });
+    const server = await start(t, { data });
     const second = run(['--ports', 'auto', '--data', data]);
     assert.equal(second.status, 1);
     assert.match(second.stderr, /another server/);
@@ -122,7 +130,7 @@ describe('starting', () => {
       t.skip('this machine has no IPv6');
       return;
     }
-    const server = await Server.start({ args: ['--listen', '::1'] });
+    const server = await start(t, { args: ['--listen', '::1'] });
     assert.match(server.endpoints.otlp_http, /^http:\/\/\[::1\]:\d+$/);
     const traceId = randomHex(32);
     await server.send(otlpRequest('six', [{ traceId }]));
@@ -132,9 +140,9 @@ describe('starting', () => {
 });
 
 describe('ending', () => {
-  test('answers what is under way at SIGTERM, and loses nothing that was answered', async () => {
+  test('answers what is under way at SIGTERM, and loses nothing that was answered', async (t) => {
     const data = path.join(scratch, 'drained');
-    const first = await Server.start({ data });
+    const first = await start(t, { data });
     const kept = [];
     let refused = 0;
     const sender = async () => {
@@ -155,15 +163,15 @@ describe('ending', () => {
     await Promise.all(senders);
     await stopped;
     assert.equal(refused, 8);
-    const second = await Server.start({ data });
+    const second = await start(t, { data });
     const status = await second.get('/api/pugmark/status');
     assert.ok(Number(status.store.spans) >= 2 * kept.length);
     for (const traceId of kept) assert.equal((await second.get(`/api/pugmark/traces/${traceId}`)).spans.length, 2);
     await second.stop();
   });
 
-  test('goes on after SIGHUP', async () => {
-    const server = await Server.start();
+  test('goes on after SIGHUP', async (t) => {
+    const server = await start(t);
     server.process.kill('SIGHUP');
     await until('the signal to be taken', () => (server.stderr.includes('SIGHUP') ? true : undefined));
     const traceId = randomHex(32);
@@ -172,8 +180,12 @@ describe('ending', () => {
     await server.stop();
   });
 
-  test('gives the memory of a burst back', async () => {
-    const server = await Server.start();
+  test('gives the memory of a burst back', async (t) => {
+    const server = await start(t);
+    if (await memoryMiB(server.process.pid, 'VmSize') > 1 << 20) {
+      t.skip('an allocator of a sanitizer keeps what is free');
+      return;
+    }
     const spans = Array.from({ length: 2000 }, (_, i) => ({ attributes: [{ key: 'k', value: { stringValue: `${i}`.repeat(50) } }] }));
     await Promise.all(Array.from({ length: 20 }, () => server.send(otlpRequest('burst', spans))));
     const peak = await memoryMiB(server.process.pid, 'VmHWM');
@@ -189,8 +201,8 @@ describe('tracing itself', () => {
     return Object.fromEntries(operations.map((o) => [o.name, Number(o.spanCount)]));
   };
 
-  test('is off unless asked for', async () => {
-    const server = await Server.start();
+  test('is off unless asked for', async (t) => {
+    const server = await start(t);
     await server.send(otlpRequest('plain', [{}]));
     await sleep(600);
     const { services } = await server.get('/api/pugmark/services');
@@ -199,8 +211,8 @@ describe('tracing itself', () => {
   });
 
   for (const [how, options] of [['--trace-self', { args: ['--trace-self'] }], ['PUG_TRACING', { env: { PUG_TRACING: 'true' } }]]) {
-    test(`shows requests, but not those that bring its own spans (${how})`, async () => {
-      const server = await Server.start(options);
+    test(`shows requests, but not those that bring its own spans (${how})`, async (t) => {
+      const server = await start(t, options);
       for (let i = 0; i < 3; i++) await server.send(otlpRequest('traced', [{}, { traceId: '0'.repeat(32) }]));
       const refused = await fetch(`${server.endpoints.otlp_http}/v1/traces`,
         { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{' });
