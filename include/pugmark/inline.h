@@ -115,6 +115,7 @@ void pug__span_start(struct pug_span *span, const struct pug_context *from, stru
 struct pug__slot *pug__attach(const struct pug_context *context);
 void pug__detach(struct pug__slot *slot);
 
+#define PUG__ON __atomic_load_n(&pug__on_1, __ATOMIC_RELAXED)
 #define PUG__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define PUG__INLINE static inline __attribute__((always_inline, unused))
 
@@ -139,6 +140,17 @@ PUG__INLINE struct pug__lane *pug__lane_get(void)
     return PUG__UNLIKELY(!lane) ? pug__lane_claim() : lane;
 }
 
+/* The seq goes first: who reads a slot while its owner may be writing it (another process, or the
+ * drain at the end) looks at the seq before and after. */
+PUG__INLINE void pug__slot_put(struct pug__slot *slot, uint64_t seq, uint64_t trace, uint32_t site,
+                               uint32_t state)
+{
+    __atomic_store_n(&slot->seq, seq, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->trace, trace ? trace : seq, __ATOMIC_RELEASE);
+    __atomic_store_n(&slot->site, site, __ATOMIC_RELEASE);
+    __atomic_store_n(&slot->state, state, __ATOMIC_RELEASE);
+}
+
 /* The next slot, filled but for its start and not yet `top`; the lane is closed until pug__begin.
  * NULL: not recorded at all, and the lane is as it was. */
 PUG__INLINE struct pug__slot *pug__open(struct pug__lane *lane, struct pug__site *site)
@@ -151,10 +163,8 @@ PUG__INLINE struct pug__slot *pug__open(struct pug__lane *lane, struct pug__site
     lane->limit = 0;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     lane->seq = seq;
-    slot->seq = seq;
-    slot->trace = trace ? trace : seq;
-    slot->site = id;
-    slot->state = parent->state & ~(uint32_t)(PUG__STATE_LOST | PUG__STATE_CONTEXT);
+    pug__slot_put(slot, seq, trace, id,
+                  parent->state & ~(uint32_t)(PUG__STATE_LOST | PUG__STATE_CONTEXT));
     return slot;
 }
 
@@ -218,7 +228,7 @@ PUG__INLINE size_t pug__len(const char *value)
 
 PUG__INLINE struct pug__slot *pug__begin(struct pug__lane *lane, struct pug__slot *slot)
 {
-    slot->start = pug__ticks(lane->clock);
+    __atomic_store_n(&slot->start, pug__ticks(lane->clock), __ATOMIC_RELEASE);
     __atomic_store_n(&lane->top, slot, __ATOMIC_RELEASE);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     lane->limit = lane->room;
@@ -416,7 +426,7 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
     __attribute__((cleanup(pug__end), unused)) struct pug__slot *PUG__CAT(                         \
         pug__scope_, __COUNTER__) = __extension__({                                                \
         struct pug__slot *pug__s = 0;                                                              \
-        if (pug__on_1) {                                                                           \
+        if (PUG__ON) {                                                                             \
             PUG__SITE(EACH, name_, __VA_ARGS__);                                                   \
             EACH(PUG__LET, __VA_ARGS__)                                                            \
             struct pug__lane *pug__l = pug__lane_get();                                            \
@@ -437,7 +447,7 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 #define PUG_FN(...) PUG__SCOPE(PUG__EACH_FN, __func__, __VA_ARGS__)
 #define PUG_ATTACH(context_)                                                                       \
     __attribute__((cleanup(pug__detach_scope), unused)) struct pug__slot *PUG__CAT(                \
-        pug__scope_, __COUNTER__) = pug__on_1 ? pug__attach(context_) : 0
+        pug__scope_, __COUNTER__) = PUG__ON ? pug__attach(context_) : 0
 #define PUG_SPAN_FROM(context_, ...)                                                               \
     PUG_ATTACH(context_);                                                                          \
     PUG_SPAN(__VA_ARGS__)
@@ -451,14 +461,14 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 
 #define pug_event(span_, ...)                                                                      \
     do {                                                                                           \
-        if (pug__on_1)                                                                             \
+        if (PUG__ON)                                                                               \
             PUG__CALL(pug__event(span_, &pug__here, pug__values), __VA_ARGS__);                    \
     } while (0)
 #define pug_span_start(span_, ...)                                                                 \
     pug_span_start_from(span_, (const struct pug_context *)0, __VA_ARGS__)
 #define pug_span_start_from(span_, context_, ...)                                                  \
     do {                                                                                           \
-        if (pug__on_1)                                                                             \
+        if (PUG__ON)                                                                               \
             PUG__CALL(pug__span_start(span_, context_, &pug__here, pug__values), __VA_ARGS__);     \
         else                                                                                       \
             pug__span_none(span_);                                                                 \

@@ -777,8 +777,7 @@ static void mark_unfinished(struct pending *p)
 
 /* A slot while its owner may be using it: taken only if its seq is the same before and after. The
  * owner writes the seq first. */
-__attribute__((no_sanitize("thread"))) static bool slot_read(const struct pug__slot *slot,
-                                                             struct pug__slot *ret)
+static bool slot_read(const struct pug__slot *slot, struct pug__slot *ret)
 {
     ret->seq = __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE);
     ret->start = __atomic_load_n(&slot->start, __ATOMIC_ACQUIRE);

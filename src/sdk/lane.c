@@ -432,24 +432,24 @@ struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *conte
     uint32_t number = ++lane->n_contexts;
     struct pug_context *mine = &lane->contexts[number - 1];
     memcpy(mine, context, offsetof(struct pug_context, tracestate) + context->tracestate_len);
-    slot->seq = slot->trace = ++lane->fast.seq;
-    slot->start = ticks_now(lane->fast.clock);
-    slot->site = 0;
-    slot->state = PUG__STATE_CONTEXT | number << 16;
+    uint64_t seq = ++lane->fast.seq;
+    uint32_t slot_state = PUG__STATE_CONTEXT | number << 16;
     if (!(context->flags & PUG_FLAG_SAMPLED)) {
-        slot->state |= PUG__STATE_UNSAMPLED;
+        slot_state |= PUG__STATE_UNSAMPLED;
     } else if (!lane_has_room(lane)) {
         /* Nobody will know what trace its children belong to: they count as lost when they end. */
-        slot->state |= PUG__STATE_ORPHAN;
+        slot_state |= PUG__STATE_ORPHAN;
     } else {
         struct record_writer w = record_begin(
             lane, RECORD_CONTEXT, context->flags | (uint32_t)(context->remote != 0) << 8);
-        record_u64(&w, slot->seq);
+        record_u64(&w, seq);
         record_bytes(&w, context->trace_id, 16);
         record_bytes(&w, context->span_id, 8);
         record_text(&w, context->tracestate, context->tracestate_len);
         record_commit(&w);
     }
+    pug__slot_put(slot, seq, seq, 0, slot_state);
+    __atomic_store_n(&slot->start, ticks_now(lane->fast.clock), __ATOMIC_RELEASE);
     __atomic_store_n(&lane->fast.top, slot, __ATOMIC_RELEASE);
     lane_leave(lane);
     return slot;

@@ -72,14 +72,12 @@ struct pug__slot *pug__open_slow(struct pug__lane *fast, struct pug__site *site)
     if (!id)
         id = lane_intern(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head, site);
     fast->seq++;
-    slot->seq = fast->seq;
-    slot->trace = parent->trace ? parent->trace : slot->seq;
-    slot->site = id;
-    slot->state = parent->state & ~(uint32_t)(PUG__STATE_LOST | PUG__STATE_CONTEXT);
-    if (!(slot->state & PUG__STATE_MASK) && !lane_has_room(lane)) {
+    uint32_t slot_state = parent->state & ~(uint32_t)(PUG__STATE_LOST | PUG__STATE_CONTEXT);
+    if (!(slot_state & PUG__STATE_MASK) && !lane_has_room(lane)) {
         lane_count(&lane->lost_ring_full);
-        slot->state |= PUG__STATE_LOST;
+        slot_state |= PUG__STATE_LOST;
     }
+    pug__slot_put(slot, fast->seq, parent->trace, id, slot_state);
     return slot; /* closed still; pug__begin opens */
 }
 
@@ -145,9 +143,9 @@ static void context_of_slot(const struct lane *lane, const struct memory_head *h
 void span_current_context(struct pug_context *ret_context)
 {
     struct lane *lane = current_lane();
-    if (pug__on_1 && lane)
+    if (PUG__ON && lane)
         context_of_slot(lane, atomic_load(&sdk.memory)->head, lane->fast.top, ret_context);
-    else if (pug__on_1 && atomic_load(&sdk.state) == SDK_FORKED &&
+    else if (PUG__ON && atomic_load(&sdk.state) == SDK_FORKED &&
              pthread_equal(sdk.inherited_by, pthread_self()))
         *ret_context = sdk.inherited;
     else
@@ -163,7 +161,7 @@ struct pug_context pug_context_current(void)
 
 struct pug__slot *pug__attach(const struct pug_context *context)
 {
-    struct lane *lane = pug__on_1 && pug_context_valid(context) ? some_lane() : NULL;
+    struct lane *lane = PUG__ON && pug_context_valid(context) ? some_lane() : NULL;
     return lane ? lane_attach(lane, context) : NULL;
 }
 
@@ -210,7 +208,7 @@ static uint32_t handle_open_state(void)
 static bool target_enter(struct pug_span *span, struct target *ret)
 {
     struct target t = {.kind = 0};
-    if (!pug__on_1)
+    if (!PUG__ON)
         return false;
     if (span) {
         if (span->pug__state != handle_open_state())
@@ -444,7 +442,7 @@ void pug__span_start(struct pug_span *span, const struct pug_context *from, stru
 
 void pug_span_end(struct pug_span *span)
 {
-    if (!span || !pug__on_1 || span->pug__state != handle_open_state())
+    if (!span || !PUG__ON || span->pug__state != handle_open_state())
         return;
     struct lane *lane = some_lane();
     if (!lane || !lane_enter(lane))
