@@ -333,6 +333,43 @@ test('live shows a span when it is stored, keeps still while paused, and filters
   });
 });
 
+test('a live page that nobody looks at gives its connection back, and goes on when it is looked at', { skip }, async () => {
+  await withPage(browser, server, null, async (page) => {
+    let streams = 0;
+    const isStream = (r) => r.url().includes('/api/pugmark/live');
+    page.on('request', (r) => isStream(r) && streams++);
+    for (const end of ['requestfailed', 'requestfinished']) page.on(end, (r) => isStream(r) && streams--);
+    await page.clock.install();
+    await page.goto(`${server.endpoints.page}/live`);
+    await page.clock.runFor(500);
+    await page.locator('.connection.open').waitFor();
+    const first = shopTrace();
+    await server.send(first.request);
+    const rows = page.locator('.live-row[data-n]');
+    const show = (n) => until(`${n} rows`, async () => {
+      await page.clock.runFor(200);
+      return (await rows.count()) === n ? true : undefined;
+    });
+    await show(4);
+    const hide = (hidden) => page.evaluate((h) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, get: () => h });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    assert.equal(streams, 1);
+    await hide(true);
+    await page.clock.runFor(61_000);
+    await until('no stream', async () => (streams === 0 ? true : undefined));
+    await hide(false);
+    await until('a stream', async () => {
+      await page.clock.runFor(200);
+      return streams === 1 ? true : undefined;
+    });
+    await page.locator('.connection.open').waitFor();
+    await server.send(shopTrace().request);
+    await show(8); // the old ones are still there
+  });
+});
+
 test('live says what is wrong with a filter', { skip }, async () => {
   await withPage(browser, server, `/live?q=${encodeURIComponent('{ duration >> 5 }')}`, async (page) => {
     await page.locator('.query-error').waitFor();

@@ -16,6 +16,7 @@ import { services } from '../services';
 
 const keptMax = 1000; // rows
 const heldMax = 5000; // while paused
+const sleepAfterMs = 60_000;
 const movingMax = 120; // rows in the document while they move: more than fit on a screen; the rest when it holds still
 
 interface Item extends LiveSpan {
@@ -63,12 +64,14 @@ export function Live(): JSX.Element {
   const [connection, setConnection] = useState<Connection>('connecting');
   const [error, setError] = useState<unknown>(null);
   const [attempt, setAttempt] = useState(0);
+  const [asleep, setAsleep] = useState(false);
   const [at, setAt] = useState(-1); // the chosen item's number
   const list = useRef<HTMLDivElement>(null);
   const holding = useRef(false);
   holding.current = paused;
   const waiting = useRef<Item[]>([]);
   const overflow = useRef(0);
+  const seen = useRef(0);
 
   useEffect(() => {
     document.title = 'Live · Pugmark';
@@ -82,22 +85,31 @@ export function Live(): JSX.Element {
     if (more.length) setItems((now) => [...more.reverse(), ...now].slice(0, keptMax));
   };
 
+  // Another filter is another list; the same one taken up again goes on.
   useEffect(() => {
     setItems([]);
-    setError(null);
     setDropped(0n);
     setTotal(0);
     setHeld(0);
-    setConnection('connecting');
+    setAt(-1);
     waiting.current = [];
     overflow.current = 0;
-    let n = 0;
+    seen.current = 0;
+  }, [q]);
+
+  useEffect(() => {
+    if (asleep) return;
+    setError(null);
+    setConnection('connecting');
     let frame = 0;
     let flushedAt = 0;
     let since = 0;
     const abort = new AbortController();
     const url = `/api/pugmark/live${query({ q })}`;
     const source = new EventSource(url);
+    const bound = (max: number): void => {
+      if (waiting.current.length > max) overflow.current += waiting.current.splice(0, waiting.current.length - heldMax).length;
+    };
     // A burst is one render, not one each; a stream is ten a second, which the eye can still follow.
     const flush = (at: number): void => {
       if (at - flushedAt < 90) {
@@ -106,9 +118,9 @@ export function Live(): JSX.Element {
       }
       flushedAt = at;
       frame = 0;
-      setTotal(n);
+      setTotal(seen.current);
       if (holding.current) {
-        if (waiting.current.length > heldMax) overflow.current += waiting.current.splice(0, waiting.current.length - heldMax).length;
+        bound(heldMax);
         setHeld(waiting.current.length + overflow.current);
       } else release();
     };
@@ -118,11 +130,12 @@ export function Live(): JSX.Element {
     });
     source.addEventListener('span', (e) => {
       try {
-        waiting.current.push({ ...(JSON.parse((e as MessageEvent<string>).data) as LiveSpan), n: n++ });
+        waiting.current.push({ ...(JSON.parse((e as MessageEvent<string>).data) as LiveSpan), n: seen.current++ });
       } catch {
         return;
       }
       since++;
+      bound(2 * heldMax); // a page that is not shown gets no frames
       frame ||= requestAnimationFrame(flush);
     });
     source.addEventListener('dropped', (e) => {
@@ -156,7 +169,22 @@ export function Live(): JSX.Element {
       clearInterval(meter);
       cancelAnimationFrame(frame);
     };
-  }, [q, attempt]);
+  }, [q, attempt, asleep]);
+
+  // A browser keeps six connections to a server: pages that nobody has looked at for a minute give theirs back.
+  useEffect(() => {
+    let timer = 0;
+    const look = (): void => {
+      clearTimeout(timer);
+      if (document.hidden) timer = window.setTimeout(() => setAsleep(true), sleepAfterMs);
+      else setAsleep(false);
+    };
+    document.addEventListener('visibilitychange', look);
+    return () => {
+      clearTimeout(timer);
+      document.removeEventListener('visibilitychange', look);
+    };
+  }, []);
 
   const toggle = (): void => {
     if (paused) {

@@ -89,7 +89,7 @@ export function Scatter({ traces, onOpen, onPick, onRange }: {
   // Round by the clock on the wall: steps are counted from the zone's midnight.
   const midnight = Number(sinceMidnight(axes.first));
   const xTicks = ticks(midnight, midnight + axes.span, Math.max(2, Math.floor(plot.width / 130)), true).map((t) => t - midnight);
-  const fine = axes.span < 20e9 ? 3 : 0;
+  const fine = (xTicks[1] ?? 0) - (xTicks[0] ?? 0) < 1e9 ? 3 : 0;
   const long = axes.span > 36 * 3600e9;
 
   // The nearest mark within reach, so that one need not hit three pixels.
