@@ -66,6 +66,30 @@ static void a_sealed_store_answers_the_same(void **state)
     fixture_done(&f);
 }
 
+/* The table in which a seal looks up parents is sized by powers of two. */
+static void traces_of_a_power_of_two_are_sealed(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 1, NULL);
+    for (uint32_t n = 4; n <= 512; n *= 2) {
+        struct span *spans = arena_array(&f.arena, n, sizeof *spans);
+        assert_non_null(spans);
+        struct span_batch batch = fixture_batch(&f, 1);
+        for (uint32_t i = 0; i < n; i++) {
+            spans[i] = batch.spans[0];
+            memset(&spans[i].trace_id, (int)(n / 4), sizeof spans[i].trace_id);
+            memcpy(spans[i].span_id.bytes, &(uint64_t){i + 1}, SPAN_ID_SIZE);
+            memcpy(spans[i].parent_id.bytes, &(uint64_t){i}, SPAN_ID_SIZE);
+        }
+        batch.spans = spans;
+        batch.n = n;
+        fixture_append(&f, &batch);
+        assert_int_equal(store_seal(f.store), 0); /* a table of its own */
+    }
+    fixture_check(&f);
+    fixture_done(&f);
+}
+
 static void an_empty_store_answers(void **state)
 {
     struct fixture f;
@@ -552,6 +576,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_appended_is_read_back_exactly),
         cmocka_unit_test(a_sealed_store_answers_the_same),
+        cmocka_unit_test(traces_of_a_power_of_two_are_sealed),
         cmocka_unit_test(an_empty_store_answers),
         cmocka_unit_test(a_second_opener_is_refused),
         cmocka_unit_test(a_view_does_not_change),

@@ -331,7 +331,7 @@ static void parents_make(struct sealer *s)
             }
         }
         uint32_t own = 15;
-        while (own / 2 < trace->n)
+        while ((own + 1) / 2 < trace->n) /* as above: never more than there is */
             own = own * 2 + 1;
         memset(slots, 0, (own + 1) * sizeof *slots);
         for (uint32_t i = 0; i < trace->n; i++) {
