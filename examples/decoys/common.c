@@ -48,6 +48,7 @@ void service_start(const char *name, const char *dir)
     if (!dir)
         die("--dir DIR is missing: the run directory that the programs share");
     run_dir = dir;
+    umask(077); /* what is written here are attacks, and a password */
     make_directory(dir);
     make_directory(run_path("ports").text);
     make_directory(run_path("containers").text);
