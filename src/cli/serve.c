@@ -35,7 +35,8 @@ enum {
     PORT_PAGE = 16686,
 };
 enum {
-    DRAIN_MS = 10000,
+    DRAIN_MS =
+        4000, /* for the receivers, then for the page: together less than who stops us waits */
     HOUSEKEEPING_MS = 2000,
     MALLOC_ARENAS =
         4, /* each keeps its own free memory; more than the cores that use it is waste */
