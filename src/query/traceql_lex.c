@@ -237,7 +237,7 @@ static bool duration_parse(struct str text, int64_t *ret)
         double fraction = 0, scale = 1;
         size_t digits = 0;
         for (; at < text.len && is_digit(text.ptr[at]); at++, digits++) {
-            if (whole > UINT64_MAX / 100)
+            if (whole > (UINT64_MAX - 9) / 10)
                 return false;
             whole = whole * 10 + (uint64_t)(text.ptr[at] - '0');
         }

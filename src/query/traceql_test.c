@@ -3,6 +3,8 @@
 #include "query/pattern.h"
 #include "query/traceql.h"
 
+#include <stdio.h>
+
 /* ---- what is accepted ---- */
 
 /* Each query and the fully parenthesised form of what was understood. */
@@ -142,6 +144,28 @@ static void queries_are_understood_as_they_are_meant(void **state)
     }
     buf_done(&form);
     buf_done(&again);
+}
+
+/* Every line of a block marked traceql in docs/traceql.md. */
+static void the_examples_of_the_documents_are_understood(void **state)
+{
+    FILE *file = fopen(TRACEQL_DOCUMENT, "r");
+    assert_non_null(file);
+    char line[512];
+    bool inside = false;
+    unsigned n = 0;
+    while (fgets(line, sizeof line, file)) {
+        if (!strncmp(line, "```", 3)) {
+            inside = !strcmp(line, "```traceql\n");
+            continue;
+        }
+        if (!inside)
+            continue;
+        traceql_free(parse(line));
+        n++;
+    }
+    fclose(file);
+    assert_in_range(n, 10, 100);
 }
 
 /* ---- what is refused ---- */
@@ -521,6 +545,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queries_are_understood_as_they_are_meant),
+        cmocka_unit_test(the_examples_of_the_documents_are_understood),
         cmocka_unit_test(what_is_no_query_is_refused_with_its_place),
         cmocka_unit_test(every_beginning_of_a_query_is_refused_or_understood_but_safe),
         cmocka_unit_test(depth_and_size_have_limits),
