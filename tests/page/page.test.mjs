@@ -330,6 +330,10 @@ test('live shows a span when it is stored, keeps still while paused, and filters
     await page.locator('.live-row[data-n] a').first().click();
     await page.waitForURL(/\/trace\/[0-9a-f]{32}\?span=/);
     await page.locator('.detail h2', { hasText: 'work' }).waitFor();
+    await page.goBack();
+    await rows.first().waitFor();
+    assert.ok((await rows.count()) >= names.length, 'the list is still there');
+    assert.equal(await page.locator('.live-row.selected').count(), 1);
   });
 });
 
@@ -512,6 +516,20 @@ test('folding by level is in the address, and a link into a fold opens it', { sk
     await page.locator('.row.selected').waitFor();
     assert.equal(await page.locator('.row').count(), 4);
   });
+});
+
+test('an answer that is not what it should be is an error on the page, not a blank one', { skip }, async () => {
+  await withPage(browser, server, null, async (page) => {
+    await page.route('**/api/pugmark/traces/*', (r) => r.fulfill({ contentType: 'application/json', body: '{"spans":[{"spanId":5}],"resources":[]}' }));
+    await page.route('**/api/pugmark/search*', (r) => r.fulfill({ status: 502, contentType: 'text/html', body: '<h1>Bad Gateway</h1>' }));
+    await page.goto(`${server.endpoints.page}/trace/${good.traceId}`);
+    await page.getByRole('alert').waitFor();
+    await page.goto(`${server.endpoints.page}/search`);
+    await page.getByRole('alert').getByText('502').first().waitFor();
+    await page.unroute('**/api/pugmark/search*');
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await result(page, good).waitFor();
+  }, { expected: /502|Error/ });
 });
 
 test('a trace that is not there says so', { skip }, async () => {

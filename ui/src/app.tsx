@@ -1,5 +1,6 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
+import { Boundary } from './boundary';
 import { Help } from './help';
 import { helpOpen, useShortcuts } from './keys';
 import { Live } from './live/live';
@@ -80,9 +81,11 @@ export function App(): JSX.Element {
         <IconButton icon="help" label="Keys" keys="?" onClick={() => (helpOpen.value = true)} />
       </header>
       <main id="main" tabIndex={-1}>
-        {page === 'search' && <Search />}
-        {page === 'live' && <Live />}
-        {page === 'trace' && <Trace id={id} key={id} />}
+        <Boundary key={page + id}>
+          {page === 'search' && <Search />}
+          {page === 'live' && <Live />}
+          {page === 'trace' && <Trace id={id} />}
+        </Boundary>
         {page === 'missing' && (
           <div class="page nothing">
             <h2>There is no page here</h2>

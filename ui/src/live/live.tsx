@@ -25,6 +25,9 @@ interface Item extends LiveSpan {
 
 type Connection = 'connecting' | 'open' | 'lost';
 
+/** What was on the page when it was left, for coming back from a trace. */
+let kept: { q: string; items: Item[]; paused: boolean; dropped: bigint; total: number; at: number } | null = null;
+
 const Row = memo(function Row({ item, selected }: { item: Item; selected: boolean; zone: string }): JSX.Element {
   const start = parseNs(item.startUnixNano);
   const duration = Number(item.durationNano);
@@ -55,23 +58,26 @@ export function Live(): JSX.Element {
   const q = params.get('q') ?? '';
   const [text, setText] = useState(q);
   useEffect(() => setText(q), [q]);
-  const [items, setItems] = useState<Item[]>([]);
+  const before = kept?.q === q ? kept : null;
+  const [items, setItems] = useState<Item[]>(before?.items ?? []);
   const [held, setHeld] = useState(0);
-  const [paused, setPaused] = useState(false);
-  const [dropped, setDropped] = useState(0n);
-  const [total, setTotal] = useState(0);
+  const [paused, setPaused] = useState(before?.paused ?? false);
+  const [dropped, setDropped] = useState(before?.dropped ?? 0n);
+  const [total, setTotal] = useState(before?.total ?? 0);
   const [rate, setRate] = useState(0);
   const [connection, setConnection] = useState<Connection>('connecting');
   const [error, setError] = useState<unknown>(null);
   const [attempt, setAttempt] = useState(0);
   const [asleep, setAsleep] = useState(false);
-  const [at, setAt] = useState(-1); // the chosen item's number
+  const [at, setAt] = useState(before?.at ?? -1); // the chosen item's number
   const list = useRef<HTMLDivElement>(null);
   const holding = useRef(false);
   holding.current = paused;
   const waiting = useRef<Item[]>([]);
   const overflow = useRef(0);
-  const seen = useRef(0);
+  const seen = useRef(before?.total ?? 0);
+  const listOf = useRef(q); // whose list it is
+  kept = { q: listOf.current, items, paused, dropped, total: seen.current, at };
 
   useEffect(() => {
     document.title = 'Live · Pugmark';
@@ -87,11 +93,14 @@ export function Live(): JSX.Element {
 
   // Another filter is another list; the same one taken up again goes on.
   useEffect(() => {
+    if (listOf.current === q) return;
+    listOf.current = q;
     setItems([]);
     setDropped(0n);
     setTotal(0);
     setHeld(0);
     setAt(-1);
+    setPaused(false);
     waiting.current = [];
     overflow.current = 0;
     seen.current = 0;
@@ -260,7 +269,12 @@ export function Live(): JSX.Element {
         onScroll={(e) => {
           if (e.currentTarget.scrollTop > 40 && !holding.current) setPaused(true);
         }}
-        onPointerDown={() => items.length > 0 && setPaused(true)}>
+        onPointerDown={(e) => {
+          const row = (e.target as Element).closest<HTMLElement>('[data-n]');
+          if (!row) return;
+          setPaused(true);
+          setAt(Number(row.dataset.n));
+        }}>
         <div class="live-row head" role="row">
           <span role="columnheader">Start</span>
           <span role="columnheader">Service</span>

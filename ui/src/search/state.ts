@@ -53,6 +53,7 @@ export async function runSearch(params: URLSearchParams): Promise<void> {
     const atMs = Date.now();
     const [answer] = await Promise.all([api.search(apiParams(form, atMs), run.signal), colorsReady]);
     if (run.signal.aborted) return;
+    if (!Array.isArray(answer.traces)) throw new Error('The server answered with something else than traces.');
     found.value = { key, form, traces: answer.traces, more: answer.more, scanned: answer.scanned, atMs };
     searchError.value = null;
   } catch (e) {

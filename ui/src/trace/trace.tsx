@@ -25,12 +25,13 @@ export function Trace({ id }: { id: string }): JSX.Element {
     if (attempt === 0 && loaded.peek()?.traceId === id) return;
     const abort = new AbortController();
     setError(null);
-    Promise.all([api.trace(id, abort.signal), colorsReady]).then(
-      ([t]) => {
-        if (!abort.signal.aborted) loaded.value = buildTrace(t);
-      },
-      (e: unknown) => !abort.signal.aborted && setError(e),
-    );
+    Promise.all([api.trace(id, abort.signal), colorsReady])
+      .then(([t]) => {
+        if (abort.signal.aborted) return;
+        if (t.traceId !== id) throw new Error('The server answered with something else than this trace.');
+        loaded.value = buildTrace(t);
+      })
+      .catch((e: unknown) => !abort.signal.aborted && setError(e));
     return () => abort.abort();
   }, [id, attempt]);
   useEffect(() => {
