@@ -52,6 +52,33 @@ void fixture_done(struct fixture *f)
     arena_done(&f->arena);
 }
 
+static void file_copy(int from, int to, const char *name)
+{
+    int in = openat(from, name, O_RDONLY | O_CLOEXEC);
+    int out = openat(to, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    char bytes[65536];
+    ssize_t n;
+    assert_true(in >= 0 && out >= 0);
+    while ((n = read(in, bytes, sizeof bytes)) > 0)
+        assert_int_equal(write(out, bytes, (size_t)n), n);
+    assert_int_equal(n, 0);
+    close(in);
+    close(out);
+}
+
+void fixture_copy_files(const struct fixture *f, char *ret_dir, size_t size)
+{
+    snprintf(ret_dir, size, "%s/pugmark-store-XXXXXX", P_tmpdir);
+    assert_non_null(mkdtemp(ret_dir));
+    DIR *from = opendir(f->dir), *to = opendir(ret_dir);
+    assert_true(from && to);
+    for (struct dirent *e; (e = readdir(from));)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+            file_copy(dirfd(from), dirfd(to), e->d_name);
+    closedir(from);
+    closedir(to);
+}
+
 uint64_t fixture_random(struct fixture *f, uint64_t below)
 {
     f->seed += UINT64_C(0x9e3779b97f4a7c15);

@@ -24,6 +24,8 @@ struct fixture {
 void fixture_init(struct fixture *f, uint64_t seed, const struct store_options *options);
 void fixture_done(struct fixture *f); /* removes the directory */
 void fixture_reopen(struct fixture *f);
+/* The files as they are now, in a new directory: what a kill leaves behind. */
+void fixture_copy_files(const struct fixture *f, char *ret_dir, size_t size);
 
 uint64_t fixture_random(struct fixture *f, uint64_t below);
 /* Some spans of some traces, new and old. Lives as long as the fixture. */

@@ -179,11 +179,7 @@ static void the_log_is_replayed_after_a_kill(void **state)
             assert_int_equal(stats.log_bytes, 0);
         }
         after = f;
-        snprintf(after.dir, sizeof after.dir, "%s/pugmark-store-XXXXXX", P_tmpdir);
-        assert_non_null(mkdtemp(after.dir));
-        char command[200];
-        snprintf(command, sizeof command, "cp %s/* %s/", f.dir, after.dir);
-        assert_int_equal(system(command), 0);
+        fixture_copy_files(&f, after.dir, sizeof after.dir);
         struct error_detail detail;
         after.options.dir = after.dir;
         assert_int_equal(store_open(&after.options, &after.store, &detail), 0);

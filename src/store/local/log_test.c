@@ -147,9 +147,9 @@ static void a_tail_torn_at_any_byte_is_cut(void **state)
         spill(&p, first_file, whole.ptr, cut);
         assert_int_equal(recover(&log, &p, 0, &seen), 0);
         /* The padding behind a record may be missing. */
-        size_t expected = 0, end = LOG_HEADER_SIZE, body_end = end;
+        size_t expected = 0, end = LOG_HEADER_SIZE;
         for (uint64_t s = 1; s <= 6; s++) {
-            body_end = end + LOG_RECORD_SIZE + body_of(s).body.len;
+            size_t body_end = end + LOG_RECORD_SIZE + body_of(s).body.len;
             if (body_end > cut)
                 break;
             expected = s;
