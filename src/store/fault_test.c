@@ -42,7 +42,6 @@ static bool fails(enum kind kind)
         return __real_##name args;                                                                 \
     }
 
-WRAP(WRITE, ENOSPC, -1, ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
 WRAP(READ, EIO, -1, ssize_t, pread64, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
 WRAP(SYNC, EIO, -1, int, fsync, (int fd), (fd))
 WRAP(SYNC, EIO, -1, int, fdatasync, (int fd), (fd))
@@ -58,6 +57,19 @@ WRAP(CATALOGUE, EIO, SQLITE_FULL, int, sqlite3_exec,
      (db, sql, fn, arg, e))
 WRAP(THREAD, EAGAIN, EAGAIN, int, pthread_create,
      (pthread_t * t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), (t, a, fn, arg))
+
+/* A disk that gets full takes a part first. */
+ssize_t __real_writev(int fd, const struct iovec *v, int n);
+ssize_t __wrap_writev(int fd, const struct iovec *v, int n);
+ssize_t __wrap_writev(int fd, const struct iovec *v, int n)
+{
+    if (fails(WRITE)) {
+        (void)!__real_writev(fd, v, n > 1 ? n - 1 : n);
+        errno = ENOSPC;
+        return -1;
+    }
+    return __real_writev(fd, v, n);
+}
 
 int __real_openat64(int dir, const char *name, int flags, ...);
 int __wrap_openat64(int dir, const char *name, int flags, ...);
@@ -77,7 +89,7 @@ int __wrap_openat64(int dir, const char *name, int flags, ...)
 /* Everything a store does, with the fault somewhere in it. Answers are not expected to be good,
  * only to be true. */
 static void scenario(struct fixture *f, const struct span_batch *batches, const struct str *bodies,
-                     int n)
+                     int n, char *ret_copy, size_t size)
 {
     struct error_detail detail;
     struct arena arena = ARENA_INIT;
@@ -101,6 +113,10 @@ static void scenario(struct fixture *f, const struct span_batch *batches, const 
             if (i == n / 2)
                 (void)!store_seal(f->store);
         }
+        atomic_store(&armed, false);
+        if (round)
+            fixture_copy_files(f, ret_copy, size); /* as if it were killed now */
+        atomic_store(&armed, true);
         store_close(f->store);
         f->store = NULL;
     }
@@ -126,9 +142,12 @@ static bool run(enum kind kind, int nth, bool all_after)
     atomic_store(&left, nth);
     atomic_store(&for_good, all_after);
     atomic_store(&armed, true);
-    scenario(&f, batches, bodies, BATCHES);
+    char copy[64] = "";
+    scenario(&f, batches, bodies, BATCHES, copy, sizeof copy);
     atomic_store(&armed, false);
     bool reached = atomic_load(&left) <= 0;
+    if (copy[0])
+        fixture_check_copy(&f, copy);
     struct error_detail detail;
     int err = store_open(&f.options, &f.store, &detail);
     if (err)

@@ -26,6 +26,10 @@ void fixture_done(struct fixture *f); /* removes the directory */
 void fixture_reopen(struct fixture *f);
 /* The files as they are now, in a new directory: what a kill leaves behind. */
 void fixture_copy_files(const struct fixture *f, char *ret_dir, size_t size);
+/* Opens such a copy, compares it with what was acknowledged, and removes it. */
+void fixture_check_copy(const struct fixture *f, const char *dir);
+/* Files of a copy whose names begin so, back into the fixture's own directory. */
+void fixture_copy_back(const struct fixture *f, const char *dir, const char *prefix);
 
 uint64_t fixture_random(struct fixture *f, uint64_t below);
 /* Some spans of some traces, new and old. Lives as long as the fixture. */
