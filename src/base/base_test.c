@@ -198,9 +198,23 @@ static void times_of_rfc3339_are_read_with_any_offset(void **state)
     }
 }
 
+static void the_hash_secret_is_drawn_once(void **state)
+{
+    uint64_t secret = hash_secret();
+    assert_true(secret != 0);
+    assert_true(hash_secret() == secret);
+    /* Two keys that share their low bits without it do not with it, but by chance. */
+    unsigned shared = 0;
+    for (uint64_t i = 0; i < 1000; i++)
+        shared += (hash_bytes(&i, sizeof i) & 0xff) ==
+                  (hash_bytes_seed(&i, sizeof i, secret) & 0xff);
+    assert_in_range(shared, 0, 50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_hash_secret_is_drawn_once),
         cmocka_unit_test(arena_allocations_are_aligned_and_apart),
         cmocka_unit_test(arena_refuses_beyond_its_limit),
         cmocka_unit_test(arena_str_is_a_terminated_copy),

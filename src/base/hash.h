@@ -12,6 +12,10 @@ static inline uint64_t hash_str(struct str s)
     return hash_bytes(s.ptr, s.len);
 }
 
+/* The seed of every table whose keys come from outside: who does not know it cannot send keys that
+ * all fall into one slot. Drawn once; another one in each process, so it must not reach a file. */
+uint64_t hash_secret(void);
+
 /* A permutation of the 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014). */
 static inline uint64_t hash_mix64(uint64_t x)
 {

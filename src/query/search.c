@@ -62,7 +62,7 @@ static bool better(const struct candidate *a, const struct candidate *b)
 
 static uint32_t *slot_of(struct searcher *s, const struct trace_id *id)
 {
-    size_t i = hash_bytes(id->bytes, TRACE_ID_SIZE) & (s->n_slots - 1);
+    size_t i = hash_bytes_seed(id->bytes, TRACE_ID_SIZE, hash_secret()) & (s->n_slots - 1);
     while (s->slots[i] && trace_id_cmp(&s->candidates[s->slots[i] - 1].id, id))
         i = (i + 1) & (s->n_slots - 1);
     return &s->slots[i];

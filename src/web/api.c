@@ -275,7 +275,7 @@ static uint32_t number_of(struct numbering *m, const void *thing, thing_json_fn 
     struct buf text = BUF_INIT;
     struct json_writer w = json_writer(&text);
     json(&w, thing);
-    size_t t = hash_str(buf_as_str(&text)) & (m->n_slots - 1);
+    size_t t = hash_bytes_seed(text.ptr, text.len, hash_secret()) & (m->n_slots - 1);
     while (m->text_slots[t] && !str_eq(m->texts[m->text_slots[t] - 1], buf_as_str(&text)))
         t = (t + 1) & (m->n_slots - 1);
     if (!m->text_slots[t]) {

@@ -4,7 +4,7 @@ enum { SLOTS_MIN = 128 };
 
 void intern_init(struct intern *in, struct arena *arena)
 {
-    *in = (struct intern){.arena = arena};
+    *in = (struct intern){.arena = arena, .seed = hash_secret()};
 }
 
 void intern_done(struct intern *in)
@@ -50,7 +50,7 @@ uint32_t intern_add(struct intern *in, struct str s)
         if (!t)
             return INTERN_NONE;
     }
-    uint32_t hash = (uint32_t)hash_str(s);
+    uint32_t hash = (uint32_t)hash_bytes_seed(s.ptr, s.len, in->seed);
     uint32_t at = hash & t->mask;
     for (uint64_t slot; (slot = atomic_load_explicit(&t->slots[at], memory_order_relaxed));
          at = (at + 1) & t->mask)
@@ -74,7 +74,7 @@ uint32_t intern_find(const struct intern *in, struct str s)
     const struct intern_table *t = atomic_load_explicit(&in->table, memory_order_acquire);
     if (!t)
         return INTERN_NONE;
-    uint32_t hash = (uint32_t)hash_str(s);
+    uint32_t hash = (uint32_t)hash_bytes_seed(s.ptr, s.len, in->seed);
     uint32_t at = hash & t->mask;
     for (uint64_t slot; (slot = atomic_load_explicit(&t->slots[at], memory_order_acquire));
          at = (at + 1) & t->mask)

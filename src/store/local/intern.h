@@ -25,6 +25,7 @@ struct intern_table {
 
 struct intern {
     struct arena *arena; /* the bytes live here; lent */
+    uint64_t seed;       /* secret: the strings come from outside */
     _Atomic(struct intern_table *) table;
     struct steps entries; /* struct str */
     _Atomic uint32_t n;   /* stored by the writer only */

@@ -331,11 +331,13 @@ static void parents_make(struct sealer *s)
             }
         }
         uint32_t own = 15;
+        const uint64_t seed = hash_secret();
         while ((own + 1) / 2 < trace->n) /* as above: never more than there is */
             own = own * 2 + 1;
         memset(slots, 0, (own + 1) * sizeof *slots);
         for (uint32_t i = 0; i < trace->n; i++) {
-            uint32_t at = (uint32_t)hash_bytes(rows[i]->span_id.bytes, SPAN_ID_SIZE) & own;
+            uint32_t at = (uint32_t)hash_bytes_seed(rows[i]->span_id.bytes, SPAN_ID_SIZE, seed) &
+                          own;
             while (slots[at].place && memcmp(&slots[at].id, &rows[i]->span_id, sizeof slots[at].id))
                 at = (at + 1) & own;
             if (!slots[at].place) /* the first with this id stays */
@@ -346,7 +348,8 @@ static void parents_make(struct sealer *s)
             *parent = 0;
             if (span_id_is_zero(&rows[i]->parent_id))
                 continue;
-            uint32_t at = (uint32_t)hash_bytes(rows[i]->parent_id.bytes, SPAN_ID_SIZE) & own;
+            uint32_t at = (uint32_t)hash_bytes_seed(rows[i]->parent_id.bytes, SPAN_ID_SIZE, seed) &
+                          own;
             while (slots[at].place &&
                    memcmp(&slots[at].id, &rows[i]->parent_id, sizeof slots[at].id))
                 at = (at + 1) & own;
