@@ -356,6 +356,39 @@ static void values_that_record_spans_themselves_do_no_harm(void **state)
     assert_int_equal(attr(find("outer"), "b")->integer, 2);
 }
 
+/* Promise 3: inner manual time <= span <= outer manual time, for every sample, by the same clock. */
+static void a_span_lies_between_manual_stamps(void **state)
+{
+    enum { N = 1500 };
+    static uint64_t stamps[N][4];
+    uint32_t source = f.ticks.source;
+    uint64_t seed = 7;
+    for (int i = 0; i < N; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        stamps[i][0] = ticks_now(source);
+        {
+            PUG_SPAN("measured", PUG_INT("i", i));
+            stamps[i][1] = ticks_now(source);
+            for (uint64_t k = seed >> 52; k; k--)
+                __asm__ volatile("");
+            stamps[i][2] = ticks_now(source);
+        }
+        stamps[i][3] = ticks_now(source);
+        if (i % 500 == 499)
+            drain(); /* the map may change in between */
+    }
+    assert_int_equal(f.n, N);
+    for (int i = 0; i < N; i++) {
+        const struct span *s = &f.seen[i].span;
+        uint64_t ns[4];
+        for (int k = 0; k < 4; k++)
+            ns[k] = ticks_to_ns(&f.ticks, stamps[i][k]);
+        assert_true(ns[0] <= s->start_ns && s->start_ns <= ns[1]);
+        assert_true(ns[2] <= s->end_ns && s->end_ns <= ns[3]);
+        assert_true(ns[2] - ns[1] <= span_duration_ns(s) && span_duration_ns(s) <= ns[3] - ns[0]);
+    }
+}
+
 /* ---- no room ---- */
 
 static void a_full_ring_drops_pairs_and_counts_them(void **state)
@@ -896,6 +929,7 @@ int main(void)
         TEST(a_span_has_a_limited_number_of_attributes_events_and_links),
         TEST(a_long_span_uses_the_long_record),
         TEST(values_that_record_spans_themselves_do_no_harm),
+        TEST(a_span_lies_between_manual_stamps),
         TEST(a_full_ring_drops_pairs_and_counts_them),
         TEST(too_deep_scopes_are_counted_and_the_rest_is_whole),
         TEST(a_full_ring_holds_the_ends_of_all_open_scopes),

@@ -338,7 +338,8 @@ void pug_error(struct pug_span *span, const char *message)
 void pug_link(struct pug_span *span, const struct pug_context *to)
 {
     struct target t;
-    if (!pug_context_valid(to) || !target_enter(span, &t))
+    if (!pug_context_valid(to) || to->tracestate_len > PUG_TRACESTATE_MAX ||
+        !target_enter(span, &t))
         return;
     struct record_writer w = target_record(&t, RECORD_LINK,
                                            to->flags | (uint32_t)(to->remote != 0) << 8);
