@@ -647,6 +647,7 @@ static struct predicate predicate_draw(struct fixture *f, unsigned depth)
 
 struct found {
     struct fixture *f;
+    struct store_view *view;
     uint8_t *seen; /* by span of the fixture */
     size_t n;
 };
@@ -668,6 +669,13 @@ static int found_row(void *arg, struct scan *scan, const struct scan_row *row)
         assert_str_eq(row->name, s->name);
         assert_int_equal(row->kind, s->kind);
         assert_int_equal(row->status_code, s->status_code);
+        if (found->n % 16 == 1) { /* reading while the scan runs */
+            struct arena arena = ARENA_INIT;
+            struct trace_summary summary;
+            assert_int_equal(store_trace_summary(found->view, &row->trace_id, &arena, &summary), 0);
+            assert_true(summary.start_ns <= row->trace_start_ns);
+            arena_done(&arena);
+        }
         return 0;
     }
     fail_msg("a scan gave a span that was never sent, or gave it once too often");
@@ -677,7 +685,7 @@ static int found_row(void *arg, struct scan *scan, const struct scan_row *row)
 void fixture_check_scans(struct fixture *f, int n)
 {
     struct store_view *view = store_view_new(f->store);
-    struct found found = {.f = f, .seen = calloc(f->n + 1, 1)};
+    struct found found = {.f = f, .view = view, .seen = calloc(f->n + 1, 1)};
     for (int round = 0; round < n && f->n; round++) {
         uint64_t seed = f->seed;
         struct predicate where = predicate_draw(f, 2);

@@ -54,7 +54,8 @@ enum body_format {
  * store's own thread: hand over and return. */
 typedef void store_durable_fn(void *arg, int err);
 
-/* Thread-safe. `body` and `batch` must live until `done` is called; `done` is called exactly once
+/* Thread-safe. `batch` must be all that decoding `body` gives, because recovery decodes it again: who
+ * leaves something out changes the body too. `body` and `batch` must live until `done` is called; `done` is called exactly once
  * if and only if this returns 0. ERR_BUSY: the queue is full, try again later; ERR_CLOSED. */
 MUST_USE int store_append(struct store *store, enum body_format format, struct str body,
                           const struct span_batch *batch, store_durable_fn *done, void *arg);
@@ -167,7 +168,8 @@ struct scan_row {
 
 /* Return 0 to go on, anything else to stop: the scan then returns that. The callback must not use
  * the view that is being scanned (store_view_copy makes another). It may raise
- * `scan->start_min_ns`, to say that it has no more use for older spans. */
+ * `scan->start_min_ns`, to say that it has no more use for older spans, and read traces and summaries
+ * through the same view. */
 typedef int scan_fn(void *arg, struct scan *scan, const struct scan_row *row);
 
 struct scan_cost {

@@ -727,8 +727,6 @@ struct trace_found {
 static int candidate_check(struct segment *seg, const struct trace_id *id, uint64_t ordinal,
                            struct trace_found *ret)
 {
-    if (ordinal >= seg->n_traces)
-        return segment_fail(seg, ERR_CORRUPT, seg->hashes_ref.offset, "the index of traces");
     uint32_t low = 0, high = seg->n_trace_blocks;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
@@ -751,6 +749,34 @@ static int candidate_check(struct segment *seg, const struct trace_id *id, uint6
     return 0;
 }
 
+/* Kept in 8 bytes a trace: a search asks for many traces. */
+static int hash_block_read(struct segment *seg, struct segment_hash_block *b)
+{
+    struct codec_reader r;
+    if (b->hashes)
+        return 0;
+    int err = segment_block(seg, b->ref, &seg->scratch, &r);
+    if (err)
+        return err;
+    uint64_t *hashes = stream_sized(&r, b->n), *ordinals = stream_numbers(&r, b->n);
+    uint32_t *kept = arena_array(&seg->arena, b->n, 2 * sizeof *kept);
+    if (!kept && !r.err)
+        r.err = ERR_NOMEM;
+    for (uint32_t i = 0; !r.err && i < b->n; i++) {
+        if (hashes[i] > UINT32_MAX || ordinals[i] >= seg->n_traces ||
+            (i && hashes[i] < hashes[i - 1]))
+            r.err = ERR_CORRUPT;
+        kept[i] = (uint32_t)hashes[i];
+        kept[b->n + i] = (uint32_t)ordinals[i];
+    }
+    err = codec_finish(&r);
+    if (err)
+        return segment_fail(seg, err, b->ref.offset, "the index of traces");
+    b->hashes = kept;
+    b->ordinals = kept + b->n;
+    return 0;
+}
+
 static int trace_find(struct segment *seg, const struct trace_id *id, struct trace_found *ret)
 {
     uint32_t hash = segment_trace_hash(id->bytes);
@@ -759,29 +785,29 @@ static int trace_find(struct segment *seg, const struct trace_id *id, struct tra
     if (err)
         return err;
     uint32_t at = 0, high = seg->n_hash_blocks;
-    while (at < high) { /* the first block that begins at or behind the hash; it may begin in the
-                           one before */
+    while (at < high) { /* the first block that begins at or behind the hash */
         uint32_t middle = at + (high - at) / 2;
         if (seg->hash_blocks[middle].first_hash < hash)
             at = middle + 1;
         else
             high = middle;
     }
-    at -= at > 0;
+    at -= at > 0; /* the hash may stand at the end of the one before */
     for (; at < seg->n_hash_blocks && seg->hash_blocks[at].first_hash <= hash; at++) {
-        const struct segment_hash_block *b = &seg->hash_blocks[at];
-        struct codec_reader r;
-        err = segment_block(seg, b->ref, &seg->scratch, &r);
+        struct segment_hash_block *b = &seg->hash_blocks[at];
+        err = hash_block_read(seg, b);
         if (err)
             return err;
-        uint64_t *hashes = stream_sized(&r, b->n), *ordinals = stream_numbers(&r, b->n);
-        err = codec_finish(&r);
-        if (err)
-            return segment_fail(seg, err, b->ref.offset, "the index of traces");
-        for (uint32_t i = 0; i < b->n; i++) {
-            if (hashes[i] != hash)
-                continue;
-            err = candidate_check(seg, id, ordinals[i], ret);
+        uint32_t i = 0;
+        for (high = b->n; i < high;) {
+            uint32_t middle = i + (high - i) / 2;
+            if (b->hashes[middle] < hash)
+                i = middle + 1;
+            else
+                high = middle;
+        }
+        for (; i < b->n && b->hashes[i] == hash; i++) {
+            err = candidate_check(seg, id, b->ordinals[i], ret);
             if (err || ret->found)
                 return err;
         }

@@ -43,6 +43,7 @@ struct segment_string_block {
 struct segment_hash_block {
     struct block_ref ref;
     uint32_t n, first_hash;
+    uint32_t *hashes, *ordinals; /* NULL: not read yet */
 };
 
 struct segment {

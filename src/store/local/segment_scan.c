@@ -27,7 +27,8 @@ struct leaf {
 struct scanner {
     struct segment *seg;
     struct leaf *leaves;
-    struct arena arena; /* what lives as long as the scan */
+    struct arena arena;   /* what lives as long as the scan */
+    struct arena scratch; /* of the group; not the segment's, which callbacks may use */
     /* Of the group. */
     struct group_read g;
     uint64_t *operation, *status, *duration, *parent, *message;
@@ -48,14 +49,14 @@ static int fixed_need(struct scanner *sc, enum fixed_column column, uint64_t **a
 {
     if (*at)
         return 0;
-    return segment_numbers(sc->seg, sc->g.fixed[column], sc->g.group->n, &sc->seg->scratch, at);
+    return segment_numbers(sc->seg, sc->g.fixed[column], sc->g.group->n, &sc->scratch, at);
 }
 
 /* The traces of the rows of a group, and the starts of these. */
 static int starts_need(struct scanner *sc)
 {
     struct segment *seg = sc->seg;
-    struct arena *a = &seg->scratch;
+    struct arena *a = &sc->scratch;
     const struct segment_group *g = sc->g.group;
     uint64_t *steps = NULL;
     if (sc->start)
@@ -338,7 +339,7 @@ static int filter_admits(struct scanner *sc, const struct group_column_read *gc,
                          bool *ret)
 {
     struct codec_reader r;
-    int err = segment_block(sc->seg, gc->filter, &sc->seg->scratch, &r);
+    int err = segment_block(sc->seg, gc->filter, &sc->scratch, &r);
     if (err)
         return err;
     const uint8_t *probes = codec_bytes(&r, 1);
@@ -378,8 +379,8 @@ static int values_ask(struct scanner *sc, const struct filter *f, uint32_t index
         if (err || !admits)
             return err;
     }
-    err = segment_column_values(seg, gc, &seg->scratch, &numbers, &texts);
-    uint8_t *answers = err ? NULL : arena_alloc(&seg->scratch, gc->n);
+    err = segment_column_values(seg, gc, &sc->scratch, &numbers, &texts);
+    uint8_t *answers = err ? NULL : arena_alloc(&sc->scratch, gc->n);
     if (!err && !answers)
         err = ERR_NOMEM;
     if (err)
@@ -391,7 +392,7 @@ static int values_ask(struct scanner *sc, const struct filter *f, uint32_t index
             answers[i] = of_place[numbers[i]];
         } else {
             struct value v;
-            err = segment_value(seg, c, numbers, texts, i, &seg->scratch, &v);
+            err = segment_value(seg, c, numbers, texts, i, &sc->scratch, &v);
             if (err)
                 return err;
             answers[i] = filter_value(f, &v);
@@ -406,7 +407,7 @@ static int shapes_need(struct scanner *sc)
 {
     if (sc->has_shapes)
         return 0;
-    int err = segment_shapes(sc->seg, &sc->g, &sc->seg->scratch, &sc->shapes);
+    int err = segment_shapes(sc->seg, &sc->g, &sc->scratch, &sc->shapes);
     sc->has_shapes = !err;
     return err;
 }
@@ -422,8 +423,8 @@ static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *c
         return err;
     const struct group_shapes *sh = &sc->shapes;
     /* For each shape: index + 1 of the first column, and whether there is more than one. */
-    uint8_t *first = arena_zalloc(&seg->scratch, sc->g.n_shapes);
-    uint8_t *several = arena_zalloc(&seg->scratch, sc->g.n_shapes);
+    uint8_t *first = arena_zalloc(&sc->scratch, sc->g.n_shapes);
+    uint8_t *several = arena_zalloc(&sc->scratch, sc->g.n_shapes);
     if (!first || !several)
         return ERR_NOMEM;
     for (uint64_t s = 0; s < sc->g.n_shapes; s++) {
@@ -490,8 +491,8 @@ static int attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out, u
 static int any_attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
 {
     uint32_t n = sc->g.group->n;
-    uint8_t *present = arena_alloc(&sc->seg->scratch, n);
-    uint8_t *of_resource = arena_alloc(&sc->seg->scratch, n);
+    uint8_t *present = arena_alloc(&sc->scratch, n);
+    uint8_t *of_resource = arena_alloc(&sc->scratch, n);
     if (!present || !of_resource)
         return ERR_NOMEM;
     int err = operations_ask(sc, f);
@@ -551,7 +552,7 @@ static int eval(struct scanner *sc, const struct filter *f, uint8_t *out)
     case PREDICATE_AND:
     case PREDICATE_OR:
         memset(out, f->op == PREDICATE_AND, n);
-        own = arena_alloc(&sc->seg->scratch, n);
+        own = arena_alloc(&sc->scratch, n);
         if (!own)
             return ERR_NOMEM;
         for (size_t k = 0; !err && k < f->n_children; k++) {
@@ -649,12 +650,12 @@ static int group_scan(struct scanner *sc, const struct segment_group *g, const s
 {
     struct segment *seg = sc->seg;
     struct codec_reader ids;
-    arena_reset(&seg->scratch);
+    arena_reset(&sc->scratch);
     sc->operation = sc->status = sc->duration = sc->parent = sc->message = sc->start = NULL;
     sc->has_shapes = false;
     cost->rows_read += g->n;
-    uint8_t *rows = arena_alloc(&seg->scratch, g->n);
-    int err = rows ? segment_group_read(seg, g, &seg->scratch, &sc->g) : ERR_NOMEM;
+    uint8_t *rows = arena_alloc(&sc->scratch, g->n);
+    int err = rows ? segment_group_read(seg, g, &sc->scratch, &sc->g) : ERR_NOMEM;
     if (!err)
         err = eval(sc, f, rows);
     if (err || !any_of(rows, g->n))
@@ -669,7 +670,7 @@ static int group_scan(struct scanner *sc, const struct segment_group *g, const s
     if (!err)
         err = fixed_need(sc, FIXED_DURATION, &sc->duration);
     if (!err)
-        err = segment_block(seg, sc->g.fixed[FIXED_SPAN_ID], &seg->scratch, &ids);
+        err = segment_block(seg, sc->g.fixed[FIXED_SPAN_ID], &sc->scratch, &ids);
     if (!err && (size_t)(ids.end - ids.at) != (size_t)g->n * SPAN_ID_SIZE)
         err = segment_fail(seg, ERR_CORRUPT, sc->g.fixed[FIXED_SPAN_ID].offset,
                            "the ids of a group");
@@ -709,5 +710,6 @@ int segment_scan(struct segment *seg, const struct filter *filter, unsigned leav
     cost->bytes_read += seg->bytes_read - read_before;
     free(sc.leaves);
     arena_done(&sc.arena);
+    arena_done(&sc.scratch);
     return err;
 }

@@ -469,23 +469,57 @@ static int dir_open(struct store *st, struct error_detail *detail)
     return 0;
 }
 
+struct loading {
+    struct segment_info *items; /* oldest first */
+    uint32_t n, cap;
+};
+
 static int segment_load(void *arg, const struct segment_info *info)
 {
-    struct store *st = arg;
-    struct segment_list *list = segments_with(st->segments, info);
-    if (!list)
-        return ERR_NOMEM;
-    segment_list_unref(st->segments);
-    st->segments = list;
+    struct loading *l = arg;
+    if (l->n == l->cap) {
+        uint32_t cap = l->cap ? l->cap * 2 : 64;
+        struct segment_info *items = realloc(l->items, cap * sizeof *items);
+        if (!items)
+            return ERR_NOMEM;
+        l->items = items;
+        l->cap = cap;
+    }
+    l->items[l->n++] = *info;
     return 0;
+}
+
+static int segments_load(struct store *st)
+{
+    struct loading l = {0};
+    int err = catalogue_load(st->catalogue, &st->sealed, segment_load, &l);
+    struct segment_list *list = err ? NULL : segment_list_new(l.n);
+    if (!err && !list)
+        err = ERR_NOMEM;
+    for (uint32_t i = 0; !err && i < l.n; i++)
+        list->items[i] = l.items[l.n - 1 - i];
+    if (!err) {
+        segment_list_unref(st->segments);
+        st->segments = list;
+    }
+    free(l.items);
+    return err;
 }
 
 static bool segment_known(const struct store *st, const char *name)
 {
-    for (uint32_t i = 0; i < st->segments->n; i++)
-        if (!strcmp(st->segments->items[i].name, name))
-            return true;
-    return false;
+    unsigned long long id;
+    if (sscanf(name, "seg-%16llx.seg", &id) != 1)
+        return false;
+    uint32_t low = 0, high = st->segments->n; /* newest first */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (st->segments->items[middle].id > id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < st->segments->n && !strcmp(st->segments->items[low].name, name);
 }
 
 /* Every segment of the catalogue must be there and have its size; files that the catalogue does
@@ -529,7 +563,7 @@ static int store_recover(struct store *st, bool sync, struct error_detail *detai
     int err = catalogue_open(st->path, sync, &st->catalogue, detail);
     if (err)
         return err;
-    err = catalogue_load(st->catalogue, &st->sealed, segment_load, st);
+    err = segments_load(st);
     if (err)
         return error_set(detail, err, 0, "%s/catalogue.db: %s: %s", st->path, err_text(err),
                          catalogue_error(st->catalogue));
