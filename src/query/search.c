@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include <pugmark/pugmark.h>
 
 #include <stdlib.h>
 
@@ -347,8 +348,16 @@ int search_run(struct store_view *view, const struct search *search, struct aren
         .until_clock = CLOCK_EVERY,
     };
     struct search_result result = {0};
+    struct pug_span span;
+    pug_span_start(&span, "query.search", PUG_INT("limit", (int64_t)search->limit));
     int err = run(&s, arena, &result);
     searcher_done(&s);
+    pug_set_int(&span, "rows", (int64_t)result.cost.rows_read);
+    pug_set_int(&span, "traces.read", (int64_t)s.traces_read);
+    pug_set_int(&span, "traces", (int64_t)result.n);
+    if (err)
+        pug_error(&span, err_name(err));
+    pug_span_end(&span);
     if (err == ERR_TIMEOUT)
         return error_set(ret_detail, err, 0,
                          "the search took longer than %llu ms; ask for a shorter time range, or "

@@ -11,7 +11,7 @@
 
 #define PATH_PARAMS_MAX 2
 /* A trace of which the answer would be larger is refused. */
-#define ANSWER_BYTES_MAX ((size_t)512 << 20)
+#define ANSWER_BYTES_MAX ((size_t)256 << 20)
 
 struct live;
 struct pool;
