@@ -15,6 +15,7 @@ fs.rmSync(out, { recursive: true, force: true });
 buildSync({
   absWorkingDir: work, entryPoints: tests.map((f) => `src/${f}`), outdir: out, outExtension: { '.js': '.mjs' },
   bundle: true, platform: 'node', format: 'esm', preserveSymlinks: true, logLevel: 'warning', jsx: 'automatic', jsxImportSource: 'preact',
+  loader: { '.css': 'text' },
 });
 const built = tests.map((f) => path.join(out, f.replace(/\.ts$/, '.mjs')));
 process.exit(spawnSync(process.execPath, ['--test', '--test-reporter=tap', ...built], { stdio: 'inherit' }).status ?? 1);

@@ -1,7 +1,7 @@
 // The colours of services: a service has the same one on every page and every visit.
 //
-// There are twelve (style/tokens.css, --svc-0 to --svc-11), chosen to differ in lightness as well as
-// hue. A service asks for the one its name hashes to; when another service has that already, it gets
+// There are twelve (style/tokens.css, --svc-0 to --svc-11), chosen to differ for every kind of
+// eye. A service asks for the one its name hashes to; when another service has that already, it gets
 // the next that is least used. What was given is remembered, because a colour that moves when a
 // service is added is worse than a colour that is shared. No colour here is red: that is for errors.
 
