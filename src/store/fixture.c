@@ -83,6 +83,7 @@ void fixture_copy_back(const struct fixture *f, const char *dir, const char *pre
 void fixture_check_copy(const struct fixture *f, const char *dir)
 {
     struct fixture copy = *f;
+    copy.arena = ARENA_INIT; /* for what is drawn here */
     snprintf(copy.dir, sizeof copy.dir, "%s", dir);
     open_store(&copy);
     fixture_check(&copy);
@@ -92,7 +93,6 @@ void fixture_check_copy(const struct fixture *f, const char *dir)
     /* The spans are those of `f`. */
     copy.spans = NULL;
     copy.traces = NULL;
-    copy.arena = ARENA_INIT;
     fixture_done(&copy);
 }
 
