@@ -41,8 +41,9 @@ static void set(void *carrier, const char *name, const char *value)
 {
     struct sent *s = carrier;
     size_t i = strcmp(name, "tracestate") == 0;
-    MUST(i == s->headers.n && strlen(value) <= PUG_TRACESTATE_MAX);
-    strcpy(s->text[i], value);
+    size_t len = strlen(value);
+    MUST(i == s->headers.n && len <= PUG_TRACESTATE_MAX);
+    memcpy(s->text[i], value, len + 1);
     s->headers.values[s->headers.n++] = str_from(s->text[i]);
 }
 
