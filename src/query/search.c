@@ -37,8 +37,7 @@ struct candidate {
 
 struct searcher {
     const struct search *search;
-    struct store_view *view;   /* that is scanned */
-    struct store_view *lookup; /* the same snapshot, for traces found while it is */
+    struct store_view *view; /* scanned, and asked for traces meanwhile */
     bool exact;
     size_t k;
     uint64_t deadline_ns;
@@ -85,15 +84,13 @@ static int searcher_init(struct searcher *s)
         s->n_slots *= 2;
     s->candidates = calloc(s->capacity, sizeof *s->candidates);
     s->slots = calloc(s->n_slots, sizeof *s->slots);
-    s->lookup = store_view_copy(s->view);
-    return s->candidates && s->slots && s->lookup ? 0 : ERR_NOMEM;
+    return s->candidates && s->slots ? 0 : ERR_NOMEM;
 }
 
 static void searcher_done(struct searcher *s)
 {
     free(s->candidates);
     free(s->slots);
-    store_view_free(s->lookup);
     arena_done(&s->scratch);
 }
 
@@ -142,7 +139,7 @@ static int settle(struct searcher *s, struct candidate *c)
 {
     struct trace_summary summary;
     arena_reset(&s->scratch);
-    int err = store_trace_summary(s->lookup, &c->id, &s->scratch, &summary);
+    int err = store_trace_summary(s->view, &c->id, &s->scratch, &summary);
     if (err)
         return err;
     c->start_ns = summary.start_ns;
@@ -159,7 +156,7 @@ static int settle(struct searcher *s, struct candidate *c)
         return 0;
     }
     struct span_batch batch;
-    err = store_trace(s->lookup, &c->id, &s->scratch, &batch);
+    err = store_trace(s->view, &c->id, &s->scratch, &batch);
     if (err)
         return err;
     s->traces_read++;
@@ -324,8 +321,7 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
         return ERR_NOMEM;
     for (size_t i = 0; i < result->n; i++) {
         result->traces[i].matched = s->candidates[i].matched;
-        err = store_trace_summary(s->lookup, &s->candidates[i].id, arena,
-                                  &result->traces[i].summary);
+        err = store_trace_summary(s->view, &s->candidates[i].id, arena, &result->traces[i].summary);
         if (err)
             return err;
     }

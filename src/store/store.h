@@ -73,9 +73,6 @@ void store_watch(struct store *store, store_watch_fn *fn, void *arg);
 /* ---- reading ---- */
 
 struct store_view *store_view_new(struct store *store);
-/* The same snapshot, for another thread, or to look something up from inside a scan: a view reads
- * one thing at a time. NULL: no memory. */
-struct store_view *store_view_copy(const struct store_view *view);
 void store_view_free(struct store_view *view); /* NULL is allowed */
 
 /* All spans of a trace in start order (ties by span id), copied into `arena`. ERR_NOT_FOUND. */
@@ -166,8 +163,7 @@ struct scan_row {
     uint8_t kind, status_code;
 };
 
-/* Return 0 to go on, anything else to stop: the scan then returns that. The callback must not use
- * the view that is being scanned (store_view_copy makes another). It may raise
+/* Return 0 to go on, anything else to stop: the scan then returns that. The callback may raise
  * `scan->start_min_ns`, to say that it has no more use for older spans, and read traces and summaries
  * through the same view. */
 typedef int scan_fn(void *arg, struct scan *scan, const struct scan_row *row);

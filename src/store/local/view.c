@@ -54,25 +54,6 @@ struct store_view *store_view_new(struct store *store)
     return v;
 }
 
-struct store_view *store_view_copy(const struct store_view *from)
-{
-    struct store_view *v = calloc(1, sizeof *v);
-    struct segment **readers = calloc(from->segments->n + 1, sizeof(struct segment *));
-    if (!v || !readers) {
-        free(v);
-        free(readers);
-        return NULL;
-    }
-    for (int i = 0; i < 2; i++) {
-        v->memtables[i] = from->memtables[i] ? memtable_ref(from->memtables[i]) : NULL;
-        v->rows[i] = from->rows[i];
-    }
-    v->segments = segment_list_ref(from->segments);
-    v->dir = from->dir;
-    v->readers = readers;
-    return v;
-}
-
 void store_view_free(struct store_view *v)
 {
     if (!v)
