@@ -35,11 +35,12 @@ enum {
     PORT_PAGE = 16686,
 };
 enum {
-    DRAIN_MS =
-        4000, /* for the receivers, then for the page: together less than who stops us waits */
+    /* For the receivers, then for the page: together less than who stops us waits. */
+    DRAIN_MS = 4000,
     HOUSEKEEPING_MS = 2000,
-    MALLOC_ARENAS =
-        4, /* each keeps its own free memory; more than the cores that use it is waste */
+    /* malloc_trim gives back all of the first arena, but not the tops of the others. A request asks
+     * malloc for little more than its body and its arena, so that threads hardly meet there. */
+    MALLOC_ARENAS = 1,
     /* Every request takes and frees a body and an arena of up to a few MiB. Kept between requests
      * they cost no page faults; `housekeeping` gives them back when it is quiet. */
     MALLOC_MMAP_BYTES = 32 << 20,
