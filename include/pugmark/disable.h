@@ -30,7 +30,7 @@ typedef char pug_attachment;
     do {                                                                                           \
         __VA_ARGS__;                                                                               \
     } while (0)
-#define PUG_ATTACH(context) PUG__SEEN(context)
+#define PUG_ATTACH(...) PUG__SEEN((__VA_ARGS__))
 #define PUG_SPAN_FROM(context, ...)                                                                \
     PUG__SEEN(context);                                                                            \
     PUG__NOTHING(__VA_ARGS__)
@@ -40,7 +40,8 @@ typedef char pug_attachment;
         (void)table;                                                                               \
     }
 
-#define pug_start(options) (PUG__SEEN(options), 0)
+/* Variadic where a compound literal may stand: its commas are not protected by its braces. */
+#define pug_start(...) (PUG__SEEN((__VA_ARGS__)), 0)
 #define pug_stop() (0)
 #define pug_flush(timeout_ms) (PUG__SEEN(timeout_ms), 0)
 #define pug_on() (0)
@@ -67,7 +68,7 @@ typedef char pug_attachment;
 #define pug_set_name(span, name) (PUG__SEEN(span), PUG__SEEN(name))
 #define pug_status(span, code, message) (PUG__SEEN(span), PUG__SEEN(code), PUG__SEEN(message))
 #define pug_error(span, message) (PUG__SEEN(span), PUG__SEEN(message))
-#define pug_link(span, to) (PUG__SEEN(span), PUG__SEEN(to))
+#define pug_link(span, ...) (PUG__SEEN(span), PUG__SEEN((__VA_ARGS__)))
 
 /* What has a result gives "none"; the optimiser removes what nobody reads. */
 PUG__INLINE int pug__none(struct pug_context *ret_context)

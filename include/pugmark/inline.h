@@ -445,9 +445,9 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 
 #define PUG_SPAN(...) PUG__SCOPE(PUG__EACH, "" PUG__FIRST(__VA_ARGS__), __VA_ARGS__)
 #define PUG_FN(...) PUG__SCOPE(PUG__EACH_FN, __func__, __VA_ARGS__)
-#define PUG_ATTACH(context_)                                                                       \
+#define PUG_ATTACH(...)                                                                            \
     __attribute__((cleanup(pug__detach_scope), unused)) struct pug__slot *PUG__CAT(                \
-        pug__scope_, __COUNTER__) = PUG__ON ? pug__attach(context_) : 0
+        pug__scope_, __COUNTER__) = PUG__ON ? pug__attach(__VA_ARGS__) : 0
 #define PUG_SPAN_FROM(context_, ...)                                                               \
     PUG_ATTACH(context_);                                                                          \
     PUG_SPAN(__VA_ARGS__)

@@ -283,6 +283,8 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
         .requests = from.requests,
         .spans_received = from.spans_received,
         .spans_stored = from.spans_stored,
+        .values_cut = from.values_cut,
+        .bytes_in_flight = from.bytes_in_flight,
     };
     static_assert(REFUSED_N <= WEB_REFUSED_MAX, "a row for each reason");
     for (int reason = 0; reason < REFUSED_N; reason++) {

@@ -52,6 +52,10 @@ static void ingest(struct buf *out, const struct web *web)
            stats.spans_received);
     number(out, "pugmark_ingest_spans_stored_total", "counter", "Spans acknowledged as durable.",
            stats.spans_stored);
+    number(out, "pugmark_ingest_values_cut_total", "counter",
+           "Attribute values that were too long.", stats.values_cut);
+    number(out, "pugmark_ingest_bytes_in_flight", "gauge", "Bodies held until they are durable.",
+           stats.bytes_in_flight);
     head(out, "pugmark_ingest_spans_refused_total", "counter", "Spans refused, by reason.");
     for (size_t i = 0; i < stats.n_refused; i++) {
         buf_cstr(out, "pugmark_ingest_spans_refused_total{reason=\"");

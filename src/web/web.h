@@ -20,6 +20,7 @@ struct web_endpoint {
 /* What the receivers counted since they started. */
 struct web_ingest_stats {
     uint64_t requests, spans_received, spans_stored;
+    uint64_t values_cut, bytes_in_flight;
     struct {
         const char *reason;
         uint64_t count;

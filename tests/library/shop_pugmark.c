@@ -66,6 +66,11 @@ int order_check(struct order *o, const char *header)
 
 int order_wrap(struct methods *m, struct order *o)
 {
+#ifndef __cplusplus
+    if (pug_start(
+            &(struct pug_options){.size = sizeof(struct pug_options), .service_name = "shop"}))
+        return -1;
+#endif
     methods_traced(m);
     int saved = m->save(o, 2);
     m->close(o);

@@ -1,9 +1,11 @@
 #include "store/local/catalogue.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     APPLICATION_ID = 0x50554743, /* "PUGC" */
@@ -106,6 +108,10 @@ int catalogue_open(const char *dir, bool sync, struct catalogue **ret,
     }
     if (ret_detail)
         *ret_detail = (struct error_detail){0};
+    /* SQLite would let everybody read a file that it makes. */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close(fd);
     int code = sqlite3_open_v2(
         path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     free(path);
