@@ -11,6 +11,9 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #define LOST_REPORT_NS NS_PER_S
 
@@ -39,7 +42,8 @@ struct drain {
     struct exporter_counts *counts;
     uint64_t batch_since_ns;
     uint64_t lost_reported[LOST_CAUSES], lost_reported_ns;
-    bool busy; /* a ring was a good part full */
+    bool busy;       /* a ring was a good part full */
+    bool gives_back; /* give_back() works on this processor */
 
     /* published after each round */
     _Atomic uint64_t recorded, lost_memory, lost_details;
@@ -187,6 +191,34 @@ static void nap(uint64_t ns)
     nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
 }
 
+#if defined(__x86_64__)
+static bool can_give_back(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_CLFLUSHOPT);
+}
+
+/* Puts the lines of [from, to) out of the caches once they are read. Left in this core's cache they would have to be
+ * taken back from it when the lane's owner writes there again, which costs it some 100 ns a line on some processors: five
+ * times the whole span. A line that is in nobody's cache is fetched ahead of the writer by the hardware. */
+static void give_back(const struct lane *lane, uint64_t from, uint64_t to)
+{
+    enum { LINE = 64 };
+    for (uint64_t at = from & ~(uint64_t)(LINE - 1); at + LINE <= to; at += LINE)
+        __asm__ volatile("clflushopt %0"
+                         : "+m"(*(volatile char *)(lane->fast.ring + (at & lane->fast.mask))));
+}
+#else
+static bool can_give_back(void)
+{
+    return false;
+}
+
+static void give_back(const struct lane *lane, uint64_t from, uint64_t to)
+{
+}
+#endif
+
 static void read_lanes(struct drain *d)
 {
     if (d->ticks.n == 0) /* the two clocks need a distance to be compared over */
@@ -210,8 +242,11 @@ static void read_lanes(struct drain *d)
         if (!r)
             continue;
         if (r->head != relaxed(&r->lane->tail)) {
+            uint64_t from = relaxed(&r->lane->tail);
             lane_owner(r);
             assembler_lane(a, r);
+            if (d->gives_back)
+                give_back(r->lane, from, r->head);
         }
         lane_recycle(a, r, left[i]);
     }
@@ -313,6 +348,7 @@ int drain_new(struct memory *memory, const struct config *config, struct drain *
         return ERR_NOMEM;
     d->memory = memory;
     d->config = config;
+    d->gives_back = can_give_back();
     if (!ticks_init(&d->ticks, memory->clock) ||
         assembler_new(memory, config, &d->ticks, deliver, d, &d->assembler) != 0) {
         ticks_done(&d->ticks);
