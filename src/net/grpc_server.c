@@ -78,8 +78,10 @@ struct grpc_call {
     struct str path, content_type, encoding, timeout;
     size_t header_bytes, drained_bytes;
     uint64_t started_ns, deadline_ns; /* 0: none */
-    size_t reply_sent;                /* of head and message */
-    bool is_post, has_headers, is_complete, has_handler, is_refused, is_answered, wants_reset;
+    uint64_t answered_ns;
+    size_t reply_sent; /* of head and message */
+    bool is_post, has_headers, is_complete, has_handler, is_refused, is_answered, wants_reset,
+        is_reset;
     enum grpc_code refused_code;
     const char *refused_http, *refused_why; /* the first: an HTTP status instead of a code */
 
@@ -220,6 +222,12 @@ static void trailers_done(struct trailers *t)
     buf_done(&t->details);
 }
 
+static void mark_answered(struct grpc_call *call)
+{
+    call->is_answered = true;
+    call->answered_ns = clock_monotonic_ns();
+}
+
 /* Headers that are trailers, too: an answer without a message. */
 static void answer_trailers_only(struct grpc_call *call, enum grpc_code code, struct str text,
                                  struct str details)
@@ -235,7 +243,7 @@ static void answer_trailers_only(struct grpc_call *call, enum grpc_code code, st
     if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 3 + t.n, NULL) != 0)
         call->conn->is_closing = true;
     trailers_done(&t);
-    call->is_answered = true;
+    mark_answered(call);
 }
 
 static void answer_refused(struct grpc_call *call)
@@ -249,7 +257,7 @@ static void answer_refused(struct grpc_call *call)
     nghttp2_nv pairs[] = {pair(":status", call->refused_http, 3)};
     if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 1, NULL) != 0)
         call->conn->is_closing = true;
-    call->is_answered = true;
+    mark_answered(call);
 }
 
 /* Some clients take an answer that comes while they still send for a broken stream, so it waits
@@ -323,7 +331,7 @@ static void send_answer(struct grpc_call *call)
     nghttp2_data_provider provider = {.source.ptr = call, .read_callback = read_reply};
     if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 3, &provider) != 0)
         call->conn->is_closing = true;
-    call->is_answered = true;
+    mark_answered(call);
 }
 
 static void wake(struct grpc_server *s)
@@ -843,6 +851,17 @@ static void accept_all(struct grpc_server *s)
     }
 }
 
+/* The handler is through and its answer submitted (nghttp2 copied the texts of it): what came with
+ * the request goes now, since the client decides when the stream ends. */
+static void release_request(struct grpc_call *call)
+{
+    grpc_reader_done(&call->reader);
+    call->reader = (struct grpc_reader){0};
+    call->path = call->content_type = call->encoding = call->timeout = STR_NONE;
+    call->reply.text = call->reply.details = STR_NONE;
+    arena_done(&call->arena);
+}
+
 static void take_answers(struct grpc_server *s)
 {
     for (;;) {
@@ -856,6 +875,7 @@ static void take_answers(struct grpc_server *s)
             struct grpc_call *next = call->next_answered;
             struct connection *conn = call->conn;
             send_answer(call);
+            release_request(call);
             call_unref(call);
             if (conn)
                 conn_flush(conn);
@@ -876,10 +896,20 @@ static void look_at_deadlines(struct grpc_server *s, uint64_t now)
             continue;
         }
         for (struct grpc_call *call = conn->calls; call; call = call->older) {
+            if (call->is_answered && call->is_complete) {
+                /* the client leaves its window shut: it does not want the answer */
+                if (!call->is_reset && now > call->answered_ns &&
+                    now - call->answered_ns > 2 * message_ns) {
+                    call->is_reset = true;
+                    nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id,
+                                              NGHTTP2_CANCEL);
+                }
+                continue;
+            }
             uint64_t by = call->deadline_ns;
             if (!call->is_complete && (!by || call->started_ns + message_ns < by))
                 by = call->started_ns + message_ns;
-            if ((call->is_answered && call->is_complete) || !by)
+            if (!by)
                 continue;
             if (by <= now) {
                 refuse_call(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");

@@ -641,6 +641,38 @@ static void an_answer_after_the_server_is_freed_goes_nowhere(void **state)
     hang_up(&c);
 }
 
+static void an_answer_nobody_reads_holds_no_bytes_and_its_stream_is_reset(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const paths[] = {"/t.T/Echo", "/t.T/Later"};
+    struct client c;
+    struct answer answers[2] = {0};
+    struct upload uploads[2];
+    struct buf body = BUF_INIT;
+    char *bytes = calloc(1, 1 << 20);
+    put_frame(&body, 0, bytes, 1 << 20);
+    free(bytes);
+    dial(&c, f);
+    nghttp2_settings_entry shut = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+    nghttp2_submit_settings(c.session, NGHTTP2_FLAG_NONE, &shut, 1);
+    for (int i = 0; i < 2; i++) {
+        uploads[i] = (struct upload){.bytes = buf_as_str(&body)};
+        submit(&c, &(struct request){.path = paths[i]}, &uploads[i], &answers[i]);
+    }
+    while (!answers[0].http[0] || !answers[1].http[0])
+        assert_true(turn(&c));
+    assert_int_equal(f->budget.used, 0);
+    assert_false(answers[0].is_closed || answers[1].is_closed);
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(answers[i].http, "200");
+        wait_for(&c, &answers[i]);
+        assert_int_equal(answers[i].close_code, NGHTTP2_CANCEL);
+        assert_int_equal(answers[i].body.len, 0);
+    }
+    hang_up(&c);
+    buf_done(&body);
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -657,6 +689,7 @@ int main(void)
         T(a_deadline_is_kept_and_the_late_answer_goes_nowhere),
         T(a_message_that_never_ends_is_refused),
         T(messages_beyond_the_budget_are_refused_until_there_is_room),
+        T(an_answer_nobody_reads_holds_no_bytes_and_its_stream_is_reset),
         T(a_client_that_leaves_does_not_disturb_its_handler),
         T(garbage_is_closed_and_the_next_call_works),
         T(stopping_waits_for_answers_under_way),
