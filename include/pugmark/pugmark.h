@@ -95,6 +95,7 @@ struct pug_options {
 #define PUG_ERR_UNSUPPORTED (-10)
 #define PUG_ERR_TIMEOUT (-12)
 
+#ifndef PUG_DISABLE /* else they are in disable.h */
 /* Starts tracing; without it, and when tracing is off, spans cost one branch. 0 also when it is
  * off. PUG_ERR_BUSY when started already (the options are ignored then), PUG_ERR_UNSUPPORTED for a
  * backend that is not there (or libcurl missing), PUG_ERR_INVALID for a value that makes no sense.
@@ -109,6 +110,7 @@ int pug_flush(unsigned timeout_ms);
 /* Is tracing on? For work that only prepares attributes. */
 int pug_on(void);
 const char *pug_error_text(int code);
+#endif
 
 /* Sums since the start: every span begun is, once it has ended, in exactly one of the counts below
  * `recorded` or was not sampled. */
@@ -125,7 +127,9 @@ struct pug_counts {
     uint64_t lost_memory;     /* the drain found no memory */
     uint64_t lost_details;    /* attributes, events and links, not spans */
 };
+#ifndef PUG_DISABLE
 void pug_counts_read(struct pug_counts *ret_counts);
+#endif
 
 /* ---- context: where in which trace ---- */
 
