@@ -4,6 +4,7 @@
 #include "store/fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,18 +14,35 @@
 #include <sqlite3.h>
 
 #include "base/log.h"
+#include "store/local/log.h"
 
-enum kind { OPEN, WRITE, READ, SYNC, TRUNCATE, RENAME, REMOVE, MEMORY, THREAD, CATALOGUE, KINDS };
+enum kind {
+    OPEN,
+    WRITE,
+    READ,
+    SYNC,
+    TRUNCATE,
+    RENAME,
+    REMOVE,
+    MEMORY,
+    THREAD,
+    CATALOGUE,
+    CUT,
+    KINDS
+};
 
-static const char *const kind_names[KINDS] = {"open",   "write",  "read",   "sync",   "truncate",
-                                              "rename", "remove", "memory", "thread", "catalogue"};
+static const char *const kind_names[KINDS] = {"open",     "write",     "read",   "sync",
+                                              "truncate", "rename",    "remove", "memory",
+                                              "thread",   "catalogue", "cut"};
 static enum kind failing;
 static atomic_bool armed, for_good;
 static atomic_int left; /* calls until the failure; 0 or less: reached */
 
 static bool fails(enum kind kind)
 {
-    if (!atomic_load(&armed) || kind != failing)
+    if (!atomic_load(&armed))
+        return false;
+    if (kind != failing && !(failing == CUT && (kind == SYNC || kind == TRUNCATE)))
         return false;
     int n = atomic_fetch_sub(&left, 1);
     return n == 1 || (n < 1 && atomic_load(&for_good));
@@ -169,6 +187,58 @@ static void run_all(enum kind kind, bool all_after)
     assert_true(n > 1); /* else it tested nothing */
 }
 
+static void arm_for_good(enum kind kind)
+{
+    failing = kind;
+    atomic_store(&left, 1);
+    atomic_store(&for_good, true);
+    atomic_store(&armed, true);
+}
+
+static int see_body(void *arg, uint64_t sequence, const struct log_body *body)
+{
+    char *seen = arg;
+    if (body->body.len == 1)
+        strncat(seen, body->body.ptr, 1);
+    return 0;
+}
+
+static void what_follows_a_cut_that_failed_comes_back(void **state)
+{
+    struct fixture f;
+    struct store_options options = {0};
+    fixture_init(&f, 1, &options);
+    store_close(f.store);
+    f.store = NULL;
+    int dir = open(f.options.dir, O_RDONLY | O_DIRECTORY);
+    assert_true(dir >= 0);
+    struct log_body a = {BODY_OTLP_PROTOBUF, STR("A"), 1}, b = a, c = a;
+    b.body = STR("B");
+    c.body = STR("C");
+    struct log log;
+    uint64_t last;
+    log_init(&log, dir, true);
+    assert_int_equal(log_append(&log, &a, 1, &last), 0);
+    log_set_level(LOG_LEVEL_OFF);
+    arm_for_good(CUT);
+    assert_int_not_equal(log_append(&log, &b, 1, &last), 0);
+    log_rotate(&log);
+    atomic_store(&armed, false);
+    assert_int_equal(log_append(&log, &c, 1, &last), 0);
+    log_done(&log);
+    char seen[8] = "";
+    struct error_detail detail;
+    log_init(&log, dir, true);
+    assert_int_equal(log_recover(&log, 0, see_body, seen, &detail), 0);
+    log_set_level(LOG_LEVEL_INFO);
+    assert_non_null(strchr(seen, 'A'));
+    assert_non_null(strchr(seen, 'C'));
+    log_trim(&log, last);
+    log_done(&log);
+    close(dir);
+    fixture_done(&f);
+}
+
 #define FAULT_TEST(sentence, kind, all_after)                                                      \
     static void sentence(void **state)                                                             \
     {                                                                                              \
@@ -189,6 +259,7 @@ FAULT_TEST(any_step_of_the_catalogue_may_fail, CATALOGUE, false)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_follows_a_cut_that_failed_comes_back),
         cmocka_unit_test(any_open_may_fail),
         cmocka_unit_test(any_write_may_fail),
         cmocka_unit_test(the_disk_may_be_full_from_any_write_on),

@@ -305,11 +305,16 @@ void log_rotate(struct log *log)
     if (log->fd < 0)
         return;
     /* What was refused must not come back. This is the last try. */
-    if (log->must_cut && (file_truncate(log->fd, log->good_bytes) || file_datasync(log->fd)))
+    if (log->must_cut && (file_truncate(log->fd, log->good_bytes) || file_datasync(log->fd))) {
         log_error("what was refused could not be cut from the log file=%s", log->newest->name);
+        /* Recovery passes over a sequence that it has read: the next records need others. The
+         * file's last_sequence stays, so that it is removed with what was acknowledged. */
+        log->next_sequence += log->stray;
+    }
     close(log->fd);
     log->fd = -1;
     log->must_cut = false;
+    log->stray = 0;
 }
 
 static void file_forget(struct log *log, struct log_file *f)
@@ -393,6 +398,7 @@ static int group_write(struct log *log, const struct log_body *bodies, size_t n,
     }
     if (!err) {
         log->must_cut = true;
+        log->stray = n;
         err = file_writev(log->fd, parts, (int)(n * 3));
     }
     if (!err && log->sync)

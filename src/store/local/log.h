@@ -29,7 +29,8 @@ struct log {
     int fd;
     uint64_t salt;
     uint64_t good_bytes; /* what was acknowledged */
-    bool must_cut;       /* more than that may be in the file */
+    bool must_cut;       /* more than that may be in the file: */
+    uint64_t stray;      /* so many records, from next_sequence on */
     uint64_t damaged;    /* places found by recovery */
 };
 
