@@ -324,12 +324,16 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 #define PUG__THIRD(...) PUG__THIRD_(__VA_ARGS__)
 #define PUG__THIRD_(a, b, c, ...) c
 
-/* 1 to 13 */
-#define PUG__COUNT(...) PUG__COUNT_(__VA_ARGS__, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
-#define PUG__COUNT_(a, b, c, d, e, f, g, h, i, j, k, l, m, n, ...) n
+/* 1 to 13; up to six more are an error that says why. */
+#define PUG__COUNT(...)                                                                            \
+    PUG__COUNT_(__VA_ARGS__, MORE_THAN_PUG_ATTRS_MAX, MORE_THAN_PUG_ATTRS_MAX,                     \
+                MORE_THAN_PUG_ATTRS_MAX, MORE_THAN_PUG_ATTRS_MAX, MORE_THAN_PUG_ATTRS_MAX,         \
+                MORE_THAN_PUG_ATTRS_MAX, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
+#define PUG__COUNT_(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, ...) t
 
 /* PUG__EACH(M, name, a1, a2): M(1, a1) M(2, a2) */
 #define PUG__EACH(M, ...) PUG__CAT(PUG__EACH_, PUG__COUNT(__VA_ARGS__))(M, __VA_ARGS__)
+#define PUG__EACH_MORE_THAN_PUG_ATTRS_MAX(M, ...) MORE_THAN_PUG_ATTRS_MAX
 #define PUG__EACH_1(M, z)
 #define PUG__EACH_2(M, z, a) M(1, a)
 #define PUG__EACH_3(M, z, a, b) M(1, a) M(2, b)
@@ -422,32 +426,34 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
                                          __func__,                                                 \
                                          pug__keys}
 
+/* The attribute stands behind the name: in front gcc takes `if (c) PUG_SPAN("a")` for a statement. */
 #define PUG__SCOPE(EACH, name_, ...)                                                               \
-    __attribute__((cleanup(pug__end), unused)) struct pug__slot *PUG__CAT(                         \
-        pug__scope_, __COUNTER__) = __extension__({                                                \
-        struct pug__slot *pug__s = 0;                                                              \
-        if (PUG__ON) {                                                                             \
-            PUG__SITE(EACH, name_, __VA_ARGS__);                                                   \
-            EACH(PUG__LET, __VA_ARGS__)                                                            \
-            struct pug__lane *pug__l = pug__lane_get();                                            \
-            if (pug__l && (pug__s = pug__open(pug__l, &pug__here)) != 0) {                         \
-                if (sizeof pug__keys > sizeof pug__keys[0] &&                                      \
-                    !(pug__s->state & PUG__STATE_MASK)) {                                          \
-                    char *pug__at = pug__attrs(pug__l);                                            \
-                    EACH(PUG__PUT, __VA_ARGS__)                                                    \
-                    pug__attrs_done(pug__l, pug__s, pug__at);                                      \
+    struct pug__slot *PUG__CAT(pug__scope_, __COUNTER__)                                           \
+        __attribute__((cleanup(pug__end), unused)) = __extension__({                               \
+            struct pug__slot *pug__s = 0;                                                          \
+            if (PUG__ON) {                                                                         \
+                PUG__SITE(EACH, name_, __VA_ARGS__);                                               \
+                EACH(PUG__LET, __VA_ARGS__)                                                        \
+                struct pug__lane *pug__l = pug__lane_get();                                        \
+                if (pug__l && (pug__s = pug__open(pug__l, &pug__here)) != 0) {                     \
+                    if (sizeof pug__keys > sizeof pug__keys[0] &&                                  \
+                        !(pug__s->state & PUG__STATE_MASK)) {                                      \
+                        char *pug__at = pug__attrs(pug__l);                                        \
+                        EACH(PUG__PUT, __VA_ARGS__)                                                \
+                        pug__attrs_done(pug__l, pug__s, pug__at);                                  \
+                    }                                                                              \
+                    pug__begin(pug__l, pug__s);                                                    \
                 }                                                                                  \
-                pug__begin(pug__l, pug__s);                                                        \
             }                                                                                      \
-        }                                                                                          \
-        pug__s;                                                                                    \
-    })
+            pug__s;                                                                                \
+        })
 
 #define PUG_SPAN(...) PUG__SCOPE(PUG__EACH, "" PUG__FIRST(__VA_ARGS__), __VA_ARGS__)
 #define PUG_FN(...) PUG__SCOPE(PUG__EACH_FN, __func__, __VA_ARGS__)
 #define PUG_ATTACH(...)                                                                            \
-    __attribute__((cleanup(pug__detach_scope), unused)) struct pug__slot *PUG__CAT(                \
-        pug__scope_, __COUNTER__) = PUG__ON ? pug__attach(__VA_ARGS__) : 0
+    struct pug__slot *PUG__CAT(pug__scope_, __COUNTER__)                                           \
+        __attribute__((cleanup(pug__detach_scope), unused)) = PUG__ON ? pug__attach(__VA_ARGS__)   \
+                                                                      : 0
 #define PUG_SPAN_FROM(context_, ...)                                                               \
     PUG_ATTACH(context_);                                                                          \
     PUG_SPAN(__VA_ARGS__)

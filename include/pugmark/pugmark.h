@@ -155,7 +155,9 @@ struct pug_span; /* see below */
  *     PUG_SPAN_FROM(&context, "name", ...)   child of `context`, whatever is current; when it is
  *                                       NULL or none, the same as PUG_SPAN
  *
- * A span begun inside becomes its child. Attributes are evaluated only when tracing is on.
+ * A span begun inside becomes its child. Attributes are evaluated only when tracing is on; at most
+ * PUG_ATTRS_MAX of them. These and PUG_ATTACH are declarations and stand in a block: after an `if`
+ * write { PUG_SPAN("name"); ... }, else C does not compile and in C++ the span is over at once.
  *
  *     PUG_INT("key", int64_t)  PUG_BOOL("key", bool)  PUG_DOUBLE("key", double)
  *     PUG_STR("key", const char *)  PUG_STRN("key", const char *, size_t)

@@ -86,6 +86,27 @@ def header_is_clean(compiler, standard, disabled, work):
         source, "-o", work / "only.o")
 
 
+def scope_needs_a_block(compiler, work):
+    source = work / "block.c"
+    for scope in ('PUG_SPAN("a")', "PUG_FN()", "PUG_ATTACH(0)", 'PUG_SPAN_FROM(0, "a")'):
+        for body, fine in ((f"if (c) {{ {scope}; c++; }}", True), (f"if (c) {scope};", False)):
+            source.write_text(f"#include <pugmark/pugmark.h>\nint f(int c);\nint f(int c) {{ {body} return c; }}\n")
+            done = subprocess.run([compiler, "-std=gnu17", "-fsyntax-only", f"-I{INCLUDE}", source], capture_output=True,
+                                  check=False)
+            assert (done.returncode == 0) == fine, f"{body}: {done.returncode} {done.stderr.decode()}"
+
+
+def too_many_attributes_are_named(compiler, work):
+    source = work / "many.c"
+    for n in (12, 13, 18):
+        source.write_text("#include <pugmark/pugmark.h>\nvoid f(void);\nvoid f(void) { PUG_SPAN(\"a\", "
+                          + ", ".join(f'PUG_INT("k{i}", {i})' for i in range(n)) + "); }\n")
+        done = subprocess.run([compiler, *language(compiler), "-fsyntax-only", f"-I{INCLUDE}", source], capture_output=True,
+                              check=False)
+        assert (done.returncode == 0) == (n <= 12), f"{n}: {done.returncode}"
+        assert (b"MORE_THAN_PUG_ATTRS_MAX" in done.stderr) == (n > 12), done.stderr.decode()
+
+
 def declared():
     text = (INCLUDE / "pugmark/pugmark.h").read_text(encoding="utf-8")
     names = set(re.findall(r"^[a-z][\w \*]*?\b\*?(pug_\w+)\(", text, re.M))
@@ -201,6 +222,10 @@ def main():
         for optimisation in ("-O2", "-Os"):
             tests.append((f"PUG_DISABLE leaves nothing behind, {compiler} {optimisation}",
                           lambda w, c=compiler, o=optimisation: disabled_leaves_nothing(c, o, w)))
+        tests.append((f"an attribute too many is an error with a name, {compiler}",
+                      lambda w, c=compiler: too_many_attributes_are_named(c, w)))
+        if not compiler.endswith("++"):
+            tests.append((f"a scope without a block is an error, {compiler}", lambda w, c=compiler: scope_needs_a_block(c, w)))
         for standard in ("c++11", "c++17") if compiler.endswith("++") else ("c99", "c11", "gnu17"):
             for disabled in (False, True):
                 tests.append((f"the header is clean, {compiler} -std={standard}{' -DPUG_DISABLE' if disabled else ''}",
