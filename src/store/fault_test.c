@@ -239,6 +239,50 @@ static void what_follows_a_cut_that_failed_comes_back(void **state)
     fixture_done(&f);
 }
 
+static void refused_requests_take_no_memory(void **state)
+{
+    struct fixture f;
+    struct store_options options = {.durability = STORE_DURABILITY_WRITE,
+                                    .memtable_bytes_max = 1 << 20};
+    fixture_init(&f, 2, &options);
+    struct span_batch batch = fixture_batch(&f, 100);
+    struct str body = fixture_body(&f, &batch);
+    struct store_stats stats;
+    uint64_t most = 0;
+    log_set_level(LOG_LEVEL_OFF);
+    arm_for_good(WRITE);
+    for (int i = 0; i < 500; i++) {
+        assert_int_not_equal(store_append_wait(f.store, BODY_OTLP_PROTOBUF, body, &batch), 0);
+        store_stats(f.store, &stats);
+        most = stats.memtable_bytes > most ? stats.memtable_bytes : most;
+    }
+    atomic_store(&armed, false);
+    log_set_level(LOG_LEVEL_INFO);
+    print_message("# at most %llu bytes\n", (unsigned long long)most);
+    assert_true(most > 1 << 19); /* else it tested nothing */
+    assert_true(most < 2 << 20);
+    fixture_append(&f, &batch);
+    fixture_reopen(&f);
+    fixture_check(&f);
+    fixture_done(&f);
+}
+
+/* A batch without spans has no record, and takes nothing back of what the store knows. */
+static void sealing_waits_for_what_came_before_an_empty_batch(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 3, NULL);
+    struct span_batch batch = fixture_batch(&f, 10), empty = {0};
+    fixture_append(&f, &batch);
+    assert_int_equal(store_append_wait(f.store, BODY_OTLP_PROTOBUF, STR(""), &empty), 0);
+    assert_int_equal(store_seal(f.store), 0);
+    struct store_stats stats;
+    store_stats(f.store, &stats);
+    assert_int_equal(stats.memtable_spans, 0);
+    assert_int_equal(stats.segments, 1);
+    fixture_done(&f);
+}
+
 #define FAULT_TEST(sentence, kind, all_after)                                                      \
     static void sentence(void **state)                                                             \
     {                                                                                              \
@@ -260,6 +304,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_follows_a_cut_that_failed_comes_back),
+        cmocka_unit_test(refused_requests_take_no_memory),
+        cmocka_unit_test(sealing_waits_for_what_came_before_an_empty_batch),
         cmocka_unit_test(any_open_may_fail),
         cmocka_unit_test(any_write_may_fail),
         cmocka_unit_test(the_disk_may_be_full_from_any_write_on),

@@ -77,6 +77,20 @@ static bool active_freeze(struct store *st)
     return true;
 }
 
+/* What refused groups leave in a memtable stays in it, and without rows it is never frozen: while the
+ * log cannot be written it would grow with each request that is tried again. With the lock held.
+ * Views that have it keep it. False: there is no memory. */
+static bool active_renew(struct store *st)
+{
+    struct memtable *fresh;
+    if (memtable_new(&fresh))
+        return false;
+    memtable_unref(st->active);
+    st->active = fresh;
+    st->memtable_bytes = 0;
+    return true;
+}
+
 /* How long until the active memtable is too old; 0: now. */
 static uint64_t age_left_ns(const struct store *st)
 {
@@ -129,7 +143,7 @@ static void group_commit(struct store *st, struct pending *group)
         }
     }
     pthread_mutex_lock(&st->lock);
-    if (batches)
+    if (n && !err)
         st->published = sequence;
     st->appended_batches += batches;
     st->appended_spans += spans;
@@ -187,6 +201,8 @@ static void *log_thread(void *arg)
         uint64_t left = age_left_ns(st);
         bool rows = st->active->first_publish_ns != 0;
         bool full = memtable_bytes(st->active) >= st->memtable_bytes_max;
+        if (full && !rows && active_renew(st))
+            full = false;
         if (rows && (full || st->seal_requested || (left == 0 && !st->seal_err)) &&
             !active_freeze(st) && full) {
             /* No room: refuse what waits, with the reason. */
