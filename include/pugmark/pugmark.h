@@ -26,7 +26,8 @@
  * Strings. Names and keys of spans, events and their attributes given in the macros are string
  * literals. Values are copied, at most PUG_STR_MAX bytes of each; NULL is the empty string.
  *
- * With -DPUG_DISABLE all of this compiles away; arguments are not evaluated then.
+ * With -DPUG_DISABLE all of this compiles away; arguments are not evaluated then, but for those that
+ * results are written to.
  *
  * C99 and C++11 with the extensions of gcc and clang (`cleanup`, statement expressions). */
 #ifndef PUGMARK_PUGMARK_H
@@ -66,7 +67,7 @@ typedef void pug_log_fn(void *user, const char *message);
 /* Fields that are 0 or NULL are taken from the environment, else have the default. Strings are
  * copied. */
 struct pug_options {
-    size_t size; /* sizeof(struct pug_options) */
+    size_t size; /* sizeof(struct pug_options); 0 is PUG_ERR_INVALID */
     enum pug_tracing tracing;
     enum pug_backend backend;
     const char *service_name;    /* OTEL_SERVICE_NAME, PUG_SERVICE_NAME; the program's name */
@@ -77,8 +78,10 @@ struct pug_options {
      * path. Port 4317 speaks gRPC, every other HTTP with protobuf, unless
      * OTEL_EXPORTER_OTLP_PROTOCOL says otherwise. */
     const char *otlp_endpoint;
-    const char *otlp_headers;   /* "name=value,..."; OTEL_EXPORTER_OTLP_HEADERS */
-    size_t ring_bytes;          /* of each thread, a power of two; PUG_RING_KIB; 1 MiB */
+    const char *otlp_headers; /* "name=value,..."; OTEL_EXPORTER_OTLP_HEADERS */
+    /* Of each thread, a power of two from 128 KiB to 256 MiB; PUG_RING_KIB; 1 MiB. The first start
+     * of the process decides; later ones keep its rings. */
+    size_t ring_bytes;
     size_t queue_bytes_max;     /* encoded and not yet sent; 16 MiB */
     unsigned drain_interval_us; /* how often the rings are emptied; 5000 */
     unsigned flush_interval_ms; /* how long spans are gathered before they are sent; 200 */
@@ -91,14 +94,22 @@ struct pug_options {
 #define PUG_ERR_NOMEM (-1)
 #define PUG_ERR_INVALID (-2)
 #define PUG_ERR_IO (-5)
+#define PUG_ERR_FULL (-6)
 #define PUG_ERR_BUSY (-8)
+#define PUG_ERR_NOT_FOUND (-9)
 #define PUG_ERR_UNSUPPORTED (-10)
 #define PUG_ERR_TIMEOUT (-12)
 
 #ifndef PUG_DISABLE /* else they are in disable.h */
 /* Starts tracing; without it, and when tracing is off, spans cost one branch. 0 also when it is
- * off. PUG_ERR_BUSY when started already (the options are ignored then), PUG_ERR_UNSUPPORTED for a
- * backend that is not there (or libcurl missing), PUG_ERR_INVALID for a value that makes no sense.
+ * off. Otherwise tracing stays off:
+ *     PUG_ERR_BUSY         started already; it stays on, the options are ignored
+ *     PUG_ERR_INVALID      a value that makes no sense; options->size not set
+ *     PUG_ERR_UNSUPPORTED  no such backend or protocol, or libcurl missing
+ *     PUG_ERR_NOT_FOUND    trace_dir cannot be made or opened: a part of its path is missing
+ *     PUG_ERR_FULL         no space left for the trace or for the rings
+ *     PUG_ERR_IO           trace_dir cannot be written for another reason (permission, ...)
+ *     PUG_ERR_NOMEM        no memory, or no thread
  * What is open at exit() is flushed as by pug_stop(). Not signal-safe. */
 int pug_start(const struct pug_options *options);
 /* Sends what is recorded and stops. Spans that are open are written with the end they have now and

@@ -49,5 +49,5 @@ void pug_span_id_hex(const struct pug_context *context, char out[17])
 
 const char *pug_error_text(int code)
 {
-    return err_text(code);
+    return code == PUG_ERR_BUSY ? "started already" : err_text(code);
 }

@@ -378,7 +378,7 @@ int drain_start(struct drain *d, struct exporter *exporter, struct exporter_coun
     int e = pthread_create(&d->thread, NULL, drain_main, d);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (e)
-        return err_from_errno(e);
+        return e == EAGAIN ? ERR_NOMEM : err_from_errno(e); /* BUSY is "started already" */
     pthread_setname_np(d->thread, "pugmark");
     d->running = true;
     return 0;

@@ -221,6 +221,7 @@ static void environment_body(void)
     CHECK(pug_start(NULL) == 0);
     CHECK(pug_on());
     CHECK(pug_start(NULL) == PUG_ERR_BUSY);
+    CHECK(strcmp(pug_error_text(PUG_ERR_BUSY), "started already") == 0);
     {
         PUG_SPAN("recorded");
     }
@@ -260,7 +261,7 @@ static void refusals_body(void)
     unsetenv("PUG_BACKEND");
     o = local_options();
     o.trace_dir = "/proc/no/such/place";
-    CHECK(pug_start(&o) < 0 && strstr(told_text, "/proc/no"));
+    CHECK(pug_start(&o) == PUG_ERR_NOT_FOUND && strstr(told_text, "/proc/no"));
     CHECK(!pug_on());
     o = local_options();
     CHECK(pug_start(&o) == 0 && pug_on());
