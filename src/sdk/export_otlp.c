@@ -117,6 +117,21 @@ static uint64_t spans_rejected(struct otlp *o, size_t n_spans)
     return rejected < n_spans ? rejected : n_spans;
 }
 
+static void tell_refused(struct otlp *o, long status)
+{
+    const char *url = o->config->otlp_url;
+    if (o->config->otlp_grpc && o->grpc_status >= 0)
+        exporter_tell(o->config, &o->told_refused, "%.100s refused spans (gRPC %ld %s)", url,
+                      o->grpc_status, o->grpc_message);
+    else if (o->config->otlp_grpc)
+        exporter_tell(o->config, &o->told_refused, "%.100s refused spans (HTTP %ld)", url, status);
+    else
+        exporter_tell(o->config, &o->told_refused, "%.100s refused spans (HTTP %ld)%s", url, status,
+                      status == 400 || status == 415
+                          ? "; is this a gRPC port? OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
+                          : "");
+}
+
 static enum outcome judge(struct otlp *o, CURLcode code)
 {
     long status = 0;
@@ -135,12 +150,15 @@ static enum outcome judge(struct otlp *o, CURLcode code)
     if (ok)
         return SENT;
     if (again) {
-        exporter_tell(o->config, &o->told_reach, "%.120s is busy (HTTP %ld, gRPC %ld)",
-                      o->config->otlp_url, status, o->grpc_status);
+        if (o->grpc_status >= 0)
+            exporter_tell(o->config, &o->told_reach, "%.120s is busy (gRPC %ld)",
+                          o->config->otlp_url, o->grpc_status);
+        else
+            exporter_tell(o->config, &o->told_reach, "%.120s is busy (HTTP %ld)",
+                          o->config->otlp_url, status);
         return AGAIN;
     }
-    exporter_tell(o->config, &o->told_refused, "%.100s refused spans (HTTP %ld, gRPC %ld %s)",
-                  o->config->otlp_url, status, o->grpc_status, o->grpc_message);
+    tell_refused(o, status);
     return REFUSED;
 }
 
