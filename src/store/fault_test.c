@@ -283,6 +283,58 @@ static void sealing_waits_for_what_came_before_an_empty_batch(void **state)
     fixture_done(&f);
 }
 
+static void assert_refused(struct fixture *f, const char *name)
+{
+    struct error_detail detail = {0};
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(store_open(&f->options, &f->store, &detail), ERR_CORRUPT);
+        f->store = NULL;
+        assert_non_null(strstr(detail.message, name));
+        assert_non_null(strstr(detail.message, "catalogue.db"));
+    }
+}
+
+static void a_lost_or_older_catalogue_costs_no_segment(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 4, NULL);
+    char none[64], newest[64];
+    int dir = open(f.dir, O_RDONLY | O_DIRECTORY);
+    assert_true(dir >= 0);
+    fixture_copy_files(&f, none, sizeof none);
+    for (int i = 0; i < 3; i++) {
+        struct span_batch batch = fixture_batch(&f, 5);
+        fixture_append(&f, &batch);
+        assert_int_equal(store_seal(f.store), 0);
+        if (i == 0) { /* one segment, and no catalogue */
+            store_close(f.store);
+            f.store = NULL;
+            fixture_copy_files(&f, newest, sizeof newest);
+            assert_int_equal(unlinkat(dir, "catalogue.db", 0), 0);
+            assert_refused(&f, "seg-0000000000000001.seg");
+            fixture_copy_back(&f, newest, "catalogue.db");
+            fixture_check_copy(&f, newest);
+            assert_int_equal(store_open(&f.options, &f.store, NULL), 0);
+        }
+    }
+    store_close(f.store);
+    f.store = NULL;
+    fixture_copy_files(&f, newest, sizeof newest);
+    assert_int_equal(unlinkat(dir, "catalogue.db", 0), 0);
+    assert_refused(&f, "seg-");
+    fixture_copy_back(&f, none, "catalogue.db");
+    assert_refused(&f, "seg-");
+    assert_int_equal(unlinkat(dir, "catalogue.db", 0), 0);
+    fixture_copy_back(&f, newest, "catalogue.db");
+    assert_int_equal(store_open(&f.options, &f.store, NULL), 0);
+    fixture_check(&f);
+    fixture_check_copy(&f, newest);
+    close(dir);
+    fixture_done(&f);
+    f = (struct fixture){0};
+    fixture_check_copy(&f, none);
+}
+
 #define FAULT_TEST(sentence, kind, all_after)                                                      \
     static void sentence(void **state)                                                             \
     {                                                                                              \
@@ -306,6 +358,7 @@ int main(void)
         cmocka_unit_test(what_follows_a_cut_that_failed_comes_back),
         cmocka_unit_test(refused_requests_take_no_memory),
         cmocka_unit_test(sealing_waits_for_what_came_before_an_empty_batch),
+        cmocka_unit_test(a_lost_or_older_catalogue_costs_no_segment),
         cmocka_unit_test(any_open_may_fail),
         cmocka_unit_test(any_write_may_fail),
         cmocka_unit_test(the_disk_may_be_full_from_any_write_on),

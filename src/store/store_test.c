@@ -381,12 +381,19 @@ static void an_unfinished_segment_is_removed(void **state)
     fixture_append(&f, &batch);
     log_set_level(LOG_LEVEL_OFF);
     for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/seg-00000000000000ff.%s", f.dir, i ? "seg" : "tmp");
-        int fd = open(path, O_WRONLY | O_CREAT, 0600);
+        char copy[64];
+        struct store_options options = f.options;
+        struct store *killed;
+        fixture_copy_files(&f, copy, sizeof copy);
+        snprintf(path, sizeof path, "%s/seg-0000000000000001.%s", copy, i ? "seg" : "tmp");
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
         assert_true(fd >= 0);
         close(fd);
-        fixture_reopen(&f);
+        options.dir = copy;
+        assert_int_equal(store_open(&options, &killed, NULL), 0);
         assert_int_equal(access(path, F_OK), -1);
+        store_close(killed);
+        fixture_check_copy(&f, copy);
     }
     log_set_level(LOG_LEVEL_INFO);
     fixture_check(&f);

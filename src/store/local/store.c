@@ -14,8 +14,8 @@
  *    do not fit are refused with its error, and sealing is tried again each second.
  * 3. A memtable is frozen together with the log file, so the records of a segment are those up to
  *    one sequence. The catalogue takes the segment and that sequence in one transaction; recovery
- *    replays what lies behind it. A segment file that the catalogue does not have is removed at
- *    open.
+ *    replays what lies behind it. The segment that an unfinished seal left is
+ *    removed at open; any other that the catalogue does not have keeps the store from opening.
  * 4. The order of locks is watch_lock, then nothing; lock, then nothing. */
 #include <dirent.h>
 #include <errno.h>
@@ -538,8 +538,78 @@ static bool segment_known(const struct store *st, const char *name)
     return low < st->segments->n && !strcmp(st->segments->items[low].name, name);
 }
 
-/* Every segment of the catalogue must be there and have its size; files that the catalogue does
- * not have (sealing was cut short) are removed. */
+/* A sealing that was cut short leaves its temporary file, or the segment after the newest. */
+static bool segment_unfinished(const struct store *st, const char *name)
+{
+    char next[sizeof st->segments->items[0].name];
+    uint64_t newest = st->segments->n ? st->segments->items[0].id : 0;
+    snprintf(next, sizeof next, "seg-%016llx.seg", (unsigned long long)newest + 1);
+    return !strcmp(name + strlen(name) - 4, ".tmp") || !strcmp(name, next);
+}
+
+/* Begins and ends like the name of a segment, or of one that is being written. */
+static bool segment_named(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 8 && !strncmp(name, "seg-", 4) &&
+           (!strcmp(name + n - 4, ".seg") || !strcmp(name + n - 4, ".tmp"));
+}
+
+/* Of the directory's entries, at open. */
+struct survey {
+    char stranger[64]; /* a segment that is not in the catalogue, and was not being made */
+    char next[64];     /* the segment after the newest */
+    bool has_log;
+};
+
+static int dir_survey(struct store *st, bool remove, struct survey *ret)
+{
+    int fd, err = file_open(st->dir, ".", O_RDONLY | O_DIRECTORY, &fd);
+    if (err)
+        return err;
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        close(fd);
+        return ERR_NOMEM;
+    }
+    *ret = (struct survey){0};
+    struct dirent *entry;
+    while ((entry = readdir(dir))) {
+        const char *name = entry->d_name;
+        ret->has_log |= !strncmp(name, "log-", 4);
+        if (!segment_named(name) || segment_known(st, name))
+            continue;
+        if (!segment_unfinished(st, name))
+            snprintf(ret->stranger, sizeof ret->stranger, "%.63s", name);
+        else if (!strcmp(name + strlen(name) - 4, ".seg"))
+            snprintf(ret->next, sizeof ret->next, "%.63s", name);
+        if (remove && segment_unfinished(st, name) && !file_remove(st->dir, name))
+            log_info("removed an unfinished segment file=%s", name);
+    }
+    closedir(dir);
+    return 0;
+}
+
+/* Before the catalogue is made, if there is none: without it no segment can have been begun. */
+static int catalogue_check(struct store *st, struct error_detail *detail)
+{
+    struct stat s;
+    struct survey seen;
+    if (!fstatat(st->dir, "catalogue.db", &s, 0) && s.st_size > 0)
+        return 0;
+    int err = dir_survey(st, false, &seen);
+    if (err)
+        return error_set(detail, err, 0, "%s: %s", st->path, err_text(err));
+    const char *name = seen.stranger[0] ? seen.stranger : seen.next;
+    if (*name)
+        return error_set(detail, ERR_CORRUPT, 0, "%s/%s: there is no catalogue.db that has it",
+                         st->path, name);
+    return 0;
+}
+
+/* Every segment of the catalogue must be there and have its size. What a sealing that was cut short
+ * left is removed: its records are still in the log. Any other segment that the catalogue does not
+ * have was sealed, and the catalogue is an older one: nothing is touched. */
 static int segments_check(struct store *st, struct error_detail *detail)
 {
     for (uint32_t i = 0; i < st->segments->n; i++) {
@@ -553,30 +623,21 @@ static int segments_check(struct store *st, struct error_detail *detail)
                              "%s/%s: has %llu bytes, was sealed with %llu", st->path, info->name,
                              (unsigned long long)s.st_size, (unsigned long long)info->bytes);
     }
-    int fd, err = file_open(st->dir, ".", O_RDONLY | O_DIRECTORY, &fd);
-    if (err)
-        return error_set(detail, err, 0, "%s: %s", st->path, err_text(err));
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return error_set(detail, ERR_NOMEM, 0, "%s: %s", st->path, err_text(ERR_NOMEM));
-    }
-    struct dirent *entry;
-    while ((entry = readdir(dir))) {
-        size_t n = strlen(entry->d_name);
-        bool ours = strncmp(entry->d_name, "seg-", 4) == 0 && n > 8 &&
-                    (!strcmp(entry->d_name + n - 4, ".seg") ||
-                     !strcmp(entry->d_name + n - 4, ".tmp"));
-        if (ours && !segment_known(st, entry->d_name) && !file_remove(st->dir, entry->d_name))
-            log_info("removed an unfinished segment file=%s", entry->d_name);
-    }
-    closedir(dir);
-    return 0;
+    struct survey seen = {0};
+    int err = dir_survey(st, false, &seen);
+    const char *name = seen.stranger[0] || seen.has_log ? seen.stranger : seen.next;
+    if (!err && *name)
+        return error_set(detail, ERR_CORRUPT, 0, "%s/%s: is not in catalogue.db", st->path, name);
+    if (!err)
+        err = dir_survey(st, true, &seen);
+    return err ? error_set(detail, err, 0, "%s: %s", st->path, err_text(err)) : 0;
 }
 
 static int store_recover(struct store *st, bool sync, struct error_detail *detail)
 {
-    int err = catalogue_open(st->path, sync, &st->catalogue, detail);
+    int err = catalogue_check(st, detail);
+    if (!err)
+        err = catalogue_open(st->path, sync, &st->catalogue, detail);
     if (err)
         return err;
     err = segments_load(st);
