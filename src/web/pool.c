@@ -40,8 +40,12 @@ static void *work(void *arg)
         struct job job = pool->ring[pool->first];
         pool->first = (pool->first + 1) % pool->ring_size;
         pool->n--;
+        bool ending = pool->ending;
         pthread_mutex_unlock(&pool->lock);
-        run(&job);
+        if (ending) /* nobody waits for its answer any more */
+            web_fail(job.q, 503, "the server is stopping");
+        else
+            run(&job);
         pthread_mutex_lock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -111,7 +111,7 @@ const struct predicate *conditions_all(struct conditions *c);
 MUST_USE int pool_new(unsigned threads, unsigned queue_max, struct pool **ret);
 /* False: the queue is full. `fn` runs later on another thread. */
 bool pool_put(struct pool *pool, web_handler_fn *fn, struct web_request *q);
-/* Runs what waits, then ends. NULL is allowed. */
+/* Finishes what runs, refuses what waits, then ends. NULL is allowed. */
 void pool_free(struct pool *pool);
 
 /* ---- handlers ---- */
