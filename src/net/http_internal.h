@@ -11,7 +11,7 @@
  * moves to ANSWERED, only http_server_stop moves to ABANDONED; each by compare-and-swap, and
  * whoever moves away from WAITING resumes the connection. All that a handler reads was copied into
  * the request's arena, so an abandoned request may be read and answered long after its connection
- * is gone.
+ * is gone. The server has to outlive it: it is freed when everybody has answered.
  *
  * Locks: server.lock before stream.lock; libmicrohttpd's own locks come after both. */
 #ifndef NET_HTTP_INTERNAL_H

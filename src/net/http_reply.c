@@ -32,11 +32,19 @@ void http__answer(struct http_request *r, int status, struct MHD_Response *respo
     /* release pairs with the acquire in http_server.c before it reads `response` */
     if (!atomic_compare_exchange_strong_explicit(&r->state, &state, ANSWERED, memory_order_acq_rel,
                                                  memory_order_acquire)) {
-        if (state == WAITING &&
-            atomic_compare_exchange_strong_explicit(&r->state, &state, ANSWERED,
-                                                    memory_order_acq_rel, memory_order_acquire))
-            MHD_resume_connection(connection);
-        else if (response)
+        bool answered = false;
+        if (state == WAITING) {
+            /* One step for http_server_stop: it must not find the request answered and its
+             * connection still asleep, nor end libmicrohttpd before this call is out of it. */
+            struct http_server *server = r->server;
+            pthread_mutex_lock(&server->lock);
+            answered = atomic_compare_exchange_strong_explicit(
+                &r->state, &state, ANSWERED, memory_order_acq_rel, memory_order_acquire);
+            if (answered)
+                MHD_resume_connection(connection);
+            pthread_mutex_unlock(&server->lock);
+        }
+        if (!answered && response)
             MHD_destroy_response(response); /* abandoned */
     }
     http__request_unref(r);
