@@ -53,6 +53,7 @@ struct http_request {
     struct header *reply_headers;
     struct MHD_Response *response;
     int status;
+    bool is_stream;
 
     /* server.lock */
     struct http_request *older, *newer; /* in server.running */

@@ -267,6 +267,7 @@ struct http_stream *http_reply_stream(struct http_request *r, const char *conten
     server->streams = s;
     s->closed = atomic_load(&server->stopping);
     pthread_mutex_unlock(&server->lock);
+    r->is_stream = true;
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     http__answer(r, 200, response);

@@ -16,8 +16,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +32,7 @@ enum {
         64 << 10, /* libmicrohttpd's memory per connection: headers and read buffer */
     THREAD_STACK_BYTES = 512 << 10,
     DRAIN_BYTES = 128 << 20,
+    SILENCE_MS_MAX = 20000, /* of a stream's peer */
 };
 #define BODY_BYTES_MAX ((size_t)64 << 20)
 #define INFLATED_BYTES_MAX ((size_t)256 << 20)
@@ -191,11 +195,24 @@ static enum MHD_Result queue(struct http_request *r, int status, struct MHD_Resp
     return queued;
 }
 
+/* A peer that vanished without a word acknowledges nothing: the kernel would try for a quarter of an
+ * hour, and the stream count as read all the while. */
+static void notice_silence(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    unsigned timeout_ms = SILENCE_MS_MAX;
+    if (info)
+        setsockopt(info->connect_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+}
+
 static enum MHD_Result queue_answer(struct http_request *r)
 {
     struct MHD_Response *response = r->response;
     r->response = NULL;
     unlist(r);
+    if (r->is_stream)
+        notice_silence(r->connection);
     return queue(r, r->status, response);
 }
 

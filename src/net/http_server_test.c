@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -489,6 +490,37 @@ static void a_stream_to_a_slow_client_takes_no_more_than_its_bound(void **state)
     close(fd);
 }
 
+/* The server's end of a connection of this process. */
+static int other_end(int fd)
+{
+    struct sockaddr_in here, peer;
+    socklen_t n = sizeof here;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &n), 0);
+    for (int other = 3; other < 1024; other++) {
+        n = sizeof peer;
+        if (!getpeername(other, (struct sockaddr *)&peer, &n) && peer.sin_family == AF_INET &&
+            peer.sin_port == here.sin_port)
+            return other;
+    }
+    return -1;
+}
+
+static void a_streams_peer_may_be_silent_for_seconds_only(void **state)
+{
+    struct fixture *f = *state;
+    int fd = dial(f);
+    say_text(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    sem_wait(&f->have_stream);
+    assert_true(http_stream_write(f->stream, STR("data: 1\n\n")));
+    free(hear(fd, "data: 1"));
+    unsigned timeout_ms = 0;
+    socklen_t n = sizeof timeout_ms;
+    assert_int_equal(getsockopt(other_end(fd), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, &n), 0);
+    assert_int_equal(timeout_ms, 20000);
+    http_stream_close(f->stream);
+    close(fd);
+}
+
 static void a_stream_whose_client_left_says_so(void **state)
 {
     struct fixture *f = *state;
@@ -583,6 +615,7 @@ int main(void)
         T(a_stream_carries_what_is_written_and_ends_when_closed),
         POOL(a_stream_carries_what_is_written_and_ends_when_closed),
         T(a_stream_to_a_slow_client_takes_no_more_than_its_bound),
+        T(a_streams_peer_may_be_silent_for_seconds_only),
         T(a_stream_whose_client_left_says_so),
         POOL(stopping_ends_streams_and_waits_for_answers_under_way),
         T(stopping_ends_streams_and_waits_for_answers_under_way),
