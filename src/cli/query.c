@@ -229,7 +229,7 @@ static void csv_field(struct buf *out, struct str s)
 
 static void put_csv(const struct rows *rows, struct buf *out)
 {
-    buf_cstr(out, "start,duration_ns,service,name,spans,errors,orphans,matched,trace_id\r\n");
+    buf_cstr(out, "start,duration_ns,service,name,spans,errors,orphans,matched,trace_id\n");
     for (size_t i = 0; i < rows->n; i++) {
         const struct row *r = &rows->items[i];
         char start[CLOCK_RFC3339_SIZE];
@@ -242,7 +242,7 @@ static void put_csv(const struct rows *rows, struct buf *out)
                    (unsigned long long)r->errors, (unsigned long long)r->orphans,
                    (unsigned long long)r->matched);
         csv_field(out, r->trace_id);
-        buf_cstr(out, "\r\n");
+        buf_cstr(out, "\n");
     }
 }
 

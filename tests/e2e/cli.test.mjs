@@ -54,7 +54,7 @@ describe('pugmark query', () => {
   test('looks back as far as it is told', async () => {
     assert.equal((await ask('query', '{ name =~ "long ago.*" }')).stdout, '');
     const { stdout } = await ask('query', '{ name =~ "long ago.*" }', '--since', '36500d', '--csv');
-    const [head, row] = stdout.split('\r\n');
+    const [head, row] = stdout.split('\n');
     assert.equal(head, 'start,duration_ns,service,name,spans,errors,orphans,matched,trace_id');
     assert.match(row, /^2026-01-02T03:04:05\.000000000Z,700,old,"long ago, ""x""",1,0,0,1,[0-9a-f]{32}$/);
   });
