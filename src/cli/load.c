@@ -6,10 +6,12 @@
  * for now (429, 503) is sent again after Retry-After. */
 #include "cli/cli.h"
 #include "cli/load_gen.h"
+#include "cli/term.h"
 
 #include "base/clock.h"
 #include "base/json.h"
 #include "wire/otlp.h"
+#include "wire/protobuf.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -22,6 +24,7 @@
 #include <string.h>
 
 enum { CONNECTIONS_MAX = 64, TRIES_MAX = 10, RETRY_MS_DEFAULT = 100, RETRY_MS_MAX = 30000 };
+enum { REASON_COLUMNS = 200 };
 
 struct options {
     const char *url, *out;
@@ -47,6 +50,7 @@ struct load {
     struct body *prepared;
     size_t n_prepared, next_prepared;
     char problem[CURL_ERROR_SIZE + 64]; /* the first that ended a connection */
+    bool said_refused;
 
     _Atomic uint64_t spans_acked, spans_rejected, spans_refused, retries, posts;
     _Atomic bool stopped;
@@ -132,6 +136,7 @@ static int body_take(struct load *load, struct body *ret_body, uint64_t *ret_spa
 struct answer {
     struct buf body;
     uint64_t retry_after_ms;
+    bool is_protobuf;
 };
 
 static size_t answer_body(char *bytes, size_t size, size_t n, void *arg)
@@ -167,6 +172,37 @@ static void connection_failed(struct load *load, const char *what)
     atomic_store(&load->stopped, true);
 }
 
+/* The message of a google.rpc.Status, else the text. */
+static struct str answer_reason(const struct answer *answer)
+{
+    struct str body = buf_as_str(&answer->body);
+    if (!answer->is_protobuf)
+        return str_trim(body);
+    struct str message = STR_NONE;
+    struct pb r = pb_from_str(body);
+    struct pb_field f;
+    while (pb_next(&r, &f) > 0)
+        if (f.tag == PB_TAG(2, PB_BYTES))
+            message = pb_as_str(&f);
+    return message;
+}
+
+/* Once: the others were most likely refused for the same reason. */
+static void say_refused(struct load *load, long status, const struct answer *answer)
+{
+    pthread_mutex_lock(&load->lock);
+    bool said = load->said_refused;
+    load->said_refused = true;
+    pthread_mutex_unlock(&load->lock);
+    if (said)
+        return;
+    struct buf reason = BUF_INIT;
+    term_text(&reason, answer_reason(answer), REASON_COLUMNS);
+    fprintf(stderr, "pugmark load: %s answered with HTTP status %ld%s%.*s\n", load->post_url,
+            status, reason.len ? ": " : "", STR_ARG(buf_as_str(&reason)));
+    buf_done(&reason);
+}
+
 /* What the receiver said of one body: counted; true when it is worth sending again. */
 static bool answer_count(struct load *load, const struct body *body, long status,
                          struct answer *answer)
@@ -184,6 +220,7 @@ static bool answer_count(struct load *load, const struct body *body, long status
     if (status == 429 || status == 502 || status == 503 || status == 504)
         return true;
     atomic_fetch_add(&load->spans_refused, body->spans);
+    say_refused(load, status, answer);
     return false;
 }
 
@@ -205,10 +242,14 @@ static void body_send(struct load *load, CURL *curl, const struct body *body, ch
         }
         atomic_fetch_add(&load->posts, 1);
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+        const char *type = NULL;
+        curl_easy_getinfo(curl, CURLINFO_CONTENT_TYPE, &type);
+        answer.is_protobuf = type && !strncmp(type, "application/x-protobuf", 22);
         if (!answer_count(load, body, status, &answer))
             break;
         if (try + 1 == TRIES_MAX || atomic_load(&load->stopped)) {
             atomic_fetch_add(&load->spans_refused, body->spans);
+            say_refused(load, status, &answer);
             break;
         }
         atomic_fetch_add(&load->retries, 1);
@@ -496,7 +537,10 @@ int cli_load(int argc, char **argv)
     int status = parse_options(argc, argv, &load.options);
     if (status)
         return status;
-    size_t url_bytes = strlen(load.options.url) + sizeof "/v1/traces";
+    size_t base_bytes = strlen(load.options.url);
+    while (base_bytes && load.options.url[base_bytes - 1] == '/')
+        base_bytes--;
+    size_t url_bytes = base_bytes + sizeof "/v1/traces";
     load.post_url = malloc(url_bytes);
     load.gen = load_gen_new(load.options.seed, load.options.spans_per_trace, load.options.start_ns);
     if (!load.post_url || !load.gen) {
@@ -505,7 +549,7 @@ int cli_load(int argc, char **argv)
         load_gen_free(load.gen);
         return CLI_COULD_NOT;
     }
-    snprintf(load.post_url, url_bytes, "%s/v1/traces", load.options.url);
+    snprintf(load.post_url, url_bytes, "%.*s/v1/traces", (int)base_bytes, load.options.url);
     interrupted = &load;
     signal(SIGINT, on_interrupt);
     signal(SIGPIPE, SIG_IGN);
@@ -517,10 +561,11 @@ int cli_load(int argc, char **argv)
     else
         send_all(&load);
     double seconds = (double)(clock_monotonic_ns() - load.started_ns) / 1e9;
+    bool has_sent = !load.options.out && atomic_load(&load.posts);
     if (load.problem[0])
         fprintf(stderr, "pugmark load: %s%s%s\n", load.options.out ? "" : load.post_url,
                 load.options.out ? "" : ": ", load.problem);
-    else
+    if (!load.problem[0] || has_sent)
         print_results(&load, seconds > 0 ? seconds : 1e-9);
     bool whole = !load.problem[0] && !atomic_load(&load.spans_refused) &&
                  !atomic_load(&load.spans_rejected);

@@ -167,6 +167,31 @@ test('what was refused for good and what was rejected is counted, and the exit s
   }
 });
 
+test('says once why it was refused; the address may end in slashes', async () => {
+  const text = Buffer.from('\x08\x03\x12\x07no room');
+  const target = await receiver(() => ({ status: 400, body: text }));
+  try {
+    const { status, stderr } = await load('--otlp', `${target.url}//`, '--traces', '30', '--batch', '10');
+    assert.equal(status, 1);
+    assert.equal(stderr, `pugmark load: ${target.url}/v1/traces answered with HTTP status 400: no room\n`);
+    assert.ok(target.requests.every((request) => request.path === '/v1/traces'));
+  } finally {
+    target.stop();
+  }
+});
+
+test('a lost connection does not lose the figures', async () => {
+  const target = await receiver((nth) => {
+    if (nth === 1) target.stop();
+    return {};
+  });
+  const { status, stdout, stderr } =
+    await load('--otlp', target.url, '--traces', '30', '--batch', '10', '--connections', '1', '--json');
+  assert.equal(status, 1);
+  assert.match(stderr, /^pugmark load: http.*: ./);
+  assert.equal(JSON.parse(stdout).spansAcked, 100);
+});
+
 test('a rate is kept', async () => {
   const target = await receiver(() => ({}));
   try {
