@@ -192,19 +192,6 @@ static int parse(int argc, char **argv, struct options *o)
     return -1;
 }
 
-/* The folders above the data directory. */
-static int parents_make(char *path)
-{
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        int failed = mkdir(path, 0755) != 0 && errno != EEXIST;
-        *slash = '/';
-        if (failed)
-            return err_from_errno(errno);
-    }
-    return 0;
-}
-
 /* ---- where it listens ---- */
 
 static void endpoint_add(struct serve *s, const char *name, uint16_t port)
@@ -349,19 +336,16 @@ static int start(struct serve *s)
 {
     const struct options *o = &s->options;
     struct error_detail detail = {0};
-    int err = parents_make(o->data);
-    if (err) {
-        fprintf(stderr, "pugmark serve: %s: %s\n", o->data, err_text(err));
-        return err;
-    }
     struct store_options store = {
         .dir = o->data,
         .durability = o->durable_write ? STORE_DURABILITY_WRITE : STORE_DURABILITY_SYNC,
         .memtable_bytes_max = o->memtable_bytes,
     };
-    err = store_open(&store, &s->store, &detail);
+    int err = store_open(&store, &s->store, &detail);
     if (err) {
-        fprintf(stderr, "pugmark serve: %s: %s%s\n", o->data,
+        /* Most messages begin with the path. */
+        bool named = !strncmp(detail.message, o->data, strlen(o->data));
+        fprintf(stderr, "pugmark serve: %s%s%s%s\n", named ? "" : o->data, named ? "" : ": ",
                 detail.message[0] ? detail.message : err_text(err),
                 err == ERR_BUSY ? "; another server may run, --data names another directory" : "");
         return err;

@@ -449,39 +449,61 @@ static int replay(void *arg, uint64_t sequence, const struct log_body *body)
     return err;
 }
 
-/* mkdir -p, for the owner alone. */
-static int dir_make(const char *path)
+/* Durable when it returns true: what is acknowledged later must not be lost with its directory. */
+static bool dir_make_one(char *path, mode_t mode)
+{
+    if (mkdir(path, mode))
+        return errno == EEXIST;
+    char *slash = strrchr(path, '/');
+    int fd, err;
+    if (slash && slash != path) {
+        *slash = '\0';
+        err = file_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, &fd);
+        *slash = '/';
+    } else {
+        err = file_open(AT_FDCWD, slash ? "/" : ".", O_RDONLY | O_DIRECTORY, &fd);
+    }
+    if (err)
+        return errno == EACCES; /* who may write there need not be allowed to read */
+    bool ok = !file_sync(fd) || errno == EINVAL; /* not every file system can */
+    int reason = errno;
+    close(fd);
+    errno = reason;
+    return ok;
+}
+
+/* mkdir -p, for the owner alone. False: errno says why. */
+static bool dir_make(const char *path)
 {
     char *copy = strdup(path);
     if (!copy)
-        return ERR_NOMEM;
-    int err = 0;
-    for (char *at = copy + 1; !err && *at; at++) {
+        return false;
+    bool ok = true;
+    for (char *at = copy + 1; ok && *copy && *at; at++) {
         if (*at != '/')
             continue;
         *at = '\0';
-        if (mkdir(copy, 0777) && errno != EEXIST)
-            err = err_from_errno(errno);
+        ok = dir_make_one(copy, 0755);
         *at = '/';
     }
-    if (!err && mkdir(copy, 0700) && errno != EEXIST)
-        err = err_from_errno(errno);
+    ok = ok && dir_make_one(copy, 0700);
+    int reason = errno;
     free(copy);
-    return err;
+    errno = reason;
+    return ok;
 }
 
 static int dir_open(struct store *st, struct error_detail *detail)
 {
-    int err = dir_make(st->path);
-    if (!err)
-        err = file_open(AT_FDCWD, st->path, O_RDONLY | O_DIRECTORY, &st->dir);
-    if (err)
-        return error_set(detail, err, 0, "%s: %s", st->path, err_text(err));
+    if (!dir_make(st->path) || file_open(AT_FDCWD, st->path, O_RDONLY | O_DIRECTORY, &st->dir))
+        return error_set(detail, err_from_errno(errno), 0, "%s: %s", st->path, strerror(errno));
+    int err;
     err = file_open(st->dir, "lock", O_RDWR | O_CREAT, &st->lock_fd);
     if (!err && flock(st->lock_fd, LOCK_EX | LOCK_NB))
         err = errno == EWOULDBLOCK ? ERR_BUSY : err_from_errno(errno);
     if (err)
-        return error_set(detail, err, 0, "%s/lock: %s", st->path, err_text(err));
+        return error_set(detail, err, 0, "%s/lock: %s", st->path,
+                         err == ERR_BUSY ? err_text(err) : strerror(errno));
     return 0;
 }
 
