@@ -33,6 +33,15 @@ struct fixture {
     struct http_request *held_request;
 };
 
+/* A failure instead of a hang when it never happens. */
+static void wait_until(sem_t *happened)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 30;
+    assert_int_equal(sem_timedwait(happened, &until), 0);
+}
+
 static void echo(struct http_request *r)
 {
     struct buf out = BUF_INIT;
@@ -459,7 +468,7 @@ static void a_stream_carries_what_is_written_and_ends_when_closed(void **state)
     struct fixture *f = *state;
     int fd = dial(f);
     say_text(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
-    sem_wait(&f->have_stream);
+    wait_until(&f->have_stream);
     for (int i = 0; i < 100; i++)
         assert_true(http_stream_write(f->stream, STR("data: tick\n\n")));
     free(hear(fd, "data: tick"));
@@ -477,7 +486,7 @@ static void a_stream_to_a_slow_client_takes_no_more_than_its_bound(void **state)
     struct fixture *f = *state;
     int fd = dial(f);
     say_text(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
-    sem_wait(&f->have_stream);
+    wait_until(&f->have_stream);
     char *block = malloc(16 << 10);
     memset(block, 'x', 16 << 10);
     size_t taken = 0;
@@ -510,7 +519,7 @@ static void a_streams_peer_may_be_silent_for_seconds_only(void **state)
     struct fixture *f = *state;
     int fd = dial(f);
     say_text(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
-    sem_wait(&f->have_stream);
+    wait_until(&f->have_stream);
     assert_true(http_stream_write(f->stream, STR("data: 1\n\n")));
     free(hear(fd, "data: 1"));
     unsigned timeout_ms = 0;
@@ -526,7 +535,7 @@ static void a_stream_whose_client_left_says_so(void **state)
     struct fixture *f = *state;
     int fd = dial(f);
     say_text(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
-    sem_wait(&f->have_stream);
+    wait_until(&f->have_stream);
     assert_true(http_stream_write(f->stream, STR("data: 1\n\n")));
     free(hear(fd, "data: 1"));
     close(fd);
@@ -545,8 +554,8 @@ static void stopping_ends_streams_and_waits_for_answers_under_way(void **state)
     int stream = dial(f), held = dial(f);
     say_text(stream, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
     say_text(held, "POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
-    sem_wait(&f->have_stream);
-    sem_wait(&f->held);
+    wait_until(&f->have_stream);
+    wait_until(&f->held);
     pthread_t answering;
     pthread_create(&answering, NULL, echo_later, f->held_request);
     http_server_stop(f->server, PATIENCE_MS);
@@ -567,7 +576,7 @@ static void an_answer_after_the_server_has_stopped_goes_nowhere(void **state)
     struct fixture *f = *state;
     int fd = dial(f);
     say_text(fd, "POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
-    sem_wait(&f->held);
+    wait_until(&f->held);
     http_server_stop(f->server, 20);
     free(hear(fd, NULL));
     close(fd);
