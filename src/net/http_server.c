@@ -473,8 +473,10 @@ void http_server_stop(struct http_server *server, unsigned deadline_ms)
         return;
     atomic_store(&server->stopping, true);
     MHD_socket fd = MHD_quiesce_daemon(server->daemon);
+    /* Refuses new connections. Closed only after the daemon's threads have ended: one of them may
+     * be about to take it out of its epoll set. */
     if (fd != MHD_INVALID_SOCKET)
-        close(fd);
+        shutdown(fd, SHUT_RDWR);
     uint64_t until_ns = clock_monotonic_ns() + deadline_ms * NS_PER_MS;
     struct timespec until = {(time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S)};
 
@@ -500,6 +502,8 @@ void http_server_stop(struct http_server *server, unsigned deadline_ms)
     pthread_mutex_unlock(&server->lock);
     MHD_stop_daemon(server->daemon);
     server->daemon = NULL;
+    if (fd != MHD_INVALID_SOCKET)
+        close(fd);
 }
 
 void http_server_free(struct http_server *server)
