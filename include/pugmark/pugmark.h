@@ -52,6 +52,8 @@ enum pug_backend {
     PUG_BACKEND_LOCAL,   /* Chrome trace JSON in trace_dir; opens in Perfetto */
     PUG_BACKEND_OTLP,    /* OTLP over HTTP or gRPC, by libcurl, which is loaded only then */
     PUG_BACKEND_DISCARD, /* spans are taken in and thrown away: for measuring */
+    PUG_BACKEND_ZIPKIN,  /* Zipkin v2 JSON over HTTP */
+    PUG_BACKEND_STDOUT,  /* a line of JSON for each span on standard output */
 };
 
 enum pug_tracing {
@@ -88,6 +90,13 @@ struct pug_options {
     unsigned stop_timeout_ms;   /* how long pug_stop() and exit() wait for the last spans; 2000 */
     pug_log_fn *log;            /* may be NULL */
     void *log_user;
+    /* The configuration file: PUG_CONFIG, then pugmark.toml in the working directory, in
+     * $XDG_CONFIG_HOME/pugmark/ and in /etc/pugmark/. "" reads none. Values of this struct stand
+     * over the environment, which stands over the file. */
+    const char *config_file;
+    /* "always_on", "always_off", "ratio:0.25", "rate:100" (traces a second), "rules:FILE"; with
+     * "parentbased_" in front (which is the default) only where a trace begins. */
+    const char *sampler;
 };
 
 /* Codes of the functions that return int: 0 or negative. */

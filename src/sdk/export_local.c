@@ -188,7 +188,7 @@ int export_local_open(const struct config *c, struct exporter **ret,
     struct local *l = calloc(1, sizeof *l);
     if (!l)
         return ERR_NOMEM;
-    l->exporter = (struct exporter){local_take, local_flush, local_close};
+    l->exporter = (struct exporter){.take = local_take, .flush = local_flush, .close = local_close};
     l->config = c;
     l->fd = -1;
     int err = file_new(l, ret_problem);
@@ -233,7 +233,8 @@ static void discard_close(struct exporter *e, uint64_t deadline_ns)
 
 int export_discard_open(struct exporter **ret)
 {
-    static struct exporter discard = {discard_take, local_flush, discard_close};
+    static struct exporter discard = {
+        .take = discard_take, .flush = local_flush, .close = discard_close};
     *ret = &discard;
     return 0;
 }

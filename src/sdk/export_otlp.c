@@ -107,7 +107,7 @@ static uint64_t spans_rejected(struct otlp *o, size_t n_spans)
 {
     uint64_t rejected = 0;
     struct str message = STR_NONE, body = buf_as_str(&o->answer);
-    if (o->config->otlp_grpc)
+    if (o->config->otlp_protocol == OTLP_GRPC)
         body = str_skip(body, GRPC_PREFIX);
     if (otlp_decode_response(body, &rejected, &message) != 0)
         return 0;
@@ -120,10 +120,10 @@ static uint64_t spans_rejected(struct otlp *o, size_t n_spans)
 static void tell_refused(struct otlp *o, long status)
 {
     const char *url = o->config->otlp_url;
-    if (o->config->otlp_grpc && o->grpc_status >= 0)
+    if (o->config->otlp_protocol == OTLP_GRPC && o->grpc_status >= 0)
         exporter_tell(o->config, &o->told_refused, "%.100s refused spans (gRPC %ld %s)", url,
                       o->grpc_status, o->grpc_message);
-    else if (o->config->otlp_grpc)
+    else if (o->config->otlp_protocol == OTLP_GRPC)
         exporter_tell(o->config, &o->told_refused, "%.100s refused spans (HTTP %ld)", url, status);
     else
         exporter_tell(o->config, &o->told_refused, "%.100s refused spans (HTTP %ld)%s", url, status,
@@ -143,7 +143,7 @@ static enum outcome judge(struct otlp *o, CURLcode code)
     o->curl->easy_getinfo(o->easy, CURLINFO_RESPONSE_CODE, &status);
     bool ok = status >= 200 && status < 300;
     bool again = http_again(status);
-    if (o->config->otlp_grpc && ok) {
+    if (o->config->otlp_protocol == OTLP_GRPC && ok) {
         ok = o->grpc_status == 0;
         again = grpc_again(o->grpc_status);
     }
@@ -218,7 +218,7 @@ static void send_request(struct otlp *o, size_t n_spans)
 {
     uint64_t started = clock_monotonic_ns(), pause = PAUSE_FIRST_NS;
     enum outcome outcome;
-    if (o->config->otlp_grpc) {
+    if (o->config->otlp_protocol == OTLP_GRPC) {
         uint32_t len = __builtin_bswap32((uint32_t)(o->request.len - GRPC_PREFIX));
         o->request.ptr[0] = 0;
         memcpy(o->request.ptr + 1, &len, 4);
@@ -247,7 +247,7 @@ static size_t join(struct otlp *o)
 {
     size_t n_spans = 0;
     buf_clear(&o->request);
-    if (o->config->otlp_grpc)
+    if (o->config->otlp_protocol == OTLP_GRPC)
         buf_put(&o->request, "\0\0\0\0", GRPC_PREFIX);
     while (o->first && (n_spans == 0 || o->request.len + o->first->len <= JOIN_BYTES)) {
         struct body *b = o->first;
@@ -403,13 +403,14 @@ static bool transfer_init(struct otlp *o)
 {
     const struct curl_api *curl = o->curl;
     const struct config *c = o->config;
-    const char *first = c->otlp_grpc ? "Content-Type: application/grpc"
-                                     : "Content-Type: application/x-protobuf";
+    const char *first = c->otlp_protocol == OTLP_GRPC ? "Content-Type: application/grpc"
+                                                      : "Content-Type: application/x-protobuf";
     o->easy = curl->easy_init();
     o->multi = curl->multi_init();
     o->headers = curl->slist_append(NULL, first);
     struct curl_slist *more =
-        o->headers ? curl->slist_append(o->headers, c->otlp_grpc ? "TE: trailers" : "Expect:")
+        o->headers ? curl->slist_append(o->headers,
+                                        c->otlp_protocol == OTLP_GRPC ? "TE: trailers" : "Expect:")
                    : NULL;
     if (!o->easy || !o->multi || !more)
         return false;
@@ -426,12 +427,12 @@ static bool transfer_init(struct otlp *o)
     curl->easy_setopt(o->easy, CURLOPT_WRITEDATA, o);
     curl->easy_setopt(o->easy, CURLOPT_HEADERFUNCTION, on_header);
     curl->easy_setopt(o->easy, CURLOPT_HEADERDATA, o);
-    if (c->otlp_grpc && strncmp(c->otlp_url, "http:", 5) == 0) {
+    if (c->otlp_protocol == OTLP_GRPC && strncmp(c->otlp_url, "http:", 5) == 0) {
         curl->easy_setopt(o->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
         /* libcurl 7.88 (Debian 12) fails with "Error in the HTTP2 framing layer" when it uses such
          * a connection twice. */
         curl->easy_setopt(o->easy, CURLOPT_FORBID_REUSE, 1L);
-    } else if (c->otlp_grpc) {
+    } else if (c->otlp_protocol == OTLP_GRPC) {
         curl->easy_setopt(o->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2_0);
     }
     return true;
@@ -447,7 +448,7 @@ int export_otlp_open(const struct config *c, struct exporter_counts *counts, str
     struct otlp *o = calloc(1, sizeof *o);
     if (!o)
         return ERR_NOMEM;
-    o->exporter = (struct exporter){otlp_take, otlp_flush, otlp_close};
+    o->exporter = (struct exporter){.take = otlp_take, .flush = otlp_flush, .close = otlp_close};
     o->config = c;
     o->curl = curl;
     o->counts = counts;

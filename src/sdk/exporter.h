@@ -1,9 +1,10 @@
-/* Where the drain hands spans. One implementation a file: export_local, export_otlp. */
+/* Where the drain hands spans and metrics. One implementation a file: export_local, export_otlp. */
 #ifndef SDK_EXPORTER_H
 #define SDK_EXPORTER_H
 
 #include <stdatomic.h>
 
+#include "model/metric.h"
 #include "sdk/options.h"
 
 /* Beside each span of a batch: what is not in the model. */
@@ -27,6 +28,8 @@ struct exporter {
      * Must not block on a network. `totals`: for exporters that write them into the data. */
     void (*take)(struct exporter *e, const struct taken_batch *batch,
                  struct exporter_counts *counts, const struct pug_counts *totals);
+    /* The same for metrics. NULL: this backend has no place for them. */
+    void (*take_metrics)(struct exporter *e, const struct metric_batch *batch);
     /* Waits until all that was taken has been sent or given up, at most until `deadline_ns`
      * (CLOCK_MONOTONIC). False: time is up. */
     bool (*flush)(struct exporter *e, uint64_t deadline_ns);

@@ -181,15 +181,17 @@ static int endpoint_init(struct config *c, const char *from_options, struct erro
                          url);
     bool path = url_has_path(s, &port_4317);
     if (protocol && strcmp(protocol, "grpc") == 0)
-        c->otlp_grpc = true;
+        c->otlp_protocol = OTLP_GRPC;
     else if (!protocol)
-        c->otlp_grpc = port_4317 && !path;
-    else if (strcmp(protocol, "http/protobuf") != 0)
+        c->otlp_protocol = port_4317 && !path ? OTLP_GRPC : OTLP_HTTP_PROTOBUF;
+    else if (strcmp(protocol, "http/protobuf") == 0)
+        c->otlp_protocol = OTLP_HTTP_PROTOBUF;
+    else
         return error_set(problem, ERR_UNSUPPORTED, 0,
                          "OTEL_EXPORTER_OTLP_PROTOCOL is \"%.40s\"; grpc and http/protobuf are "
                          "what can be sent",
                          protocol);
-    const char *suffix = c->otlp_grpc
+    const char *suffix = c->otlp_protocol == OTLP_GRPC
                              ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
                          : complete || (path && url != base) ? ""
                                                              : "/v1/traces";
@@ -242,7 +244,7 @@ static int fill(struct config *c, const struct pug_options *o, struct error_deta
         int err = backend ? backend_from_name(backend, &c->backend, problem) : 0;
         if (err)
             return err;
-    } else if ((unsigned)c->backend > PUG_BACKEND_DISCARD) {
+    } else if ((unsigned)c->backend > PUG_BACKEND_STDOUT) {
         return error_set(problem, ERR_UNSUPPORTED, 0, "no backend has the number %d", c->backend);
     }
     uint64_t ring = number_or(o->ring_bytes, "PUG_RING_KIB", 0);
@@ -260,6 +262,9 @@ static int fill(struct config *c, const struct pug_options *o, struct error_deta
     c->otlp_timeout_ns = number_or(0, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
                                    number_or(0, "OTEL_EXPORTER_OTLP_TIMEOUT", 10000)) *
                          NS_PER_MS;
+    c->sampler.parent_based = true;
+    c->sampler.rate = 1;
+    c->propagators = PROPAGATE_TRACECONTEXT | PROPAGATE_BAGGAGE;
     c->trace_dir =
         keep(c, first_of(first_of(o->trace_dir, environment("PUG_TRACE_DIR")), ".local/traces"));
     if (!c->trace_dir ||

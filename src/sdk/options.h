@@ -6,6 +6,28 @@
 #include "model/span.h"
 #include "pugmark/pugmark.h"
 
+enum otlp_protocol { OTLP_GRPC, OTLP_HTTP_PROTOBUF, OTLP_HTTP_JSON };
+
+/* The sampler of traces that begin here; with `parent_based` a sender's decision is kept. */
+enum sampler_kind {
+    SAMPLER_ALWAYS_ON,
+    SAMPLER_ALWAYS_OFF,
+    SAMPLER_RATIO, /* consistent probability: `rate` */
+    SAMPLER_RATE,  /* `per_second` traces */
+    SAMPLER_RULES, /* X-Ray's rules in `rules_file` */
+};
+
+/* What is injected and extracted. */
+enum propagator {
+    PROPAGATE_TRACECONTEXT = 1,
+    PROPAGATE_BAGGAGE = 2,
+    PROPAGATE_B3 = 4,       /* one header */
+    PROPAGATE_B3_MULTI = 8, /* X-B3-* */
+    PROPAGATE_JAEGER = 16,  /* uber-trace-id */
+    PROPAGATE_XRAY = 32,    /* X-Amzn-Trace-Id */
+    PROPAGATE_REQUEST_ID = 64,
+};
+
 struct config {
     struct arena arena; /* owns every string below */
     bool on;
@@ -13,8 +35,30 @@ struct config {
     const char *service_name, *trace_dir;
     const char *otlp_url;     /* complete, with path */
     const char *otlp_headers; /* "name=value,...", percent-encoded; may be NULL */
-    bool otlp_grpc;
-    uint64_t otlp_timeout_ns; /* of one request */
+    enum otlp_protocol otlp_protocol;
+    bool otlp_gzip;
+    uint64_t otlp_timeout_ns;     /* of one request */
+    const char *otlp_metrics_url; /* complete; may be NULL: metrics are not sent */
+    /* Files in PEM for https; NULL: the system's, none. */
+    const char *otlp_certificate, *otlp_client_certificate, *otlp_client_key;
+    const char *zipkin_url;
+    const char *pyroscope_url; /* may be NULL */
+    struct {
+        enum sampler_kind kind;
+        bool parent_based;
+        double rate; /* 0 to 1 */
+        double per_second;
+        const char *rules_file;
+    } sampler;
+    unsigned propagators; /* enum propagator, or-ed */
+    bool include_args;    /* the arguments of PUG_FN become attributes */
+    bool thread_context;  /* each thread's current span is published (OTEP 4947) */
+    bool alloc_tracking;  /* where the allocator is ours, spans carry alloc.* */
+    /* 0: none. At least a second. */
+    uint64_t system_metrics_interval_ns;
+    uint64_t metrics_interval_ns; /* how often what was measured of spans is sent; 0: never */
+    /* What must not leave the process; redact.h. May be NULL. */
+    struct redact *redact;
     size_t ring_bytes, queue_bytes_max;
     uint64_t drain_interval_ns, flush_interval_ns, stop_timeout_ns;
     pug_log_fn *log;
