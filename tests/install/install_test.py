@@ -2,7 +2,8 @@
 """What `./dev install` leaves is enough for a stranger, as TAP:  install_test.py BUILD_DIR SOURCE_DIR
 
 Installs below a temporary directory, then does what the README and the manual page tell: compiles their programs with
-nothing but what pkg-config says, runs them, and looks for the spans.
+nothing but what pkg-config says, runs them, and looks for the spans. The other ways to build with it follow
+(packaging/README.md).
 """
 
 import json
@@ -35,6 +36,18 @@ class Installed:
         self.prefix = root / option("prefix").lstrip("/")
         self.libdir = self.prefix / option("libdir")
 
+    def version(self):
+        return run([self.prefix / "bin/pugmark", "--version"]).split()[1]
+
+    def relocated_pkgconfig(self):
+        """A folder with pugmark.pc for where it was installed to just now."""
+        folder = self.root / "pkgconfig"
+        folder.mkdir(exist_ok=True)
+        text = (self.libdir / "pkgconfig/pugmark.pc").read_text(encoding="utf-8")
+        (folder / "pugmark.pc").write_text(re.sub(r"^prefix=.*$", f"prefix={self.prefix}", text, flags=re.MULTILINE),
+                                           encoding="utf-8")
+        return folder
+
     def flags(self, *what):
         environment = {**os.environ, "PKG_CONFIG_PATH": str(self.libdir / "pkgconfig")}
         return run(["pkg-config", f"--define-variable=prefix={self.prefix}", *what, "pugmark"], env=environment).split()
@@ -59,6 +72,75 @@ class Installed:
         spans = [event for event in events if event.get("name") == "work.step"]
         steps = [str(span["args"]["attributes"]["step"]) for span in spans]
         assert steps == ["0", "1", "2"], f"the spans work.step have step {steps}"
+
+
+CMAKE_LISTS = """cmake_minimum_required(VERSION 3.12)
+project(work C)
+find_package(pugmark {version} REQUIRED)
+add_executable(shared work.c)
+target_link_libraries(shared pugmark::pugmark)
+add_executable(static work.c)
+target_link_libraries(static pugmark::pugmark_static)
+"""
+
+
+def spans_of(program, folder):
+    run([program], cwd=folder, env={"PATH": os.environ["PATH"], "PUG_TRACING": "true", "PUG_TRACE_DIR": str(folder / "traces")})
+    (trace,) = (folder / "traces").glob("*.json")
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    trace.unlink()
+    return [event["name"] for event in events if event["ph"] == "X"]
+
+
+def cmake_finds_it(installed):
+    major, minor, _ = installed.version().split(".")
+    folder = installed.root / "cmake"
+    folder.mkdir()
+    (folder / "work.c").write_text(manual_program(), encoding="utf-8")
+    (folder / "CMakeLists.txt").write_text(CMAKE_LISTS.format(version=f"{major}.{minor}"), encoding="utf-8")
+    run(["cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={installed.prefix}", "-DCMAKE_BUILD_TYPE=Release"])
+    run(["cmake", "--build", folder / "build"])
+    for program in ("shared", "static"):
+        assert spans_of(folder / "build" / program, folder).count("work.step") == 3
+    too_new = folder / "new"
+    too_new.mkdir()
+    (too_new / "CMakeLists.txt").write_text(CMAKE_LISTS.format(version=f"{major}.{int(minor) + 1}"), encoding="utf-8")
+    (too_new / "work.c").write_text(manual_program(), encoding="utf-8")
+    done = subprocess.run(["cmake", "-S", too_new, "-B", too_new / "build", f"-DCMAKE_PREFIX_PATH={installed.prefix}"],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "compatible with requested" in done.stderr, done.stderr
+
+
+MESON_BUILD = """project('work', 'c')
+executable('work', 'work.c', dependencies: dependency('pugmark'{fallback}))
+"""
+
+
+def meson_finds_it(installed):
+    folder = installed.root / "meson"
+    folder.mkdir()
+    (folder / "work.c").write_text(manual_program(), encoding="utf-8")
+    (folder / "meson.build").write_text(MESON_BUILD.format(fallback=""), encoding="utf-8")
+    run(["meson", "setup", folder / "build", folder, f"--pkg-config-path={installed.relocated_pkgconfig()}"])
+    run(["ninja", "-C", folder / "build"])
+    assert spans_of(folder / "build/work", folder).count("work.step") == 3
+
+
+def meson_takes_it_in(installed):
+    """As a subproject, where of all it could build only the library is built."""
+    folder = installed.root / "subproject"
+    (folder / "subprojects/pugmark").mkdir(parents=True)
+    tree = folder / "subprojects/pugmark"
+    for name in ("meson.build", "meson_options.txt", "include", "src", "packaging", "tools"):
+        (tree / name).symlink_to(SOURCE / name)
+    (folder / "work.c").write_text(manual_program(), encoding="utf-8")
+    (folder / "meson.build").write_text(MESON_BUILD.format(fallback=", fallback: 'pugmark'"), encoding="utf-8")
+    run(["meson", "setup", folder / "build", folder, "--force-fallback-for=pugmark"])
+    run(["ninja", "-j2", "-C", folder / "build", "work"])
+    assert spans_of(folder / "build/work", folder).count("work.step") == 3
+    targets = json.loads(run(["meson", "introspect", "--targets", folder / "build"]))
+    built = {target["name"] for target in targets}
+    assert "pugmark" in built and not built & {"store", "web", "net", "cli"}, built
 
 
 def readme_program():
@@ -100,6 +182,9 @@ def main():
             ("and as C++", lambda: installed.compile_and_run(readme_program(), "hello", "g++")),
             ("and with the static library", lambda: installed.compile_and_run(readme_program(), "hello", "cc", "static")),
             ("the manual's program works", lambda: installed.compile_and_run(manual_program(), "work", "cc")),
+            ("CMake finds it, shared and static", lambda: cmake_finds_it(installed)),
+            ("Meson finds it", lambda: meson_finds_it(installed)),
+            ("Meson builds it as a subproject", lambda: meson_takes_it_in(installed)),
         ]
         print(f"1..{len(cases)}")
         failed = 0
