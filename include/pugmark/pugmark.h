@@ -72,7 +72,7 @@ struct pug_options {
     size_t size; /* sizeof(struct pug_options); 0 is PUG_ERR_INVALID */
     enum pug_tracing tracing;
     enum pug_backend backend;
-    const char *service_name;    /* OTEL_SERVICE_NAME, PUG_SERVICE_NAME; the program's name */
+    const char *service_name;    /* PUG_SERVICE_NAME, OTEL_SERVICE_NAME; the program's name */
     const char *service_version; /* PUG_SERVICE_VERSION */
     const char *trace_dir;       /* PUG_TRACE_DIR; ".local/traces" */
     /* PUG_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (taken as it is),

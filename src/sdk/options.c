@@ -2,151 +2,20 @@
 
 #include "base/clock.h"
 #include "sdk/lane.h"
+#include "sdk/settings.h"
 
-#include <errno.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/random.h>
-#include <unistd.h>
-
-#define RESOURCE_ATTRS_MAX 64
-
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL; /* empty is unset, as OpenTelemetry has it */
-}
-
-static bool is_true(const char *value)
-{
-    return value && (strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0 ||
-                     strcasecmp(value, "yes") == 0 || strcasecmp(value, "on") == 0);
-}
 
 static const char *keep(struct config *c, const char *text)
 {
     return text ? arena_str(&c->arena, str_from(text)).ptr : NULL;
 }
 
-static const char *first_of(const char *a, const char *b)
-{
-    return a ? a : b;
-}
+/* ---- the endpoints ---- */
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* "a%20b" in place of "a b", in W3C Baggage's way. */
-static struct str percent_decode(struct config *c, struct str s)
-{
-    char *out = arena_alloc(&c->arena, s.len + 1);
-    size_t n = 0;
-    if (!out)
-        return STR_NONE;
-    for (size_t i = 0; i < s.len; i++) {
-        int high, low;
-        if (s.ptr[i] == '%' && i + 2 < s.len && (high = hex_digit(s.ptr[i + 1])) >= 0 &&
-            (low = hex_digit(s.ptr[i + 2])) >= 0) {
-            out[n++] = (char)(high << 4 | low);
-            i += 2;
-        } else {
-            out[n++] = s.ptr[i];
-        }
-    }
-    return (struct str){out, n};
-}
-
-/* ---- the resource ---- */
-
-struct resource_list {
-    struct attr *items;
-    uint32_t n;
-};
-
-static struct attr *resource_find(struct resource_list *l, struct str key)
-{
-    for (uint32_t i = 0; i < l->n; i++)
-        if (str_eq(l->items[i].key, key))
-            return &l->items[i];
-    return NULL;
-}
-
-/* What came first stays. */
-static void resource_add(struct resource_list *l, struct str key, struct value value)
-{
-    if (key.len == 0 || l->n == RESOURCE_ATTRS_MAX || resource_find(l, key))
-        return;
-    l->items[l->n++] = (struct attr){key, value};
-}
-
-static void resource_add_str(struct config *c, struct resource_list *l, struct str key,
-                             const char *text)
-{
-    struct str s = text ? arena_str(&c->arena, str_from(text)) : STR_NONE;
-    if (s.ptr && str_is_utf8(s))
-        resource_add(l, key, (struct value){.type = VALUE_STRING, .string = s});
-}
-
-static void resource_add_list(struct config *c, struct resource_list *l, const char *text)
-{
-    struct str rest = str_from(keep(c, text));
-    while (rest.ptr && rest.len) {
-        struct str value, key = str_trim(str_split(str_split(rest, ',', &rest), '=', &value));
-        if (value.ptr) {
-            value = percent_decode(c, str_trim(value));
-            if (value.ptr && str_is_utf8(value) && str_is_utf8(key))
-                resource_add(l, key, (struct value){.type = VALUE_STRING, .string = value});
-        }
-    }
-}
-
-static const char *instance_id(struct config *c)
-{
-    uint8_t b[16];
-    char hex[32];
-    if (getrandom(b, sizeof b, GRND_NONBLOCK) != (ssize_t)sizeof b)
-        return NULL;
-    b[6] = (uint8_t)((b[6] & 0x0f) | 0x40); /* a version 4 UUID */
-    b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-    hex_put(hex, b, sizeof b);
-    return arena_printf(&c->arena, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
-                        hex + 20);
-}
-
-static bool resource_init(struct config *c, const char *service_name, const char *service_version)
-{
-    struct resource_list l = {
-        .items = arena_array(&c->arena, RESOURCE_ATTRS_MAX, sizeof(struct attr))};
-    char host[256] = "";
-    if (!l.items)
-        return false;
-    resource_add_str(c, &l, STR("service.name"), service_name);
-    resource_add_str(c, &l, STR("service.version"), service_version);
-    resource_add_str(c, &l, STR("telemetry.sdk.name"), "pugmark");
-    resource_add_str(c, &l, STR("telemetry.sdk.language"), "c");
-    resource_add_str(c, &l, STR("telemetry.sdk.version"), PUGMARK_VERSION);
-    resource_add_list(c, &l, environment("OTEL_RESOURCE_ATTRIBUTES"));
-    resource_add_str(c, &l, STR("service.name"), program_invocation_short_name);
-    resource_add_str(c, &l, STR("service.instance.id"), instance_id(c));
-    resource_add(&l, STR("process.pid"),
-                 (struct value){.type = VALUE_INT, .integer = (int64_t)getpid()});
-    resource_add_str(c, &l, STR("process.executable.name"), program_invocation_short_name);
-    if (gethostname(host, sizeof host - 1) == 0)
-        resource_add_str(c, &l, STR("host.name"), host);
-    c->resource.attrs = (struct attrs){.items = l.items, .n = l.n};
-    resource_set_service_name(&c->resource);
-    c->service_name = arena_str(&c->arena, c->resource.service_name).ptr;
-    c->scope = (struct scope){.name = STR("pugmark"), .version = STR(PUGMARK_VERSION)};
-    return c->service_name != NULL;
-}
-
-/* ---- the endpoint ---- */
+#define GRPC_TRACES "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+#define GRPC_METRICS "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 /* http://host:port[/path], taken to pieces as far as we must. */
 static bool url_has_path(struct str url, bool *ret_port_4317)
@@ -163,124 +32,308 @@ static bool url_has_path(struct str url, bool *ret_port_4317)
     return slash && (size_t)(slash - rest.ptr) + 1 < rest.len;
 }
 
-static int endpoint_init(struct config *c, const char *from_options, struct error_detail *problem)
+static enum otlp_protocol protocol_of(const struct setting *protocol, bool port_4317, bool path)
 {
-    const char *traces = environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-    const char *base = environment("OTEL_EXPORTER_OTLP_ENDPOINT");
-    const char *url = first_of(from_options, environment("PUG_OTLP_ENDPOINT"));
-    const char *protocol = first_of(environment("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"),
-                                    environment("OTEL_EXPORTER_OTLP_PROTOCOL"));
-    bool complete = !url && traces, port_4317 = false;
-    url = first_of(url, first_of(traces, first_of(base, "http://localhost:4317")));
-    struct str s = str_from(url);
-    while (s.len && s.ptr[s.len - 1] == '/' && !complete)
-        s.len--;
-    if (!str_starts(s, STR("http://")) && !str_starts(s, STR("https://")))
-        return error_set(problem, ERR_INVALID, 0,
-                         "the OTLP endpoint \"%.100s\" does not begin with http:// or https://",
-                         url);
-    bool path = url_has_path(s, &port_4317);
-    if (protocol && strcmp(protocol, "grpc") == 0)
-        c->otlp_protocol = OTLP_GRPC;
-    else if (!protocol)
-        c->otlp_protocol = port_4317 && !path ? OTLP_GRPC : OTLP_HTTP_PROTOBUF;
-    else if (strcmp(protocol, "http/protobuf") == 0)
-        c->otlp_protocol = OTLP_HTTP_PROTOBUF;
-    else
-        return error_set(problem, ERR_UNSUPPORTED, 0,
-                         "OTEL_EXPORTER_OTLP_PROTOCOL is \"%.40s\"; grpc and http/protobuf are "
-                         "what can be sent",
-                         protocol);
-    const char *suffix = c->otlp_protocol == OTLP_GRPC
-                             ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-                         : complete || (path && url != base) ? ""
-                                                             : "/v1/traces";
-    c->otlp_url = arena_printf(&c->arena, "%.*s%s", STR_ARG(s), suffix);
-    c->otlp_headers = keep(c, first_of(environment("OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
-                                       environment("OTEL_EXPORTER_OTLP_HEADERS")));
+    if (!protocol->is_set)
+        return port_4317 && !path ? OTLP_GRPC : OTLP_HTTP_PROTOBUF;
+    return strcmp(protocol->text, "grpc") == 0        ? OTLP_GRPC
+           : strcmp(protocol->text, "http/json") == 0 ? OTLP_HTTP_JSON
+                                                      : OTLP_HTTP_PROTOBUF;
+}
+
+static bool ends_with(struct str s, struct str end)
+{
+    return s.len >= end.len && memcmp(s.ptr + s.len - end.len, end.ptr, end.len) == 0;
+}
+
+/* A URL for traces says where metrics go when it is a base, or ends as the specification has it. */
+static const char *metrics_url(struct config *c, const struct setting *metrics, struct str base,
+                               bool complete)
+{
+    const char *exporter = settings_variable("OTEL_METRICS_EXPORTER");
+    if (exporter && strcmp(exporter, "otlp") != 0)
+        return NULL;
+    if (metrics->is_set && c->otlp_protocol != OTLP_GRPC)
+        return keep(c, metrics->text);
+    if (metrics->is_set) {
+        struct str s = str_from(metrics->text);
+        while (s.len && s.ptr[s.len - 1] == '/')
+            s.len--;
+        return arena_printf(&c->arena, "%.*s" GRPC_METRICS, STR_ARG(s));
+    }
+    if (c->otlp_protocol == OTLP_GRPC)
+        return arena_printf(&c->arena, "%.*s" GRPC_METRICS, STR_ARG(base));
+    if (ends_with(base, STR("/v1/traces")))
+        return arena_printf(&c->arena, "%.*s/v1/metrics", (int)(base.len - 10), base.ptr);
+    return complete ? NULL : arena_printf(&c->arena, "%.*s/v1/metrics", STR_ARG(base));
+}
+
+static int endpoint_init(struct config *c, const struct settings *s)
+{
+    const struct setting *v = &s->values[SET_OTLP_ENDPOINT];
+    struct str url = str_from(v->text);
+    const char *variable = v->variable ? v->variable : "";
+    /* The specification's variables: one is taken as it is, to the other the path is added. */
+    bool as_it_is = strcmp(variable, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == 0;
+    bool is_base = strcmp(variable, "OTEL_EXPORTER_OTLP_ENDPOINT") == 0;
+    bool port_4317 = false;
+    while (url.len && url.ptr[url.len - 1] == '/' && !as_it_is)
+        url.len--;
+    bool path = url_has_path(url, &port_4317);
+    bool complete = as_it_is || (path && !is_base);
+    c->otlp_protocol = protocol_of(&s->values[SET_OTLP_PROTOCOL], port_4317, path);
+    const char *suffix = c->otlp_protocol == OTLP_GRPC ? GRPC_TRACES : complete ? "" : "/v1/traces";
+    c->otlp_url = arena_printf(&c->arena, "%.*s%s", STR_ARG(url), suffix);
+    c->otlp_metrics_url = metrics_url(c, &s->values[SET_OTLP_METRICS_ENDPOINT], url, complete);
+    const char *headers = settings_variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS");
+    c->otlp_headers = keep(c, headers ? headers : settings_variable("OTEL_EXPORTER_OTLP_HEADERS"));
     return c->otlp_url ? 0 : ERR_NOMEM;
+}
+
+/* ---- sampler and propagators ---- */
+
+static bool number_in(struct str text, double max, double *ret)
+{
+    double d;
+    if (!settings_number(text, &d) || d < 0 || d > max)
+        return false;
+    *ret = d;
+    return true;
+}
+
+/* "ratio", without an argument, takes it from sample_rate, and so do the others from theirs. */
+static bool sampler_parse(struct config *c, const struct settings *s, struct str text)
+{
+    struct str argument = STR_NONE, kind;
+    c->sampler.parent_based = str_starts(text, STR("parentbased_"));
+    if (c->sampler.parent_based)
+        text = str_skip(text, 12);
+    kind = str_split(text, ':', &argument);
+    bool bare = argument.ptr == NULL;
+    if (str_eq(kind, STR("always_on")) || str_eq(kind, STR("always_off"))) {
+        c->sampler.kind = kind.len == 9 ? SAMPLER_ALWAYS_ON : SAMPLER_ALWAYS_OFF;
+        return bare;
+    }
+    if (str_eq(kind, STR("ratio")) || str_eq(kind, STR("traceidratio"))) {
+        c->sampler.kind = SAMPLER_RATIO;
+        if (bare && s->values[SET_SAMPLE_RATE].is_set)
+            c->sampler.rate = s->values[SET_SAMPLE_RATE].number;
+        return bare || number_in(argument, 1, &c->sampler.rate);
+    }
+    if (str_eq(kind, STR("rate"))) {
+        c->sampler.kind = SAMPLER_RATE;
+        c->sampler.per_second = s->values[SET_SAMPLE_PER_SECOND].number;
+        return bare ? s->values[SET_SAMPLE_PER_SECOND].is_set
+                    : number_in(argument, 1e9, &c->sampler.per_second);
+    }
+    if (str_eq(kind, STR("rules"))) {
+        c->sampler.kind = SAMPLER_RULES;
+        const char *file = bare ? s->values[SET_SAMPLING_RULES].text : argument.ptr;
+        c->sampler.rules_file = keep(c, file);
+        return file && file[0];
+    }
+    return false;
+}
+
+/* The strongest source decides; of one source, the setting that says most. */
+static void sampler_init(struct config *c, struct settings *s)
+{
+    static const struct {
+        enum setting_id id;
+        const char *sampler;
+    } by[] = {{SET_SAMPLER, NULL},
+              {SET_SAMPLING_RULES, "parentbased_rules"},
+              {SET_SAMPLE_PER_SECOND, "parentbased_rate"},
+              {SET_SAMPLE_RATE, "parentbased_ratio"}};
+    const struct setting *v = NULL;
+    const char *text = "parentbased_always_on";
+    c->sampler.rate = 1;
+    for (size_t i = 0; i < sizeof by / sizeof by[0]; i++) {
+        const struct setting *other = &s->values[by[i].id];
+        if (other->is_set && (!v || other->origin > v->origin)) {
+            v = other;
+            text = by[i].sampler ? by[i].sampler : other->text;
+        }
+    }
+    if (sampler_parse(c, s, str_from(text)))
+        return;
+    struct setting_source source = setting_source_of(v);
+    settings_problem(
+        s, &source, ERR_INVALID, true,
+        "the sampler \"%.60s\" is not known here: expected always_on, always_off, "
+        "ratio:0.25, rate:100 or rules:FILE, or one of these with parentbased_ in front",
+        text);
+}
+
+static unsigned propagators_of(const struct setting *v)
+{
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } known[] = {{"tracecontext", PROPAGATE_TRACECONTEXT},
+                 {"baggage", PROPAGATE_BAGGAGE},
+                 {"b3", PROPAGATE_B3},
+                 {"b3multi", PROPAGATE_B3_MULTI},
+                 {"jaeger", PROPAGATE_JAEGER},
+                 {"xray", PROPAGATE_XRAY},
+                 {"requestid", PROPAGATE_REQUEST_ID}};
+    unsigned bits = 0;
+    for (size_t i = 0; i < v->n_items; i++)
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
+            if (strcmp(v->items[i], known[k].name) == 0)
+                bits |= known[k].bit;
+    return bits;
+}
+
+/* ---- pug_options: the strongest source ---- */
+
+static void put_text(struct settings *s, enum setting_id id, const char *text)
+{
+    struct setting_source source = {.origin = ORIGIN_OPTIONS};
+    if (text)
+        settings_put(s, id, &source, str_from(text));
+}
+
+static void put_count(struct settings *s, enum setting_id id, uint64_t n)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)n);
+    if (n)
+        put_text(s, id, text);
+}
+
+static void put_options(struct settings *s, const struct pug_options *o)
+{
+    struct setting_source source = {.origin = ORIGIN_OPTIONS};
+    static const char *const backends[] = {[PUG_BACKEND_LOCAL] = "local",
+                                           [PUG_BACKEND_OTLP] = "otlp",
+                                           [PUG_BACKEND_DISCARD] = "discard",
+                                           [PUG_BACKEND_ZIPKIN] = "zipkin",
+                                           [PUG_BACKEND_STDOUT] = "stdout"};
+    if ((unsigned)o->backend > PUG_BACKEND_STDOUT)
+        settings_problem(s, &source, ERR_UNSUPPORTED, true, "no backend has the number %d",
+                         o->backend);
+    else
+        put_text(s, SET_BACKEND, backends[o->backend]);
+    put_text(s, SET_SERVICE_NAME, o->service_name);
+    put_text(s, SET_SERVICE_VERSION, o->service_version);
+    put_text(s, SET_TRACE_DIR, o->trace_dir);
+    put_text(s, SET_OTLP_ENDPOINT, o->otlp_endpoint);
+    put_text(s, SET_SAMPLER, o->sampler);
+    put_count(s, SET_QUEUE_BYTES_MAX, o->queue_bytes_max);
+    put_count(s, SET_DRAIN_INTERVAL_US, o->drain_interval_us);
+    put_count(s, SET_FLUSH_INTERVAL_MS, o->flush_interval_ms);
+    put_count(s, SET_STOP_TIMEOUT_MS, o->stop_timeout_ms);
 }
 
 /* ---- all of it ---- */
 
-static int backend_from_name(const char *name, enum pug_backend *ret, struct error_detail *problem)
+static enum pug_backend backend_of(const char *name)
 {
-    static const struct {
-        const char *name;
-        enum pug_backend backend;
-    } known[] = {
-        {"local", PUG_BACKEND_LOCAL}, {"otlp", PUG_BACKEND_OTLP}, {"discard", PUG_BACKEND_DISCARD}};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(name, known[i].name) == 0) {
-            *ret = known[i].backend;
-            return 0;
-        }
-    return error_set(problem, ERR_UNSUPPORTED, 0,
-                     "PUG_BACKEND is \"%.40s\"; local, otlp and discard are what there is", name);
+    return strcmp(name, "otlp") == 0      ? PUG_BACKEND_OTLP
+           : strcmp(name, "zipkin") == 0  ? PUG_BACKEND_ZIPKIN
+           : strcmp(name, "stdout") == 0  ? PUG_BACKEND_STDOUT
+           : strcmp(name, "discard") == 0 ? PUG_BACKEND_DISCARD
+                                          : PUG_BACKEND_LOCAL;
 }
 
-static uint64_t number_or(uint64_t from_options, const char *name, uint64_t otherwise)
+static uint64_t interval_ns(const struct setting *seconds)
 {
-    uint64_t n;
-    const char *text = environment(name);
+    return (uint64_t)(seconds->number * (double)NS_PER_S);
+}
+
+static void intervals(struct config *c, struct settings *s)
+{
+    const struct setting *v = s->values, *system = &v[SET_SYSTEM_METRICS_INTERVAL_SECS];
+    c->queue_bytes_max = (size_t)v[SET_QUEUE_BYTES_MAX].count;
+    c->drain_interval_ns = v[SET_DRAIN_INTERVAL_US].count * NS_PER_US;
+    c->flush_interval_ns = v[SET_FLUSH_INTERVAL_MS].count * NS_PER_MS;
+    c->stop_timeout_ns = v[SET_STOP_TIMEOUT_MS].count * NS_PER_MS;
+    c->otlp_timeout_ns = v[SET_OTLP_TIMEOUT_MS].count * NS_PER_MS;
+    c->metrics_interval_ns = v[SET_METRICS].boolean ? interval_ns(&v[SET_METRICS_INTERVAL_SECS])
+                                                    : 0;
+    c->system_metrics_interval_ns = interval_ns(system);
+    if (system->number > 0 && system->number < 1) {
+        struct setting_source source = setting_source_of(system);
+        settings_warn(s, &source,
+                      "system_metrics_interval_secs is below 1 second; once a second is used");
+        c->system_metrics_interval_ns = NS_PER_S;
+    }
+}
+
+static int ring_init(struct config *c, struct settings *s, size_t from_options)
+{
+    const struct setting *v = &s->values[SET_RING_KIB];
+    struct setting_source source = setting_source_of(v);
+    uint64_t ring = from_options ? from_options : v->count << 10;
     if (from_options)
-        return from_options;
-    return text && str_to_u64(str_from(text), &n) && n ? n : otherwise;
+        source = (struct setting_source){.origin = ORIGIN_OPTIONS};
+    if (ring < LANE_RING_BYTES_MIN || ring > LANE_RING_BYTES_MAX || (ring & (ring - 1)))
+        settings_problem(s, &source, ERR_INVALID, true,
+                         "the ring of a thread is to be a power of two between %u KiB and %u KiB",
+                         LANE_RING_BYTES_MIN >> 10, LANE_RING_BYTES_MAX >> 10);
+    c->ring_bytes = (size_t)ring;
+    return s->problem.code;
+}
+
+static int convert(struct config *c, struct settings *s, const struct pug_options *o)
+{
+    const struct setting *v = s->values;
+    c->backend = backend_of(v[SET_BACKEND].text);
+    c->trace_dir = keep(c, v[SET_TRACE_DIR].text);
+    c->include_args = v[SET_INCLUDE_ARGS].boolean;
+    c->thread_context = v[SET_THREAD_CONTEXT].boolean;
+    c->process_context = v[SET_PROCESS_CONTEXT].boolean;
+    c->alloc_tracking = v[SET_ALLOC_TRACKING].boolean;
+    c->otlp_gzip = strcmp(v[SET_OTLP_COMPRESSION].text, "gzip") == 0;
+    c->otlp_certificate = v[SET_OTLP_CERTIFICATE].text;
+    c->otlp_client_certificate = v[SET_OTLP_CLIENT_CERTIFICATE].text;
+    c->otlp_client_key = v[SET_OTLP_CLIENT_KEY].text;
+    c->zipkin_url = v[SET_ZIPKIN_ENDPOINT].text;
+    c->pyroscope_url = v[SET_PYROSCOPE_ENDPOINT].text;
+    c->propagators = propagators_of(&v[SET_PROPAGATORS]);
+    intervals(c, s);
+    sampler_init(c, s);
+    int err = ring_init(c, s, o->ring_bytes);
+    if (!err && (!c->trace_dir ||
+                 !config_resource(c, v[SET_SERVICE_NAME].text, v[SET_SERVICE_VERSION].text)))
+        err = ERR_NOMEM;
+    if (!err && c->backend == PUG_BACKEND_OTLP)
+        err = endpoint_init(c, s);
+    if (!err && o->otlp_headers)
+        c->otlp_headers = keep(c, o->otlp_headers);
+    return err;
+}
+
+static void tell(void *user, enum setting_trouble trouble, const char *message)
+{
+    const struct config *c = user;
+    if (c->log && trouble != TROUBLE_GRAVE) /* which pug_start() tells, once */
+        c->log(c->log_user, message);
 }
 
 static int fill(struct config *c, const struct pug_options *o, struct error_detail *problem)
 {
-    const char *backend = environment("PUG_BACKEND");
-    c->on = o->tracing == PUG_TRACING_ENVIRONMENT
-                ? is_true(environment("PUG_TRACING")) && !is_true(environment("OTEL_SDK_DISABLED"))
-                : o->tracing == PUG_TRACING_ON;
+    struct settings s;
+    const char *disabled = settings_variable("OTEL_SDK_DISABLED");
     c->log = o->log;
     c->log_user = o->log_user;
-    if (!c->on)
+    if (o->tracing == PUG_TRACING_OFF)
         return 0;
-    c->backend = o->backend;
-    if (c->backend == PUG_BACKEND_DEFAULT) {
-        c->backend = PUG_BACKEND_LOCAL;
-        int err = backend ? backend_from_name(backend, &c->backend, problem) : 0;
-        if (err)
-            return err;
-    } else if ((unsigned)c->backend > PUG_BACKEND_STDOUT) {
-        return error_set(problem, ERR_UNSUPPORTED, 0, "no backend has the number %d", c->backend);
-    }
-    uint64_t ring = number_or(o->ring_bytes, "PUG_RING_KIB", 0);
-    if (!o->ring_bytes)
-        ring = ring ? ring << 10 : 1u << 20;
-    if (ring < LANE_RING_BYTES_MIN || ring > LANE_RING_BYTES_MAX || (ring & (ring - 1)))
-        return error_set(problem, ERR_INVALID, 0,
-                         "the ring of a thread is to be a power of two between %u KiB and %u KiB",
-                         LANE_RING_BYTES_MIN >> 10, LANE_RING_BYTES_MAX >> 10);
-    c->ring_bytes = (size_t)ring;
-    c->queue_bytes_max = o->queue_bytes_max ? o->queue_bytes_max : 16u << 20;
-    c->drain_interval_ns = (o->drain_interval_us ? o->drain_interval_us : 5000) * NS_PER_US;
-    c->flush_interval_ns = (o->flush_interval_ms ? o->flush_interval_ms : 200) * NS_PER_MS;
-    c->stop_timeout_ns = (o->stop_timeout_ms ? o->stop_timeout_ms : 2000) * NS_PER_MS;
-    c->otlp_timeout_ns = number_or(0, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-                                   number_or(0, "OTEL_EXPORTER_OTLP_TIMEOUT", 10000)) *
-                         NS_PER_MS;
-    c->sampler.parent_based = true;
-    c->sampler.rate = 1;
-    c->propagators = PROPAGATE_TRACECONTEXT | PROPAGATE_BAGGAGE;
-    c->trace_dir =
-        keep(c, first_of(first_of(o->trace_dir, environment("PUG_TRACE_DIR")), ".local/traces"));
-    if (!c->trace_dir ||
-        !resource_init(c,
-                       first_of(o->service_name, first_of(environment("OTEL_SERVICE_NAME"),
-                                                          environment("PUG_SERVICE_NAME"))),
-                       first_of(o->service_version, environment("PUG_SERVICE_VERSION"))))
-        return ERR_NOMEM;
-    if (c->backend == PUG_BACKEND_OTLP) {
-        int err = endpoint_init(c, o->otlp_endpoint, problem);
-        if (err)
-            return err;
-        if (o->otlp_headers)
-            c->otlp_headers = keep(c, o->otlp_headers);
-    }
-    return 0;
+    int err = settings_init(&s, &c->arena, tell, c);
+    if (err)
+        return err;
+    settings_environment(&s);
+    if (o->tracing == PUG_TRACING_ENVIRONMENT &&
+        (!s.values[SET_ENABLED].boolean ||
+         (disabled && str_eq_nocase(str_from(disabled), STR("true")))))
+        return 0;
+    c->on = true;
+    put_options(&s, o);
+    err = convert(c, &s, o);
+    if (s.problem.code && problem)
+        *problem = s.problem;
+    return s.problem.code ? s.problem.code : err;
 }
 
 int config_init(struct config *ret, const struct pug_options *options,

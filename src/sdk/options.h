@@ -53,6 +53,7 @@ struct config {
     unsigned propagators; /* enum propagator, or-ed */
     bool include_args;    /* the arguments of PUG_FN become attributes */
     bool thread_context;  /* each thread's current span is published (OTEP 4947) */
+    bool process_context; /* the resource is published (OTEP 4719) */
     bool alloc_tracking;  /* where the allocator is ours, spans carry alloc.* */
     /* 0: none. At least a second. */
     uint64_t system_metrics_interval_ns;
@@ -72,5 +73,7 @@ struct config {
 MUST_USE int config_init(struct config *ret, const struct pug_options *options,
                          struct error_detail *ret_problem);
 void config_done(struct config *c);
+/* The resource and the scope; resource.c. False: no memory. */
+bool config_resource(struct config *c, const char *service_name, const char *service_version);
 
 #endif

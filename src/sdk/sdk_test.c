@@ -256,7 +256,7 @@ static void refusals_body(void)
     o.otlp_endpoint = "localhost:4318";
     CHECK(pug_start(&o) == PUG_ERR_INVALID && strstr(told_text, "http://"));
     o.backend = PUG_BACKEND_DEFAULT;
-    setenv("PUG_BACKEND", "zipkin", 1);
+    setenv("PUG_BACKEND", "jaeger", 1);
     CHECK(pug_start(&o) == PUG_ERR_UNSUPPORTED && strstr(told_text, "zipkin"));
     unsetenv("PUG_BACKEND");
     o = local_options();
