@@ -43,13 +43,24 @@ enum {
     PUG__TYPE_KIND, /* not a value: of the site */
 };
 
-/* Low bits of slot.state: why the slot leaves no record. The upper half is the number of the
- * context it descends from, 0 for none. Children inherit both. */
+/* Low bits of slot.state: what keeps a span off the fast path. The upper half is the number of the
+ * context it descends from, 0 for none. Children inherit both, but not the bits of PUG__STATE_OWN.
+ */
 enum {
-    PUG__STATE_LOST = 1,      /* no room; not inherited */
-    PUG__STATE_UNSAMPLED = 2, /* the sender decided so */
-    PUG__STATE_CONTEXT = 4,   /* an attached context; not inherited */
+    PUG__STATE_LOST = 1,      /* no room */
+    PUG__STATE_UNSAMPLED = 2, /* its trace is not kept: what would begin inside is not even begun */
+    PUG__STATE_CONTEXT = 4,   /* no span but an attached context */
     PUG__STATE_ORPHAN = 8,    /* of a context that found no room */
+    PUG__STATE_ASK = 16,      /* of the base and of contexts: the sampler is asked about children */
+    PUG__STATE_WATCH = 32,    /* begin and end are seen by src/sdk/watch.c */
+    PUG__STATE_ROOT = 64,     /* the sampler kept it: it has a context of its own */
+    PUG__STATE_ALONE = 128,   /* kept though its trace is not; children are UNSAMPLED */
+    PUG__STATE_SKIP = 256,    /* stands for its parent, whose numbers it has */
+    PUG__STATE_OWN = PUG__STATE_LOST | PUG__STATE_CONTEXT | PUG__STATE_ASK | PUG__STATE_ROOT |
+                     PUG__STATE_ALONE | PUG__STATE_SKIP,
+    /* Of a parent: its children begin in the library. */
+    PUG__STATE_ASIDE = PUG__STATE_ASK | PUG__STATE_WATCH | PUG__STATE_ALONE,
+    /* Of a span: it ends in the library. */
     PUG__STATE_MASK = 0xffff,
 };
 
@@ -90,16 +101,9 @@ struct pug__lane {
     /* further fields are the library's: src/sdk/lane.h */
 };
 
-extern int pug__on_1; /* the number is that of the layout above */
+extern int pug__on_1; /* PUG__ON_; the number is that of the layout above */
 extern __thread struct pug__lane *pug__lane_1 __attribute__((tls_model("initial-exec")));
 
-struct pug__lane *pug__lane_claim(void);
-struct pug__slot *pug__open_slow(struct pug__lane *lane, struct pug__site *site);
-void pug__end_slow(struct pug__slot *slot, uint64_t now);
-uint64_t pug__clock_slow(void);
-void pug__copy(char *to, const char *from, size_t n);
-
-/* What is not on the fast path: events, handles, contexts. */
 union pug__value {
     int64_t i;
     double d;
@@ -108,6 +112,19 @@ union pug__value {
         size_t len;
     } s;
 };
+
+struct pug__lane *pug__lane_claim(void);
+struct pug__slot *pug__open_slow(struct pug__lane *lane, struct pug__site *site);
+/* All of a begin; `values` of the site's keys, NULL for none. */
+struct pug__slot *pug__begin_slow(struct pug__lane *lane, struct pug__site *site,
+                                  const union pug__value *values);
+struct pug__slot *pug__begin_alone(struct pug__lane *lane, struct pug__site *site,
+                                   const union pug__value *values, uint64_t one_in);
+void pug__end_slow(struct pug__slot *slot, uint64_t now);
+uint64_t pug__clock_slow(void);
+void pug__copy(char *to, const char *from, size_t n);
+
+/* What is not on the fast path: events, handles, contexts. */
 void pug__span_none(struct pug_span *span);
 void pug__event(struct pug_span *span, struct pug__site *site, const union pug__value *values);
 void pug__span_start(struct pug_span *span, const struct pug_context *from, struct pug__site *site,
@@ -115,6 +132,7 @@ void pug__span_start(struct pug_span *span, const struct pug_context *from, stru
 struct pug__slot *pug__attach(const struct pug_context *context);
 void pug__detach(struct pug__slot *slot);
 
+enum { PUG__ON_SPANS = 1, PUG__ON_ARGS = 2 };
 #define PUG__ON __atomic_load_n(&pug__on_1, __ATOMIC_RELAXED)
 #define PUG__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define PUG__INLINE static inline __attribute__((always_inline, unused))
@@ -163,8 +181,7 @@ PUG__INLINE struct pug__slot *pug__open(struct pug__lane *lane, struct pug__site
     lane->limit = 0;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     lane->seq = seq;
-    pug__slot_put(slot, seq, trace, id,
-                  parent->state & ~(uint32_t)(PUG__STATE_LOST | PUG__STATE_CONTEXT));
+    pug__slot_put(slot, seq, trace, id, parent->state & ~(uint32_t)PUG__STATE_OWN);
     return slot;
 }
 
@@ -221,6 +238,11 @@ PUG__INLINE char *pug__put_str(char *at, const char *value, size_t n)
     return at + ((n + 7) & ~(size_t)7);
 }
 
+PUG__INLINE const char *pug__text(const char *value)
+{
+    return value;
+}
+
 PUG__INLINE size_t pug__len(const char *value)
 {
     return value ? __builtin_strlen(value) : 0;
@@ -245,11 +267,11 @@ PUG__INLINE void pug__end(struct pug__slot **scope)
         pug__end_slow(slot, 0);
         return;
     }
-    uint64_t now = pug__ticks(lane->clock);
     if (PUG__UNLIKELY(lane->top != slot || (slot->state & PUG__STATE_MASK))) {
-        pug__end_slow(slot, now);
+        pug__end_slow(slot, 0);
         return;
     }
+    uint64_t now = pug__ticks(lane->clock);
     /* Atomic so that they stay two loads: one wide load over two fresh narrow stores would stall.
      */
     uint64_t start = __atomic_load_n(&slot->start, __ATOMIC_RELAXED);
@@ -378,19 +400,19 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 #define PUG__KIND_pug__strn(key)
 #define PUG__KIND_pug__kind(kind) +(kind)
 
-/* Values into variables. */
+/* Values into variables; not evaluated when they are not wanted. */
 #define PUG__LET(i, t) PUG__LET_0(i, PUG__OPEN_TUPLE t)
 #define PUG__OPEN_TUPLE(tag, key, value, len) tag, value, len
 #define PUG__LET_0(...) PUG__LET_1(__VA_ARGS__)
 #define PUG__LET_1(i, tag, value, len) PUG__LET_##tag(i, value, len)
-#define PUG__LET_pug__int(i, value, len) int64_t pug__v##i = (int64_t)(value);
-#define PUG__LET_pug__bool(i, value, len) int64_t pug__v##i = (value) ? 1 : 0;
-#define PUG__LET_pug__double(i, value, len) double pug__v##i = (double)(value);
+#define PUG__LET_pug__int(i, value, len) int64_t pug__v##i = pug__wanted ? (int64_t)(value) : 0;
+#define PUG__LET_pug__bool(i, value, len) int64_t pug__v##i = pug__wanted && (value) ? 1 : 0;
+#define PUG__LET_pug__double(i, value, len) double pug__v##i = pug__wanted ? (double)(value) : 0;
 #define PUG__LET_pug__str(i, value, len)                                                           \
-    const char *pug__v##i = (value);                                                               \
+    const char *pug__v##i = pug__wanted ? pug__text(value) : 0;                                    \
     size_t pug__n##i = pug__len(pug__v##i);
 #define PUG__LET_pug__strn(i, value, len)                                                          \
-    const char *pug__v##i = (value);                                                               \
+    const char *pug__v##i = pug__wanted ? pug__text(value) : 0;                                    \
     size_t pug__n##i = pug__v##i ? (size_t)(len) : 0;
 #define PUG__LET_pug__kind(i, value, len)
 
@@ -404,6 +426,17 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 #define PUG__PUT_pug__str(i) pug__at = pug__put_str(pug__at, pug__v##i, pug__n##i);
 #define PUG__PUT_pug__strn(i) pug__at = pug__put_str(pug__at, pug__v##i, pug__n##i);
 #define PUG__PUT_pug__kind(i)
+
+/* Variables into an array. */
+#define PUG__PACK(i, t) PUG__PACK_0(i, PUG__OPEN_TUPLE t)
+#define PUG__PACK_0(...) PUG__PACK_1(__VA_ARGS__)
+#define PUG__PACK_1(i, tag, value, len) PUG__PACK_##tag(i)
+#define PUG__PACK_pug__int(i) pug__value_int(pug__v##i),
+#define PUG__PACK_pug__bool(i) pug__value_int(pug__v##i),
+#define PUG__PACK_pug__double(i) pug__value_double(pug__v##i),
+#define PUG__PACK_pug__str(i) pug__value_str(pug__v##i, pug__n##i),
+#define PUG__PACK_pug__strn(i) pug__value_str(pug__v##i, pug__n##i),
+#define PUG__PACK_pug__kind(i)
 
 /* Values into an array. */
 #define PUG__VALUE(i, t) PUG__VALUE_1 t
@@ -426,18 +459,26 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
                                          __func__,                                                 \
                                          pug__keys}
 
-/* The attribute stands behind the name: in front gcc takes `if (c) PUG_SPAN("a")` for a statement. */
-#define PUG__SCOPE(EACH, name_, ...)                                                               \
-    struct pug__slot *PUG__CAT(pug__scope_, __COUNTER__)                                           \
-        __attribute__((cleanup(pug__end), unused)) = __extension__({                               \
-            struct pug__slot *pug__s = 0;                                                          \
-            if (PUG__ON) {                                                                         \
-                PUG__SITE(EACH, name_, __VA_ARGS__);                                               \
+/* The attribute stands behind the name: in front gcc takes `if (c) PUG_SPAN("a")` for a statement.
+ * The lane is looked up again after the values, for evaluating them may have forked. */
+#define PUG__SCOPE(EACH, wanted_, name_, ...)                                                      \
+    struct pug__slot *PUG__CAT(                                                                    \
+        pug__scope_, __COUNTER__) __attribute__((cleanup(pug__end), unused)) = __extension__({     \
+        struct pug__slot *pug__s = 0;                                                              \
+        const int pug__on = PUG__ON;                                                               \
+        if (pug__on) {                                                                             \
+            PUG__SITE(EACH, name_, __VA_ARGS__);                                                   \
+            struct pug__lane *pug__l = pug__lane_get();                                            \
+            const int pug__wanted = sizeof pug__keys > sizeof pug__keys[0] && (wanted_);           \
+            if (pug__l && !PUG__UNLIKELY(pug__l->top->state & PUG__STATE_UNSAMPLED)) {             \
                 EACH(PUG__LET, __VA_ARGS__)                                                        \
-                struct pug__lane *pug__l = pug__lane_get();                                        \
-                if (pug__l && (pug__s = pug__open(pug__l, &pug__here)) != 0) {                     \
-                    if (sizeof pug__keys > sizeof pug__keys[0] &&                                  \
-                        !(pug__s->state & PUG__STATE_MASK)) {                                      \
+                pug__l = pug__lane_1;                                                              \
+                if (PUG__UNLIKELY(!pug__l || (pug__l->top->state & PUG__STATE_ASIDE))) {           \
+                    union pug__value pug__values[] = {EACH(PUG__PACK, __VA_ARGS__)                 \
+                                                          pug__value_int(0)};                      \
+                    pug__s = pug__begin_slow(pug__l, &pug__here, pug__wanted ? pug__values : 0);   \
+                } else if ((pug__s = pug__open(pug__l, &pug__here)) != 0) {                        \
+                    if (pug__wanted && !(pug__s->state & PUG__STATE_MASK)) {                       \
                         char *pug__at = pug__attrs(pug__l);                                        \
                         EACH(PUG__PUT, __VA_ARGS__)                                                \
                         pug__attrs_done(pug__l, pug__s, pug__at);                                  \
@@ -445,11 +486,12 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
                     pug__begin(pug__l, pug__s);                                                    \
                 }                                                                                  \
             }                                                                                      \
-            pug__s;                                                                                \
-        })
+        }                                                                                          \
+        pug__s;                                                                                    \
+    })
 
-#define PUG_SPAN(...) PUG__SCOPE(PUG__EACH, "" PUG__FIRST(__VA_ARGS__), __VA_ARGS__)
-#define PUG_FN(...) PUG__SCOPE(PUG__EACH_FN, __func__, __VA_ARGS__)
+#define PUG_SPAN(...) PUG__SCOPE(PUG__EACH, 1, "" PUG__FIRST(__VA_ARGS__), __VA_ARGS__)
+#define PUG_FN(...) PUG__SCOPE(PUG__EACH_FN, pug__on &PUG__ON_ARGS, __func__, __VA_ARGS__)
 #define PUG_ATTACH(...)                                                                            \
     struct pug__slot *PUG__CAT(pug__scope_, __COUNTER__)                                           \
         __attribute__((cleanup(pug__detach_scope), unused)) = PUG__ON ? pug__attach(__VA_ARGS__)   \

@@ -171,12 +171,13 @@ struct pug_span; /* see below */
 /* ---- spans that end with their scope ----
  *
  *     PUG_SPAN("name", ...)             attributes PUG_INT, PUG_STR, ..., also PUG_KIND
- *     PUG_FN(...)                       the same, named after the function
+ *     PUG_FN(...)                       the same, named after the function; its attributes only when
+ *                                       the configuration says include_args
  *     PUG_SPAN_FROM(&context, "name", ...)   child of `context`, whatever is current; when it is
  *                                       NULL or none, the same as PUG_SPAN
  *
- * A span begun inside becomes its child. Attributes are evaluated only when tracing is on; at most
- * PUG_ATTRS_MAX of them. These and PUG_ATTACH are declarations and stand in a block: after an `if`
+ * A span begun inside becomes its child. Attributes are evaluated only when tracing is on and the
+ * trace is kept (docs/sampling.md); at most PUG_ATTRS_MAX of them. These and PUG_ATTACH are declarations and stand in a block: after an `if`
  * write { PUG_SPAN("name"); ... }, else C does not compile and in C++ the span is over at once.
  *
  *     PUG_INT("key", int64_t)  PUG_BOOL("key", bool)  PUG_DOUBLE("key", double)

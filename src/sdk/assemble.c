@@ -800,7 +800,7 @@ void assembler_unfinished_lane(struct assembler *a, struct lane_reader *r, uint6
         if (!slot_read(s, &slots[0]) || !slot_read(s - 1, &slots[1]))
             slots[1].seq = 0;
         if (slots[0].seq <= r->ignore_to || slots[0].seq == 0 ||
-            (slots[0].state & PUG__STATE_MASK) || slots[0].start > now)
+            !lane_slot_is_recorded(&slots[0]) || slots[0].start > now)
             continue;
         if (slots[0].seq > highest)
             highest = slots[0].seq;

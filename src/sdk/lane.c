@@ -1,6 +1,7 @@
 #include "sdk/lane.h"
 
 #include "base/clock.h"
+#include "sdk/watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -142,7 +143,8 @@ static int lane_prepare(struct memory *m, uint32_t index)
     if (!lane)
         return ERR_NOMEM;
     /* Touch what the first spans need; if the machine has no such call, they fault. */
-    madvise(lane, LANE_HEAD_BYTES + RING_TOUCHED_BYTES, MADV_POPULATE_WRITE);
+    madvise(lane, LANE_TOUCHED_BYTES, MADV_POPULATE_WRITE);
+    madvise((char *)lane + LANE_HEAD_BYTES, RING_TOUCHED_BYTES, MADV_POPULATE_WRITE);
     lane->index = index;
     lane->ring_bytes = (uint32_t)m->ring_bytes;
     lane->self = (uintptr_t)lane;
@@ -153,6 +155,7 @@ static int lane_prepare(struct memory *m, uint32_t index)
     lane->fast.last = lane->slots + PUG_DEPTH_MAX;
     lane->fast.room = m->ring_bytes - PUG__SLACK;
     lane->fast.limit = lane->fast.room;
+    lane->slots[0].state = atomic_load(&m->base_state);
     atomic_store(&lane->state, LANE_FREE);
     atomic_store(&m->lanes[index], lane);
     return 0;
@@ -175,6 +178,16 @@ int memory_prepare(struct memory *m, unsigned spare)
         atomic_store(&m->head->n_lanes, n);
     }
     return free_lanes ? 0 : err ? err : ERR_FULL;
+}
+
+void memory_base_state(struct memory *m, uint32_t mask, uint32_t bits)
+{
+    /* One preparer at a time (start, then the drain): nobody adds a lane in between. */
+    uint32_t state = (atomic_load(&m->base_state) & ~mask) | bits;
+    uint32_t n = atomic_load(&m->n_lanes);
+    atomic_store(&m->base_state, state);
+    for (uint32_t i = 0; i < n; i++)
+        __atomic_store_n(&atomic_load(&m->lanes[i])->slots[0].state, state, __ATOMIC_RELAXED);
 }
 
 void lane_populate(struct lane *lane)
@@ -400,9 +413,12 @@ static void record_end(struct lane *lane, const struct pug__slot *slot, uint64_t
 
 void lane_end_down_to(struct lane *lane, struct pug__slot *slot, uint64_t now)
 {
+    bool watched = slot->state & PUG__STATE_WATCH;
     for (struct pug__slot *s = lane->fast.top; s >= slot; s--) {
+        if (s->state & PUG__STATE_WATCH)
+            watch_end(lane, s);
         if (s->state & PUG__STATE_CONTEXT) {
-            if (!(s->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN))) {
+            if (!(s->state & (PUG__STATE_ASK | PUG__STATE_ORPHAN))) {
                 struct record_writer w = record_begin(lane, RECORD_CONTEXT_END, 0);
                 record_u64(&w, s->seq);
                 record_commit(&w);
@@ -410,11 +426,13 @@ void lane_end_down_to(struct lane *lane, struct pug__slot *slot, uint64_t now)
             lane->n_contexts--;
         } else if (s->state & PUG__STATE_ORPHAN) {
             lane_count(&lane->lost_ring_full);
-        } else if (!(s->state & (PUG__STATE_LOST | PUG__STATE_UNSAMPLED))) {
+        } else if (lane_slot_is_recorded(s)) {
             record_end(lane, s, now);
         }
         __atomic_store_n(&lane->fast.top, s - 1, __ATOMIC_RELEASE);
     }
+    if (watched)
+        watch_moved(lane);
 }
 
 struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *context)
@@ -433,9 +451,10 @@ struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *conte
     struct pug_context *mine = &lane->contexts[number - 1];
     memcpy(mine, context, offsetof(struct pug_context, tracestate) + context->tracestate_len);
     uint64_t seq = ++lane->fast.seq;
-    uint32_t slot_state = PUG__STATE_CONTEXT | number << 16;
+    uint32_t slot_state = PUG__STATE_CONTEXT | (parent->state & PUG__STATE_WATCH) | number << 16;
     if (!(context->flags & PUG_FLAG_SAMPLED)) {
-        slot_state |= PUG__STATE_UNSAMPLED;
+        /* Not UNSAMPLED itself: what begins in it has an id of its own, to be passed on. */
+        slot_state |= PUG__STATE_ASK;
     } else if (!lane_has_room(lane)) {
         /* Nobody will know what trace its children belong to: they count as lost when they end. */
         slot_state |= PUG__STATE_ORPHAN;
@@ -451,6 +470,8 @@ struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *conte
     pug__slot_put(slot, seq, seq, 0, slot_state);
     __atomic_store_n(&slot->start, ticks_now(lane->fast.clock), __ATOMIC_RELEASE);
     __atomic_store_n(&lane->fast.top, slot, __ATOMIC_RELEASE);
+    if (slot_state & PUG__STATE_WATCH)
+        watch_moved(lane);
     lane_leave(lane);
     return slot;
 }

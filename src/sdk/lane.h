@@ -39,6 +39,11 @@
 
 enum lane_state { LANE_NONE, LANE_FREE, LANE_OWNED, LANE_LEFT };
 
+/* Of one thread; they only grow. See watch.h. */
+struct watch_counters {
+    uint64_t alloc_count, alloc_bytes, dealloc_count, dealloc_bytes;
+};
+
 struct lane {
     struct pug__lane fast; /* the owner's line, see pugmark/inline.h */
 
@@ -56,8 +61,14 @@ struct lane {
     uint64_t self;   /* address of this struct in its own process: `top` - self is an offset */
     struct pug_context contexts[LANE_CONTEXTS_MAX];
     struct pug__slot slots[1 + PUG_DEPTH_MAX];
+
+    /* the owner's, when it is watched: as they were when the scope in that slot began */
+    struct watch_counters counters[1 + PUG_DEPTH_MAX];
+    uint64_t counters_seq[1 + PUG_DEPTH_MAX];
 };
 
+/* Touched ahead; the rest belongs to lanes that are watched. */
+#define LANE_TOUCHED_BYTES ((offsetof(struct lane, counters) + 4095) & ~(size_t)4095)
 #define LANE_HEAD_BYTES ((sizeof(struct lane) + 4095) & ~(size_t)4095)
 
 #define MEMORY_MAGIC UINT64_C(0x316b72616d677570) /* "pugmark1" */
@@ -92,6 +103,7 @@ struct memory {
     _Atomic(struct lane *) lanes[LANES_MAX];
     _Atomic uint32_t n_lanes; /* only the preparer (start, then the drain) adds */
     _Atomic uint64_t lost_no_lane;
+    _Atomic uint32_t base_state; /* PUG__STATE_ of slots[0] of every lane: ASK, WATCH */
 };
 
 /* `old`: take over the sites of this one, whose numbers are cached all over the program (after
@@ -103,6 +115,9 @@ void memory_free(struct memory *m);
 /* Prepares lanes until `spare` are FREE. Partial success is success; an error means that none is.
  */
 MUST_USE int memory_prepare(struct memory *m, unsigned spare);
+
+/* Replaces the bits `mask` of the base slots, of the lanes there are and of those to come. */
+void memory_base_state(struct memory *m, uint32_t mask, uint32_t bits);
 
 /* Makes the ring of an owned lane resident; the drain does so when it sees it first. */
 void lane_populate(struct lane *lane);
@@ -148,6 +163,17 @@ void lane_end_down_to(struct lane *lane, struct pug__slot *slot, uint64_t now);
 /* The slot of an attached context, or NULL. */
 struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *context);
 uint32_t lane_intern(struct memory_head *head, struct pug__site *site);
+static inline uint32_t lane_site_id(struct memory_head *head, struct pug__site *site)
+{
+    uint32_t id = __atomic_load_n(&site->id, __ATOMIC_ACQUIRE);
+    return id ? id : lane_intern(head, site);
+}
+/* Will the end of this span be in the ring? */
+static inline bool lane_slot_is_recorded(const struct pug__slot *slot)
+{
+    return !(slot->state & (PUG__STATE_LOST | PUG__STATE_UNSAMPLED | PUG__STATE_CONTEXT |
+                            PUG__STATE_ORPHAN | PUG__STATE_SKIP));
+}
 
 static inline struct lane *lane_of(struct pug__lane *fast)
 {

@@ -90,7 +90,7 @@ static int setup(void **state)
     atomic_store(&sdk.memory, m);
     atomic_fetch_add(&sdk.epoch, 1);
     atomic_store(&sdk.state, SDK_ON);
-    pug__on_1 = 1;
+    pug__on_1 = PUG__ON_SPANS | PUG__ON_ARGS;
     return 0;
 }
 

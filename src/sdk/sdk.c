@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "sdk/span.h"
+#include "sdk/watch.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -94,6 +95,12 @@ static int exporter_open(struct exporter **ret, struct error_detail *problem)
     }
 }
 
+static unsigned watch_wanted(void)
+{
+    return (sdk.config.alloc_tracking && watch_has_allocations() ? WATCH_ALLOCATIONS : 0) |
+           (sdk.config.thread_context ? WATCH_THREAD_CONTEXT : 0);
+}
+
 /* With memory and drain there or not: makes what is missing. */
 static int run(struct error_detail *problem)
 {
@@ -114,6 +121,8 @@ static int run(struct error_detail *problem)
     }
     if (!err)
         err = once_init();
+    if (!err)
+        watch_set(m, watch_wanted());
     if (!err)
         err = drain_start(sdk.drain, exporter, &counts);
     if (err) {
@@ -155,7 +164,8 @@ static int start_locked(const struct pug_options *options)
     }
     atomic_fetch_add(&sdk.epoch, 1);
     atomic_store(&sdk.state, SDK_ON);
-    __atomic_store_n(&pug__on_1, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&pug__on_1, PUG__ON_SPANS | (config.include_args ? PUG__ON_ARGS : 0),
+                     __ATOMIC_RELEASE);
     if (pug__lane_get())
         lane_populate(lane_of(pug__lane_1));
     return 0;
@@ -230,7 +240,7 @@ int pug_flush(unsigned timeout_ms)
 
 int pug_on(void)
 {
-    return __atomic_load_n(&pug__on_1, __ATOMIC_RELAXED);
+    return PUG__ON != 0;
 }
 
 void pug_counts_read(struct pug_counts *ret_counts)

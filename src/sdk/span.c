@@ -3,6 +3,7 @@
 #include "sdk/span.h"
 
 #include "sdk/sdk.h"
+#include "sdk/watch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -72,13 +73,48 @@ struct pug__slot *pug__open_slow(struct pug__lane *fast, struct pug__site *site)
     if (!id)
         id = lane_intern(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head, site);
     fast->seq++;
-    uint32_t slot_state = parent->state & ~(uint32_t)(PUG__STATE_LOST | PUG__STATE_CONTEXT);
-    if (!(slot_state & PUG__STATE_MASK) && !lane_has_room(lane)) {
+    uint32_t slot_state = parent->state & ~(uint32_t)PUG__STATE_OWN;
+    if (parent->state & PUG__STATE_ASK)
+        slot_state |= PUG__STATE_UNSAMPLED;
+    if (!(slot_state & (PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN)) && !lane_has_room(lane)) {
         lane_count(&lane->lost_ring_full);
         slot_state |= PUG__STATE_LOST;
     }
     pug__slot_put(slot, fast->seq, parent->trace, id, slot_state);
     return slot; /* closed still; pug__begin opens */
+}
+
+static void record_values(struct record_writer *w, const struct pug__site *site,
+                          const union pug__value *values)
+{
+    for (int i = 0; i < site->n_keys; i++) {
+        const union pug__value *v = &values[i];
+        if (site->keys[i].type == PUG__TYPE_STR)
+            record_text(w, v->s.ptr,
+                        !v->s.ptr              ? 0
+                        : v->s.len == SIZE_MAX ? strnlen(v->s.ptr, PUG_STR_MAX)
+                                               : v->s.len);
+        else
+            record_u64(w, (uint64_t)v->i); /* a double has the same bytes */
+    }
+}
+
+struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site,
+                                  const union pug__value *values)
+{
+    struct pug__slot *slot = fast ? pug__open_slow(fast, site) : NULL;
+    if (!slot)
+        return NULL;
+    struct lane *lane = lane_of(fast);
+    if (values && site->n_keys && lane_slot_is_recorded(slot)) {
+        struct record_writer w = record_begin(lane, RECORD_ATTRS, slot->site);
+        record_u64(&w, slot->seq);
+        record_values(&w, site, values);
+        record_commit(&w);
+    }
+    if (slot->state & PUG__STATE_WATCH)
+        watch_begin(lane, slot, site);
+    return pug__begin(fast, slot);
 }
 
 static bool is_open(const struct lane *lane, const struct pug__slot *slot)
@@ -89,6 +125,8 @@ static bool is_open(const struct lane *lane, const struct pug__slot *slot)
 void pug__end_slow(struct pug__slot *slot, uint64_t now)
 {
     struct lane *lane = current_lane();
+    if (!now && lane)
+        now = ticks_now(lane->fast.clock);
     /* Of another thread, or of the parent process, or ended already. */
     if (!lane || !is_open(lane, slot))
         return;
@@ -169,7 +207,7 @@ void pug__detach(struct pug__slot *slot)
 {
     struct lane *lane = current_lane();
     if (slot && lane)
-        pug__end_slow(slot, ticks_now(lane->fast.clock));
+        pug__end_slow(slot, 0);
 }
 
 pug_attachment pug_context_attach(const struct pug_context *context)
@@ -225,7 +263,8 @@ static bool target_enter(struct pug_span *span, struct target *ret)
             return false;
         if (!(top->state & PUG__STATE_CONTEXT)) {
             t.id = top->seq;
-        } else if (c && !c->remote) { /* the handle that was attached */
+        } else if (c && !c->remote &&
+                   c->flags & PUG_FLAG_SAMPLED) { /* the handle that was attached */
             t.id = id_word(c->span_id);
             t.kind = RECORD_OF_HANDLE;
         } else {
@@ -349,33 +388,13 @@ void pug_link(struct pug_span *span, const struct pug_context *to)
     target_done(&t, &w);
 }
 
-static uint32_t site_id(struct pug__site *site)
-{
-    uint32_t id = __atomic_load_n(&site->id, __ATOMIC_ACQUIRE);
-    return id ? id : lane_intern(atomic_load(&sdk.memory)->head, site);
-}
-
-static void record_values(struct record_writer *w, const struct pug__site *site,
-                          const union pug__value *values)
-{
-    for (int i = 0; i < site->n_keys; i++) {
-        const union pug__value *v = &values[i];
-        if (site->keys[i].type == PUG__TYPE_STR)
-            record_text(w, v->s.ptr,
-                        !v->s.ptr              ? 0
-                        : v->s.len == SIZE_MAX ? strnlen(v->s.ptr, PUG_STR_MAX)
-                                               : v->s.len);
-        else
-            record_u64(w, (uint64_t)v->i); /* a double has the same bytes */
-    }
-}
-
 void pug__event(struct pug_span *span, struct pug__site *site, const union pug__value *values)
 {
     struct target t;
     if (!target_enter(span, &t))
         return;
-    struct record_writer w = target_record(&t, RECORD_EVENT, site_id(site));
+    struct record_writer w = target_record(&t, RECORD_EVENT,
+                                           lane_site_id(atomic_load(&sdk.memory)->head, site));
     record_u64(&w, ticks_now(t.lane->fast.clock));
     record_values(&w, site, values);
     target_done(&t, &w);
@@ -417,7 +436,7 @@ void pug__span_start(struct pug_span *span, const struct pug_context *from, stru
     }
     c->remote = 0;
     put_be64(c->span_id, id_span(&head->keys, number));
-    span->pug__site = site_id(site);
+    span->pug__site = lane_site_id(atomic_load(&sdk.memory)->head, site);
     span->pug__start = ticks_now(lane->fast.clock);
     if (!(c->flags & PUG_FLAG_SAMPLED)) {
         span->pug__state = HANDLE_UNSAMPLED;

@@ -1,0 +1,48 @@
+/* Watched lanes: the begin and the end of every scope of a thread seen by the library.
+ *
+ * Ordinarily a span begins and ends in the program's own code (pugmark/inline.h) and the library
+ * never hears of it. When something must be done at each, the base slot of every lane carries
+ * PUG__STATE_WATCH; children inherit the bit, a parent that has it sends its children through
+ * pug__begin_slow, and a span that has it ends in pug__end_slow. Nothing is paid when it is off.
+ *
+ * The hooks run on the recording thread with the lane entered, so the rules of the hot path hold:
+ * no lock, no allocation, no system call, no errno; and records may be written.
+ *
+ *     watch_begin   the slot is filled but for its start, and is not yet the top
+ *     watch_end     the slot is the top, before its end record is written (so attributes that are
+ *                   written here belong to the span)
+ *     watch_moved   the top is another one now: attach, detach, end
+ *
+ * Allocations. Who counts them (a preload object, or the program's own malloc) gives the function
+ * that reads the counters of the calling thread to watch_allocations_from(), before pug_start. The
+ * counters only ever grow. Each recorded scope then gets what was added between its begin and its
+ * end, children included, as alloc.count, alloc.bytes, dealloc.count, dealloc.bytes and
+ * alloc.net_bytes. */
+#ifndef SDK_WATCH_H
+#define SDK_WATCH_H
+
+#include "sdk/lane.h"
+
+enum watch_reason {
+    WATCH_ALLOCATIONS = 1,
+    WATCH_THREAD_CONTEXT = 2,
+    WATCH_PROBES = 4,
+};
+
+/* Must be callable on the hot path. */
+typedef void watch_allocations_fn(struct watch_counters *ret);
+void watch_allocations_from(watch_allocations_fn *read);
+/* Is there one? */
+bool watch_has_allocations(void);
+
+/* Sets the reasons (or-ed) for the lanes of `m` that are there and those to come. By pug_start and
+ * the drain; a thread notices at its next span. */
+void watch_set(struct memory *m, unsigned reasons);
+unsigned watch_reasons(void);
+
+/* `site` of a scope; NULL where a context is attached. */
+void watch_begin(struct lane *lane, struct pug__slot *slot, const struct pug__site *site);
+void watch_end(struct lane *lane, struct pug__slot *slot);
+void watch_moved(struct lane *lane);
+
+#endif
