@@ -29,13 +29,14 @@ HARMLESS = {
 # The first span of a process after fork makes the child's own memory and drain: the exception that pugmark.h names.
 EXCEPTIONS = {("pug__lane_claim", "sdk_revive")}
 # Calls through a pointer, and why each is harmless: the counters of an allocator that the program was built or run with.
-INDIRECT = {"watch_counters_read"}
+# A wrapped function is called between the begin and the end of its span.
+INDIRECT = {"watch_counters_read", "pug__wrap_common"}
 # Every function of the library that a span's life goes through, from the header's macros and from its users.
 ENTRIES = [
     "pug__lane_claim", "pug__open_slow", "pug__begin_slow", "pug__end_slow", "pug__clock_slow", "pug__copy", "pug__attach", "pug__detach",
     "pug__event", "pug__span_start", "pug__span_none", "pug_span_end", "pug_set_int", "pug_set_bool", "pug_set_double",
     "pug_set_str", "pug_set_strn", "pug_set_name", "pug_status", "pug_error", "pug_link", "pug_context_current",
-    "pug_context_attach", "pug_context_detach",
+    "pug_context_attach", "pug_context_detach", "pug__wrap_common", "pug__wrap_begin", "pug__wrap_end",
 ]
 
 
@@ -80,7 +81,12 @@ def disabled_leaves_nothing(compiler, optimisation, work):
 
 def header_is_clean(compiler, standard, disabled, work):
     source = work / "only.c"
-    source.write_text("#include <pugmark/pugmark.h>\nint only(void);\nint only(void) { PUG_SPAN(\"a\"); PUG_FN();\n"
+    source.write_text("#include <pugmark/pugmark.h>\n#include <pugmark/wrap.h>\nint only(void);\n"
+                      "struct table { int (*f)(int); };\nint wrap(struct table *t);\nint wrap(struct table *t) {\n"
+                      "    static const struct pug_method m[] = {PUG_METHOD(struct table, f),\n"
+                      "        PUG_METHOD_STACK(struct table, f, 512)};\n"
+                      "    return PUG_WRAP_METHODS(t, \"t.\", m) + PUG_UNWRAP_METHODS(t, m); }\n"
+                      "int only(void) { PUG_SPAN(\"a\"); PUG_FN();\n"
                       "    PUG_SPAN(\"b\", PUG_INT(\"i\", 1), PUG_STR(\"s\", \"t\"), PUG_KIND(PUG_KIND_CLIENT));\n"
                       "    pug_event(PUG_CURRENT, \"e\", PUG_DOUBLE(\"d\", 1.5)); return 0; }\n")
     run(compiler, *(["-x", "c++"] if compiler.endswith("++") else []), f"-std={standard}", "-O2", "-Wall", "-Wextra",
@@ -110,7 +116,7 @@ def too_many_attributes_are_named(compiler, work):
 
 
 def declared():
-    text = (INCLUDE / "pugmark/pugmark.h").read_text(encoding="utf-8")
+    text = "".join((INCLUDE / f"pugmark/{name}.h").read_text(encoding="utf-8") for name in ("pugmark", "wrap"))
     names = set(re.findall(r"^[a-z][\w \*]*?\b\*?(pug_\w+)\(", text, re.M))
     return {n for n in names if n not in ("pug_carrier_set", "pug_carrier_get", "pug_log_fn")}
 
@@ -162,6 +168,20 @@ def program_traces(library, work):
     del environment["PUG_TRACING"]
     assert run(program, env=environment) == "recorded 0 exported 0\n"
     assert not (work / "traces").exists(), "tracing is off, and yet there is a file"
+
+
+def wrapped_functions_are_the_same(compiler, optimisation, work):
+    """Every shape of function, through a wrapped table and not, with the shared library; and what is thrown through it."""
+    cxx = compiler.endswith("++")
+    source, said = (HERE / "wrapped.cc", "42 spans\n") if cxx else (HERE / "wrapped.c", "393 calls, same\n")
+    run(compiler, "-std=c++17" if cxx else "-std=gnu17", optimisation, "-Wall", "-Wextra", "-Werror", f"-I{INCLUDE}", source,
+        "-o", work / "wrapped", f"-L{BUILD}", "-lpugmark", f"-Wl,-rpath,{BUILD}", "-lpthread", "-lm")
+    avx512 = "avx512f" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    avx = "avx" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    if not cxx:
+        said = said.replace("393", str(391 + avx + avx512))
+    environment = {"PATH": os.environ["PATH"], "PUG_TRACING": "true", "PUG_BACKEND": "discard"}
+    assert run(work / "wrapped", env=environment, timeout=60) == said
 
 
 def calls(work):
@@ -235,6 +255,10 @@ def main():
                 tests.append((f"the header is clean, {compiler} -std={standard}{' -DPUG_DISABLE' if disabled else ''}",
                               lambda w, c=compiler, s=standard, d=disabled: header_is_clean(c, s, d, w)))
     if not sanitized:
+        if os.uname().machine in ("x86_64", "aarch64"):
+            tests += [(f"wrapped functions are the same, {compiler} {optimisation}",
+                       lambda w, c=compiler, o=optimisation: wrapped_functions_are_the_same(c, o, w))
+                      for compiler in COMPILERS for optimisation in ("-O0", "-O1", "-O2")]
         tests += [
             ("the shared library exports what the list says", exports_are_the_list),
             ("the shared library needs libc alone", needs_libc_alone),
