@@ -1,5 +1,8 @@
 #include "base/str.h"
 
+#include <locale.h>
+#include <stdlib.h>
+
 int str_cmp(struct str a, struct str b)
 {
     size_t shorter = a.len < b.len ? a.len : b.len;
@@ -210,5 +213,41 @@ bool hex_get(uint8_t *out, struct str hex, size_t n)
             return false;
         out[i] = (uint8_t)(high << 4 | low);
     }
+    return true;
+}
+
+static bool is_decimal(struct str s)
+{
+    size_t at = 0, digits = 0;
+    if (at < s.len && (s.ptr[at] == '-' || s.ptr[at] == '+'))
+        at++;
+    for (; at < s.len && s.ptr[at] >= '0' && s.ptr[at] <= '9'; at++)
+        digits++;
+    if (at < s.len && s.ptr[at] == '.')
+        for (at++; at < s.len && s.ptr[at] >= '0' && s.ptr[at] <= '9'; at++)
+            digits++;
+    if (digits && at < s.len && (s.ptr[at] == 'e' || s.ptr[at] == 'E')) {
+        at++;
+        if (at < s.len && (s.ptr[at] == '-' || s.ptr[at] == '+'))
+            at++;
+        for (digits = 0; at < s.len && s.ptr[at] >= '0' && s.ptr[at] <= '9'; at++)
+            digits++;
+    }
+    return digits && at == s.len;
+}
+
+bool str_to_double(struct str s, double *ret)
+{
+    char text[128];
+    /* The C locale is built into libc: this allocates nothing and needs no freeing. */
+    locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (!c_locale || s.len >= sizeof text || !is_decimal(s))
+        return false;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    double d = strtod_l(text, NULL, c_locale);
+    if (__builtin_isinf(d))
+        return false;
+    *ret = d;
     return true;
 }

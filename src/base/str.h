@@ -51,6 +51,9 @@ bool str_is_utf8(struct str s);
 bool str_to_u64(struct str s, uint64_t *ret);
 bool str_to_i64(struct str s, int64_t *ret);
 
+/* A decimal number of at most 127 characters, whatever the locale: digits, one '.', an exponent, a
+ * '-' or '+' in front. Not "inf" or "nan", nor what is beyond a double. */
+bool str_to_double(struct str s, double *ret);
 /* "2h45m", "1.5s", "200ms", "10us", "7ns", "0": Go's durations, in nanoseconds, not negative. */
 bool str_to_duration_ns(struct str s, uint64_t *ret);
 

@@ -95,7 +95,7 @@ static int endpoint_init(struct config *c, const struct settings *s)
 static bool number_in(struct str text, double max, double *ret)
 {
     double d;
-    if (!settings_number(text, &d) || d < 0 || d > max)
+    if (!str_to_double(text, &d) || d < 0 || d > max)
         return false;
     *ret = d;
     return true;

@@ -1,6 +1,5 @@
 #include "sdk/settings.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,43 +144,6 @@ static bool bool_of(struct str text, bool standard, bool *ret)
     return false;
 }
 
-bool settings_number(struct str text, double *ret)
-{
-    char copy[64], *end;
-    if (text.len == 0 || text.len >= sizeof copy || isspace((unsigned char)text.ptr[0]))
-        return false;
-    memcpy(copy, text.ptr, text.len);
-    copy[text.len] = 0;
-    /* A program may have set a locale with a decimal comma; and hexadecimal, "inf" and "nan" are
-     * not what people mean. */
-    if (copy[strspn(copy, "0123456789+-.eE")])
-        return false;
-    double d = 0, scale = 1;
-    int exponent = 0;
-    char *at = copy;
-    bool digits = false, negative = *at == '-';
-    at += *at == '-' || *at == '+';
-    for (; isdigit((unsigned char)*at); at++, digits = true)
-        d = d * 10 + (*at - '0');
-    if (*at == '.')
-        for (at++; isdigit((unsigned char)*at); at++, digits = true)
-            d += (*at - '0') / (scale *= 10);
-    if (digits && (*at == 'e' || *at == 'E')) {
-        exponent = (int)strtol(at + 1, &end, 10);
-        if (end == at + 1 || exponent > 300 || exponent < -300)
-            return false;
-        at = end;
-    }
-    if (!digits || *at)
-        return false;
-    for (; exponent > 0; exponent--)
-        d *= 10;
-    for (; exponent < 0; exponent++)
-        d /= 10;
-    *ret = negative ? -d : d;
-    return true;
-}
-
 static bool in_choices(const struct setting_def *def, struct str text, const char **ret)
 {
     for (int i = 0; i < 8 && def->choices[i]; i++) {
@@ -211,7 +173,7 @@ static bool parse(struct settings *s, const struct setting_def *def, bool standa
         return str_to_u64(text, &v->count) && (double)v->count >= def->min &&
                (double)v->count <= def->max;
     case SETTING_NUMBER:
-        return settings_number(text, &v->number) && v->number >= def->min && v->number <= def->max;
+        return str_to_double(text, &v->number) && v->number >= def->min && v->number <= def->max;
     case SETTING_URL:
         if (!str_starts(text, STR("http://")) && !str_starts(text, STR("https://")))
             return false;
@@ -347,7 +309,7 @@ static const char *standard_sampler(struct settings *s, const struct setting_sou
     }
     const char *argument = settings_variable("OTEL_TRACES_SAMPLER_ARG");
     double rate;
-    if (argument && (!settings_number(str_from(argument), &rate) || rate < 0 || rate > 1)) {
+    if (argument && (!str_to_double(str_from(argument), &rate) || rate < 0 || rate > 1)) {
         struct setting_source where = {.origin = ORIGIN_STANDARD,
                                        .variable = "OTEL_TRACES_SAMPLER_ARG"};
         settings_warn(s, &where, "\"%.60s\" is ignored: expected a number from 0 to 1", argument);

@@ -158,8 +158,6 @@ void settings_problem(struct settings *s, const struct setting_source *source, i
                       const char *format, ...) PRINTF_LIKE(5, 6);
 void settings_warn(struct settings *s, const struct setting_source *source, const char *format, ...)
     PRINTF_LIKE(3, 4);
-/* A decimal number, whatever the locale. */
-bool settings_number(struct str text, double *ret);
 /* "true or false", "a number from 0 to 1", ... */
 void setting_expected(const struct setting_def *def, char *out, size_t size);
 /* A URL as it may be shown: without user, password and query. Others as they are. */
