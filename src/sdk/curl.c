@@ -26,8 +26,9 @@ int curl_load(const struct curl_api **ret, struct error_detail *ret_problem)
     for (size_t i = 0; !library && i < sizeof names / sizeof names[0]; i++)
         library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!library)
-        return error_set(ret_problem, ERR_UNSUPPORTED, 0,
-                         "libcurl is not installed (Debian: libcurl4); the otlp backend needs it");
+        return error_set(
+            ret_problem, ERR_UNSUPPORTED, 0,
+            "libcurl is not installed (Debian: libcurl4); what sends over HTTP needs it");
     int err = 0;
 #define FIND(member) err |= find(library, "curl_" #member, &api.member)
     FIND(easy_init);
@@ -41,16 +42,15 @@ int curl_load(const struct curl_api **ret, struct error_detail *ret_problem)
     FIND(multi_add_handle);
     FIND(multi_remove_handle);
     FIND(multi_perform);
-    FIND(multi_poll);
+    FIND(multi_wait);
     FIND(multi_info_read);
-    FIND(multi_wakeup);
     FIND(multi_cleanup);
 #undef FIND
     err |= find(library, "curl_global_init", &global_init);
     if (err || global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         dlclose(library);
         return error_set(ret_problem, ERR_UNSUPPORTED, 0,
-                         "the libcurl of this machine is too old; 7.68 is needed");
+                         "the libcurl of this machine is too old; 7.66 is needed");
     }
     loaded = 1;
     *ret = &api;

@@ -19,15 +19,16 @@ struct curl_api {
     CURLMcode (*multi_add_handle)(CURLM *multi, CURL *curl);
     CURLMcode (*multi_remove_handle)(CURLM *multi, CURL *curl);
     CURLMcode (*multi_perform)(CURLM *multi, int *running);
-    CURLMcode (*multi_poll)(CURLM *multi, struct curl_waitfd fds[], unsigned n, int timeout_ms,
+    /* Not multi_poll, which reads from a descriptor of libcurl's own that the host may have closed
+     * and opened for something else (own_fd.h). */
+    CURLMcode (*multi_wait)(CURLM *multi, struct curl_waitfd fds[], unsigned n, int timeout_ms,
                             int *ret_n);
     CURLMsg *(*multi_info_read)(CURLM *multi, int *left);
-    CURLMcode (*multi_wakeup)(CURLM *multi);
     CURLMcode (*multi_cleanup)(CURLM *multi);
 };
 
 /* Loads it once for the process; the same pointer ever after. ERR_UNSUPPORTED when it is not there
- * or too old (7.68). */
+ * or too old (7.66). */
 MUST_USE int curl_load(const struct curl_api **ret, struct error_detail *ret_problem);
 
 #endif
