@@ -146,6 +146,9 @@ struct pug_counts {
     uint64_t lost_export;     /* refused, or not written */
     uint64_t lost_memory;     /* the drain found no memory */
     uint64_t lost_details;    /* attributes, events and links, not spans */
+    /* Beside the spans: data points of metrics. */
+    uint64_t metrics_exported; /* written, or accepted by the collector */
+    uint64_t metrics_lost;
 };
 #ifndef PUG_DISABLE
 void pug_counts_read(struct pug_counts *ret_counts);

@@ -82,6 +82,8 @@ void drain_counts(struct drain *d, struct pug_counts *ret)
                                                            : relaxed(&d->counts->exported);
     c.lost_queue_full = relaxed(&d->counts->lost_queue_full);
     c.lost_export = relaxed(&d->counts->lost_export);
+    c.metrics_exported = relaxed(&d->counts->metrics_exported);
+    c.metrics_lost = relaxed(&d->counts->metrics_lost);
     *ret = c;
 }
 

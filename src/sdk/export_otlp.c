@@ -1,5 +1,5 @@
 /* OTLP over HTTP (protobuf or JSON) or over gRPC: encodes what the drain hands over and gives it to
- * the sender. Spans and metrics have a target each.
+ * the sender. Spans and metrics have a target each; metrics that nobody wants cost spans nothing.
  *
  * Bodies can be joined in one request: those of protobuf by writing one after the other, those of
  * JSON as the elements of the one array they have.
@@ -9,10 +9,15 @@
 #include "sdk/sender.h"
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
+#include "wire/otlp_metrics.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-enum { TARGET_SPANS };
+#define METRICS_QUEUE_BYTES_MAX (1u << 20)
+#define ANSWER_MEMORY_MAX (256u << 10)
+
+enum { TARGET_SPANS, TARGET_METRICS };
 
 struct otlp {
     struct exporter exporter;
@@ -23,6 +28,7 @@ struct otlp {
 /* ---- JSON: what is between head and tail ---- */
 
 #define SPANS_HEAD "{\"resourceSpans\":["
+#define METRICS_HEAD "{\"resourceMetrics\":["
 #define JSON_TAIL "]}"
 
 /* The document is in `out` from `from` on: only its elements stay. */
@@ -43,12 +49,38 @@ static void spans_json(const struct span_batch *batch, struct buf *out)
     elements_keep(out, from, STR(SPANS_HEAD));
 }
 
+static void metrics_json(const struct metric_batch *batch, struct buf *out)
+{
+    struct json_writer w = json_writer(out);
+    size_t from = out->len;
+    otlp_metrics_json_encode(batch, &w);
+    elements_keep(out, from, STR(METRICS_HEAD));
+}
+
 /* ---- answers ---- */
 
-static uint64_t rejected_protobuf(struct str answer, struct str *ret_message)
+static uint64_t rejected_protobuf(struct str answer, char *text, size_t size)
 {
+    struct str message = STR_NONE;
     uint64_t n = 0;
-    return otlp_decode_response(answer, &n, ret_message) == 0 ? n : 0;
+    if (otlp_decode_response(answer, &n, &message) != 0)
+        return 0;
+    snprintf(text, size, "%.*s", message.len < size ? (int)message.len : (int)size - 1,
+             message.ptr ? message.ptr : "");
+    return n;
+}
+
+static uint64_t rejected_json(struct str answer, char *text, size_t size)
+{
+    struct arena arena = {.bytes_max = ANSWER_MEMORY_MAX};
+    struct str message = STR_NONE;
+    uint64_t n = 0;
+    if (otlp_json_decode_response(answer, &arena, &n, &message) != 0)
+        n = 0;
+    snprintf(text, size, "%.*s", message.len < size ? (int)message.len : (int)size - 1,
+             message.ptr ? message.ptr : "");
+    arena_done(&arena);
+    return n;
 }
 
 /* ---- the exporter ---- */
@@ -63,6 +95,20 @@ static void otlp_take(struct exporter *e, const struct taken_batch *batch,
                      o->protocol == OTLP_HTTP_JSON ? spans_json : otlp_encode);
 }
 
+static void otlp_take_metrics(struct exporter *e, const struct metric_batch *batch)
+{
+    struct otlp *o = (struct otlp *)e;
+    struct buf body = BUF_INIT;
+    size_t n_points = 0;
+    for (size_t i = 0; i < batch->n; i++)
+        n_points += batch->metrics[i].n_points;
+    if (o->protocol == OTLP_HTTP_JSON)
+        metrics_json(batch, &body);
+    else
+        otlp_metrics_encode(batch, &body);
+    sender_put(o->sender, TARGET_METRICS, &body, n_points);
+}
+
 static bool otlp_flush(struct exporter *e, uint64_t deadline_ns)
 {
     return sender_flush(((struct otlp *)e)->sender, deadline_ns);
@@ -75,10 +121,10 @@ static void otlp_close(struct exporter *e, uint64_t deadline_ns)
     free(e);
 }
 
-static struct sender_target target_of(const struct config *c, struct exporter_counts *counts)
+static struct sender_target target_of(const struct config *c, const char *url)
 {
     struct sender_target t = {
-        .to = {.url = c->otlp_url,
+        .to = {.url = url,
                .content_type = "application/x-protobuf",
                .headers = c->otlp_headers,
                .certificate = c->otlp_certificate,
@@ -86,21 +132,16 @@ static struct sender_target target_of(const struct config *c, struct exporter_co
                .client_key = c->otlp_client_key,
                .timeout_ns = c->otlp_timeout_ns,
                .grpc = c->otlp_protocol == OTLP_GRPC},
-        .things = "spans",
         .gzip = c->otlp_gzip,
-        .queue_bytes_max = c->queue_bytes_max,
         .rejected = rejected_protobuf,
-        .sent = &counts->exported,
-        .lost_full = &counts->lost_queue_full,
-        .lost = &counts->lost_export,
     };
     if (c->otlp_protocol == OTLP_GRPC) {
         t.head = STR("\0\0\0\0\0"); /* filled in by the sender */
     } else if (c->otlp_protocol == OTLP_HTTP_JSON) {
         t.to.content_type = "application/json";
-        t.head = STR(SPANS_HEAD);
         t.mark = STR(",");
         t.tail = STR(JSON_TAIL);
+        t.rejected = rejected_json;
     }
     return t;
 }
@@ -108,13 +149,30 @@ static struct sender_target target_of(const struct config *c, struct exporter_co
 int export_otlp_open(const struct config *c, struct exporter_counts *counts, struct exporter **ret,
                      struct error_detail *ret_problem)
 {
-    struct sender_target targets[SENDER_TARGETS_MAX] = {target_of(c, counts)};
+    struct sender_target spans = target_of(c, c->otlp_url),
+                         metrics = target_of(c, c->otlp_metrics_url);
     struct otlp *o = calloc(1, sizeof *o);
     if (!o)
         return ERR_NOMEM;
     o->exporter = (struct exporter){.take = otlp_take, .flush = otlp_flush, .close = otlp_close};
+    if (c->otlp_metrics_url)
+        o->exporter.take_metrics = otlp_take_metrics;
     o->protocol = c->otlp_protocol;
-    int err = sender_new(c, targets, 1, &o->sender, ret_problem);
+    spans.things = "spans";
+    spans.queue_bytes_max = c->queue_bytes_max;
+    spans.sent = &counts->exported;
+    spans.lost_full = &counts->lost_queue_full;
+    spans.lost = &counts->lost_export;
+    metrics.things = "metrics";
+    metrics.queue_bytes_max = METRICS_QUEUE_BYTES_MAX;
+    metrics.sent = &counts->metrics_exported;
+    metrics.lost_full = metrics.lost = &counts->metrics_lost;
+    if (c->otlp_protocol == OTLP_HTTP_JSON) {
+        spans.head = STR(SPANS_HEAD);
+        metrics.head = STR(METRICS_HEAD);
+    }
+    int err = sender_new(c, (struct sender_target[]){spans, metrics}, c->otlp_metrics_url ? 2 : 1,
+                         &o->sender, ret_problem);
     if (err)
         free(o);
     else

@@ -1,4 +1,5 @@
-/* Where the drain hands spans and metrics. One implementation a file: export_local, export_otlp. */
+/* Where the drain hands spans and metrics. One implementation a file: export_local,
+ * export_otlp, export_zipkin, export_stdout. */
 #ifndef SDK_EXPORTER_H
 #define SDK_EXPORTER_H
 
@@ -21,6 +22,7 @@ struct taken_batch {
 /* Written by the exporter, read by everybody. */
 struct exporter_counts {
     _Atomic uint64_t exported, lost_queue_full, lost_export;
+    _Atomic uint64_t metrics_exported, metrics_lost; /* data points */
 };
 
 struct exporter {
@@ -46,5 +48,9 @@ MUST_USE int export_local_open(const struct config *c, struct exporter **ret,
 MUST_USE int export_discard_open(struct exporter **ret);
 MUST_USE int export_otlp_open(const struct config *c, struct exporter_counts *counts,
                               struct exporter **ret, struct error_detail *ret_problem);
+MUST_USE int export_zipkin_open(const struct config *c, struct exporter_counts *counts,
+                                struct exporter **ret, struct error_detail *ret_problem);
+MUST_USE int export_stdout_open(const struct config *c, struct exporter_counts *counts,
+                                struct exporter **ret, struct error_detail *ret_problem);
 
 #endif

@@ -54,6 +54,8 @@ static void forked(void)
     atomic_store(&counts.exported, 0);
     atomic_store(&counts.lost_queue_full, 0);
     atomic_store(&counts.lost_export, 0);
+    atomic_store(&counts.metrics_exported, 0);
+    atomic_store(&counts.metrics_lost, 0);
     atomic_fetch_add(&sdk.epoch, 1); /* handles of the parent are its to end */
     atomic_store(&sdk.state, state == SDK_ON ? SDK_FORKED : SDK_OFF);
 }
@@ -88,11 +90,17 @@ static int exporter_open(struct exporter **ret, struct error_detail *problem)
     switch (sdk.config.backend) {
     case PUG_BACKEND_OTLP:
         return export_otlp_open(&sdk.config, &counts, ret, problem);
+    case PUG_BACKEND_ZIPKIN:
+        return export_zipkin_open(&sdk.config, &counts, ret, problem);
+    case PUG_BACKEND_STDOUT:
+        return export_stdout_open(&sdk.config, &counts, ret, problem);
     case PUG_BACKEND_DISCARD:
         return export_discard_open(ret);
-    default:
-        return export_local_open(&sdk.config, ret, problem);
+    case PUG_BACKEND_LOCAL:
+    case PUG_BACKEND_DEFAULT: /* config_init has made it one of the others */
+        break;
     }
+    return export_local_open(&sdk.config, ret, problem);
 }
 
 static unsigned watch_wanted(void)

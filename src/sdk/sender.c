@@ -120,12 +120,12 @@ static void finish(struct sender *s, struct target *t, uint64_t lost)
 /* An accepted request may still have had things that were not. */
 static uint64_t rejected(struct sender *s, struct target *t)
 {
-    struct str message = STR_NONE;
-    uint64_t n = t->is.rejected ? t->is.rejected(transfer_answer(&t->transfer), &message) : 0;
+    char why[160] = "";
+    uint64_t n = t->is.rejected ? t->is.rejected(transfer_answer(&t->transfer), why, sizeof why)
+                                : 0;
     if (n)
-        exporter_tell(s->config, &t->told_partial, "the collector did not take all %s: %.*s",
-                      t->is.things, message.len < 150 ? (int)message.len : 150,
-                      message.ptr ? message.ptr : "");
+        exporter_tell(s->config, &t->told_partial, "the collector did not take all %s: %s",
+                      t->is.things, why);
     return n < t->n_things ? n : t->n_things;
 }
 

@@ -23,9 +23,9 @@ struct sender_target {
     struct str head, mark, tail; /* of a request: before, between and after its bodies */
     bool gzip;
     size_t queue_bytes_max;
-    /* How many things a collector that took the request says it left out, and why (may stay
-     * STR_NONE). NULL: it takes all or nothing. */
-    uint64_t (*rejected)(struct str answer, struct str *ret_message);
+    /* How many things a collector that took the request says it left out, and why (`ret_text` has
+     * `size` bytes). NULL: it takes all or nothing. */
+    uint64_t (*rejected)(struct str answer, char *ret_text, size_t size);
     _Atomic uint64_t *sent, *lost_full, *lost;
 };
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "wire/value_json.h"
 
 static void key_str(struct json_writer *w, struct str key, struct str value)
 {
@@ -24,60 +25,6 @@ static void key_us(struct json_writer *w, struct str key, uint64_t ns)
                      (unsigned)(ns % 1000));
     json_key(w, key);
     json_raw(w, (struct str){text, (size_t)n});
-}
-
-static void value_put(struct json_writer *w, const struct value *v, int depth)
-{
-    switch (v->type) {
-    case VALUE_STRING:
-        json_str(w, v->string);
-        return;
-    case VALUE_BOOL:
-        json_bool(w, v->boolean);
-        return;
-    case VALUE_INT:
-        json_i64(w, v->integer);
-        return;
-    case VALUE_DOUBLE:
-        json_double(w, v->real);
-        return;
-    case VALUE_BYTES:
-        json_base64(w, (const uint8_t *)v->bytes.ptr, v->bytes.len);
-        return;
-    case VALUE_ARRAY:
-    case VALUE_MAP:
-        break;
-    default:
-        json_null(w);
-        return;
-    }
-    if (depth == VALUE_DEPTH_MAX) {
-        json_null(w);
-        return;
-    }
-    if (v->type == VALUE_ARRAY) {
-        json_open(w, '[');
-        for (size_t i = 0; i < v->array.n; i++)
-            value_put(w, &v->array.items[i], depth + 1);
-        json_close(w, ']');
-        return;
-    }
-    json_open(w, '{');
-    for (size_t i = 0; i < v->map.n; i++) {
-        json_key(w, v->map.items[i].key);
-        value_put(w, &v->map.items[i].value, depth + 1);
-    }
-    json_close(w, '}');
-}
-
-static void attrs_put(struct json_writer *w, const struct attrs *attrs)
-{
-    json_open(w, '{');
-    for (uint32_t i = 0; i < attrs->n; i++) {
-        json_key(w, attrs->items[i].key);
-        value_put(w, &attrs->items[i].value, 0);
-    }
-    json_close(w, '}');
 }
 
 /* What every event has. Leaves the object open. */
@@ -175,7 +122,7 @@ static void args_put(struct json_writer *w, const struct span *s)
         key_str(w, STR("status_message"), s->status_message);
     if (s->attrs.n) {
         json_key(w, STR("attributes"));
-        attrs_put(w, &s->attrs);
+        attrs_json(&s->attrs, w);
     }
     if (s->attrs.dropped) {
         json_key(w, STR("dropped_attributes"));
@@ -197,7 +144,7 @@ static void events_put(const struct chrome_process *p, const struct span *s, uin
             key_str(&w, STR("s"), STR("t"));
         key_us(&w, STR("ts"), since_base(p, e->time_ns));
         json_key(&w, STR("args"));
-        attrs_put(&w, &e->attrs);
+        attrs_json(&e->attrs, &w);
         json_close(&w, '}');
     }
 }

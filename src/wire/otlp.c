@@ -838,11 +838,16 @@ static void attr_encode(const struct attr *attr, uint32_t tag, unsigned depth, s
     pb_close(b, key_value);
 }
 
+void otlp_encode_attrs(const struct attrs *attrs, uint32_t tag, struct buf *out)
+{
+    for (uint32_t i = 0; i < attrs->n; i++)
+        attr_encode(&attrs->items[i], tag, 0, out);
+}
+
 static void attrs_encode(const struct attrs *attrs, uint32_t tag, uint32_t dropped_tag,
                          struct buf *b)
 {
-    for (uint32_t i = 0; i < attrs->n; i++)
-        attr_encode(&attrs->items[i], tag, 0, b);
+    otlp_encode_attrs(attrs, tag, b);
     put_varint_unless_zero(b, dropped_tag, attrs->dropped);
 }
 
@@ -902,16 +907,16 @@ static void span_encode(const struct span *s, struct buf *b)
     pb_close(b, span);
 }
 
-static void resource_encode(const struct resource *r, struct buf *b)
+void otlp_encode_resource(const struct resource *r, uint32_t tag, struct buf *b)
 {
-    struct pb_message resource = pb_open(b, RESOURCE_SPANS_RESOURCE, LEN_SPAN);
+    struct pb_message resource = pb_open(b, tag, LEN_SPAN);
     attrs_encode(&r->attrs, RESOURCE_ATTRIBUTES, RESOURCE_DROPPED, b);
     pb_close(b, resource);
 }
 
-static void scope_encode(const struct scope *s, struct buf *b)
+void otlp_encode_scope(const struct scope *s, uint32_t tag, struct buf *b)
 {
-    struct pb_message scope = pb_open(b, SCOPE_SPANS_SCOPE, LEN_SMALL);
+    struct pb_message scope = pb_open(b, tag, LEN_SMALL);
     put_str_unless_empty(b, SCOPE_NAME, s->name);
     put_str_unless_empty(b, SCOPE_VERSION, s->version);
     attrs_encode(&s->attrs, SCOPE_ATTRIBUTES, SCOPE_DROPPED, b);
@@ -923,12 +928,12 @@ void otlp_encode(const struct span_batch *batch, struct buf *out)
     for (size_t i = 0; i < batch->n;) {
         const struct resource *resource = batch->spans[i].resource;
         struct pb_message resource_spans = pb_open(out, REQUEST_RESOURCE_SPANS, LEN_RESOURCE_SPANS);
-        resource_encode(resource, out);
+        otlp_encode_resource(resource, RESOURCE_SPANS_RESOURCE, out);
         while (i < batch->n && batch->spans[i].resource == resource) {
             const struct scope *scope = batch->spans[i].scope;
             struct pb_message scope_spans = pb_open(out, RESOURCE_SPANS_SCOPE_SPANS,
                                                     LEN_RESOURCE_SPANS);
-            scope_encode(scope, out);
+            otlp_encode_scope(scope, SCOPE_SPANS_SCOPE, out);
             for (; i < batch->n && batch->spans[i].resource == resource &&
                    batch->spans[i].scope == scope;
                  i++)

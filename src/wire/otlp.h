@@ -19,10 +19,15 @@ MUST_USE int otlp_decode(struct str body, struct arena *arena, struct span_batch
  * their ResourceSpans and ScopeSpans. Failure is in `out`. */
 void otlp_encode(const struct span_batch *batch, struct buf *out);
 
+/* The pieces that metrics and logs share with spans; `tag` is that of the field they stand in. */
+void otlp_encode_attrs(const struct attrs *attrs, uint32_t tag, struct buf *out);
+void otlp_encode_resource(const struct resource *r, uint32_t tag, struct buf *out);
+void otlp_encode_scope(const struct scope *s, uint32_t tag, struct buf *out);
+
 /* ExportTraceServiceResponse: empty bytes when `n_rejected` is 0 and `message` is empty, else with
  * a partial_success. */
 void otlp_encode_response(uint64_t n_rejected, struct str message, struct buf *out);
-/* What a sender wants to know of an answer. */
+/* What a sender wants to know of an answer (ExportMetricsServiceResponse has the same fields). */
 MUST_USE int otlp_decode_response(struct str body, uint64_t *ret_rejected, struct str *ret_message);
 
 /* google.rpc.Status, the body of an error over HTTP. */

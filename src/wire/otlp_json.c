@@ -601,6 +601,40 @@ int otlp_json_decode(struct str body, struct arena *arena, struct span_batch *re
     return d.r.err;
 }
 
+/* ---- a sender reads its answer ---- */
+
+int otlp_json_decode_response(struct str body, struct arena *arena, uint64_t *ret_rejected,
+                              struct str *ret_message)
+{
+    struct decoder d = {.arena = arena};
+    uint64_t rejected = 0;
+    struct str message = STR("");
+    json_reader_init(&d.r, body, arena, NULL);
+    if (object_begins(&d)) {
+        while (key(&d)) {
+            if (!is(&d, "partialSuccess")) {
+                skip(&d);
+            } else if (object_begins(&d)) {
+                while (key(&d)) {
+                    if (is(&d, "rejectedSpans") || is(&d, "rejectedDataPoints"))
+                        get_u64(&d, &rejected);
+                    else if (is(&d, "errorMessage"))
+                        get_str(&d, &message);
+                    else
+                        skip(&d);
+                }
+            }
+        }
+    }
+    if (d.r.err)
+        return d.r.err;
+    if (json_next(&d.r) != JSON_END)
+        return d.r.err ? d.r.err : ERR_INVALID;
+    *ret_rejected = rejected;
+    *ret_message = message;
+    return 0;
+}
+
 /* ---- encoding ---- */
 
 static void put_str(struct json_writer *w, struct str name, struct str s)

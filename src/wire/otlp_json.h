@@ -18,6 +18,10 @@ void otlp_json_encode_value(const struct value *value, struct json_writer *w);
 /* One value: [{"key":..,"value":{..}}, ...]. */
 void otlp_json_encode_attrs(const struct attrs *attrs, struct json_writer *w);
 
+/* What a sender wants to know of an answer, also of one about metrics. The message borrows from
+ * `body` or lives in `arena`. */
+MUST_USE int otlp_json_decode_response(struct str body, struct arena *arena, uint64_t *ret_rejected,
+                                       struct str *ret_message);
 void otlp_json_encode_response(uint64_t n_rejected, struct str message, struct json_writer *w);
 void otlp_json_encode_status(int32_t code, struct str message, struct json_writer *w);
 
