@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "sdk/lane.h"
-#include "sdk/settings.h"
+#include "sdk/settings_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -312,25 +312,40 @@ static void tell(void *user, enum setting_trouble trouble, const char *message)
         c->log(c->log_user, message);
 }
 
+/* Whether it is decided without the file that tracing is off: then nothing is read, nor told. */
+static bool is_off(const struct pug_options *o)
+{
+    const char *disabled = settings_variable("OTEL_SDK_DISABLED");
+    const char *tracing = settings_variable("PUG_TRACING");
+    struct arena none = {.bytes_max = 1};
+    struct settings s = {.arena = &none};
+    struct setting_source source = {.origin = ORIGIN_ENVIRONMENT};
+    if (o->tracing != PUG_TRACING_ENVIRONMENT)
+        return o->tracing != PUG_TRACING_ON;
+    if (disabled && str_eq_nocase(str_from(disabled), STR("true")))
+        return true;
+    return tracing && settings_put(&s, SET_ENABLED, &source, str_from(tracing)) &&
+           !s.values[SET_ENABLED].boolean;
+}
+
 static int fill(struct config *c, const struct pug_options *o, struct error_detail *problem)
 {
     struct settings s;
-    const char *disabled = settings_variable("OTEL_SDK_DISABLED");
     c->log = o->log;
     c->log_user = o->log_user;
-    if (o->tracing == PUG_TRACING_OFF)
+    if (is_off(o))
         return 0;
     int err = settings_init(&s, &c->arena, tell, c);
-    if (err)
-        return err;
-    settings_environment(&s);
-    if (o->tracing == PUG_TRACING_ENVIRONMENT &&
-        (!s.values[SET_ENABLED].boolean ||
-         (disabled && str_eq_nocase(str_from(disabled), STR("true")))))
-        return 0;
-    c->on = true;
-    put_options(&s, o);
-    err = convert(c, &s, o);
+    if (!err)
+        err = settings_file(&s, o->config_file);
+    if (!err) {
+        settings_environment(&s);
+        if (o->tracing == PUG_TRACING_ENVIRONMENT && !s.values[SET_ENABLED].boolean)
+            return 0;
+        c->on = true;
+        put_options(&s, o);
+        err = convert(c, &s, o);
+    }
     if (s.problem.code && problem)
         *problem = s.problem;
     return s.problem.code ? s.problem.code : err;

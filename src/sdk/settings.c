@@ -116,10 +116,10 @@ void setting_expected(const struct setting_def *def, char *out, size_t size)
 
 const char *setting_shown(struct arena *arena, const struct setting_def *def, const char *text)
 {
-    const char *host = def->type == SETTING_URL && text ? strstr(text, "://") : NULL;
-    if (!host)
+    if (def->type != SETTING_URL || !text)
         return text;
-    host += 3;
+    const char *host = strstr(text, "://");
+    host = host ? host + 3 : text;
     size_t scheme = (size_t)(host - text), authority = strcspn(host, "/?#");
     const char *at = memrchr(host, '@', authority);
     const char *from = at ? at + 1 : host;
@@ -196,16 +196,14 @@ static void refused(struct settings *s, const struct setting_def *def,
     /* Where the variable does not say it, the key does. */
     const char *named = source->variable ? "" : def->name;
     setting_expected(def, expected, sizeof expected);
-    if (text.len > 60)
-        text.len = 60;
     shown = arena_printf(s->arena, "%.*s", STR_ARG(text));
     shown = shown ? setting_shown(s->arena, def, shown) : "";
     /* The specification wants bad values of its variables ignored with a warning. */
     if (standard)
-        settings_warn(s, source, "\"%s\" is ignored: expected %s", shown, expected);
+        settings_warn(s, source, "\"%.60s\" is ignored: expected %s", shown, expected);
     else
         settings_problem(s, source, def->type == SETTING_CHOICE ? ERR_UNSUPPORTED : ERR_INVALID,
-                         def->grave, "%s%s\"%s\" is not known here: expected %s", named,
+                         def->grave, "%s%s\"%.60s\" is not known here: expected %s", named,
                          named[0] ? " = " : "", shown, expected);
 }
 
