@@ -18,7 +18,7 @@ void buf_clear(struct buf *b)
     b->failed = false;
 }
 
-bool buf_reserve(struct buf *b, size_t more)
+bool buf_grow(struct buf *b, size_t more)
 {
     if (b->failed)
         return false;
@@ -44,7 +44,7 @@ bool buf_reserve(struct buf *b, size_t more)
     return true;
 }
 
-void buf_put(struct buf *b, const void *bytes, size_t n)
+void buf_put_slow(struct buf *b, const void *bytes, size_t n)
 {
     if (n == 0 || !buf_reserve(b, n))
         return;

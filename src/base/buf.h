@@ -15,15 +15,29 @@ struct buf {
 
 #define BUF_INIT ((struct buf){0})
 
-void buf_done(struct buf *b);                 /* frees; the struct may be used again */
-void buf_clear(struct buf *b);                /* keeps the memory, forgets the failure */
-bool buf_reserve(struct buf *b, size_t more); /* room for `more` bytes after len */
-void buf_put(struct buf *b, const void *bytes, size_t n);
+void buf_done(struct buf *b);  /* frees; the struct may be used again */
+void buf_clear(struct buf *b); /* keeps the memory, forgets the failure */
+bool buf_grow(struct buf *b, size_t more);
+/* Room for `more` bytes after len. */
+static inline bool buf_reserve(struct buf *b, size_t more)
+{
+    return (!b->failed && more <= b->cap - b->len) || buf_grow(b, more);
+}
+void buf_put_slow(struct buf *b, const void *bytes, size_t n);
 void buf_printf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
 
 static inline bool buf_ok(const struct buf *b)
 {
     return !b->failed;
+}
+static inline void buf_put(struct buf *b, const void *bytes, size_t n)
+{
+    if (n == 0 || n > b->cap - b->len || b->failed) {
+        buf_put_slow(b, bytes, n);
+        return;
+    }
+    memcpy(b->ptr + b->len, bytes, n);
+    b->len += n;
 }
 static inline void buf_str(struct buf *b, struct str s)
 {

@@ -138,17 +138,44 @@ void json_str(struct json_writer *w, struct str s)
     quoted(w->out, s);
 }
 
+/* Two digits at a time. */
+static char *digits_write(char *end, uint64_t n)
+{
+    static const char pairs[] = "000102030405060708091011121314151617181920212223242526272829303132"
+                                "3334353637383940414243444546"
+                                "474849505152535455565758596061626364656667686970717273747576777879"
+                                "8081828384858687888990919293"
+                                "949596979899";
+    while (n >= 100) {
+        end -= 2;
+        memcpy(end, pairs + n % 100 * 2, 2);
+        n /= 100;
+    }
+    if (n >= 10) {
+        end -= 2;
+        memcpy(end, pairs + n * 2, 2);
+    } else {
+        *--end = (char)('0' + n);
+    }
+    return end;
+}
+
 static void digits(struct buf *out, uint64_t n, bool negative)
 {
-    char text[21];
-    size_t at = sizeof text;
-    do {
-        text[--at] = (char)('0' + n % 10);
-        n /= 10;
-    } while (n);
+    char text[21], *end = text + sizeof text, *at = digits_write(end, n);
     if (negative)
-        text[--at] = '-';
-    buf_put(out, text + at, sizeof text - at);
+        *--at = '-';
+    buf_put(out, at, (size_t)(end - at));
+}
+
+void json_text_u64(struct buf *out, uint64_t n)
+{
+    digits(out, n, false);
+}
+
+void json_text_str(struct buf *out, struct str s)
+{
+    quoted(out, s);
 }
 
 static uint64_t magnitude(int64_t n)

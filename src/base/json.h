@@ -36,6 +36,10 @@ void json_hex(struct json_writer *w, const uint8_t *bytes, size_t n);
 void json_base64(struct json_writer *w, const uint8_t *bytes, size_t n);
 void json_raw(struct json_writer *w, struct str json); /* one complete value */
 
+/* A string, a number alone, for who writes the commas and keys as constants. */
+void json_text_str(struct buf *out, struct str s);
+void json_text_u64(struct buf *out, uint64_t n);
+
 /* ---- pull reader ---- */
 
 /* One level of an OTLP map costs four of JSON: VALUE_DEPTH_MAX of them have to fit. */

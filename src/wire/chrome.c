@@ -1,7 +1,5 @@
 #include "wire/chrome.h"
 
-#include <stdio.h>
-
 #include "base/json.h"
 #include "wire/value_json.h"
 
@@ -17,30 +15,38 @@ static void key_hex(struct json_writer *w, struct str key, const uint8_t *bytes,
     json_hex(w, bytes, n);
 }
 
+/* A constant piece of text. */
+#define PUT(out, literal) buf_put(out, literal, sizeof literal - 1)
+
 /* Nanoseconds as microseconds with three decimals. */
-static void key_us(struct json_writer *w, struct str key, uint64_t ns)
+static void us_put(struct buf *out, uint64_t ns)
 {
-    char text[32];
-    int n = snprintf(text, sizeof text, "%llu.%03u", (unsigned long long)(ns / 1000),
-                     (unsigned)(ns % 1000));
-    json_key(w, key);
-    json_raw(w, (struct str){text, (size_t)n});
+    char fraction[4] = {'.', (char)('0' + ns % 1000 / 100), (char)('0' + ns % 100 / 10),
+                        (char)('0' + ns % 10)};
+    json_text_u64(out, ns / 1000);
+    buf_put(out, fraction, sizeof fraction);
 }
 
-/* What every event has. Leaves the object open. */
-static struct json_writer event_open(const struct chrome_process *p, struct str name,
-                                     const char *ph, uint32_t tid, struct buf *out)
+static void hex_text(struct buf *out, const uint8_t *bytes, size_t n)
 {
-    buf_cstr(out, ",\n");
-    struct json_writer w = json_writer(out);
-    json_open(&w, '{');
-    key_str(&w, STR("name"), name);
-    key_str(&w, STR("ph"), str_from(ph));
-    json_key(&w, STR("pid"));
-    json_u64(&w, p->pid);
-    json_key(&w, STR("tid"));
-    json_u64(&w, tid);
-    return w;
+    if (buf_reserve(out, 2 * n)) {
+        hex_put(out->ptr + out->len, bytes, n);
+        out->len += 2 * n;
+    }
+}
+
+/* What every event has. Leaves the object open, behind a number. */
+static void event_open(const struct chrome_process *p, struct str name, char ph, uint32_t tid,
+                       struct buf *out)
+{
+    PUT(out, ",\n{\"name\":");
+    json_text_str(out, name);
+    PUT(out, ",\"ph\":\"");
+    buf_byte(out, ph);
+    PUT(out, "\",\"pid\":");
+    json_text_u64(out, p->pid);
+    PUT(out, ",\"tid\":");
+    json_text_u64(out, tid);
 }
 
 static uint64_t since_base(const struct chrome_process *p, uint64_t ns)
@@ -78,19 +84,22 @@ void chrome_head(const struct chrome_process *p, struct buf *out)
 void chrome_thread_name(const struct chrome_process *p, uint32_t tid, struct str name,
                         struct buf *out)
 {
-    struct json_writer w = event_open(p, STR("thread_name"), "M", tid, out);
-    json_key(&w, STR("args"));
-    json_open(&w, '{');
-    key_str(&w, STR("name"), name);
-    json_close(&w, '}');
-    json_close(&w, '}');
+    event_open(p, STR("thread_name"), 'M', tid, out);
+    PUT(out, ",\"args\":{\"name\":");
+    json_text_str(out, name);
+    PUT(out, "}}");
 }
 
-static void category(struct json_writer *w, const struct span *s, bool async)
+static void category(struct buf *out, const struct span *s, bool async)
 {
-    key_str(w, STR("cat"), str_from(span_kind_tag(s->kind)));
-    if (async)
-        key_hex(w, STR("id"), s->span_id.bytes, SPAN_ID_SIZE);
+    PUT(out, ",\"cat\":\"");
+    buf_cstr(out, span_kind_tag(s->kind));
+    buf_byte(out, '"');
+    if (async) {
+        PUT(out, ",\"id\":\"");
+        hex_text(out, s->span_id.bytes, SPAN_ID_SIZE);
+        buf_byte(out, '"');
+    }
 }
 
 static void links_put(struct json_writer *w, const struct span *s)
@@ -106,31 +115,35 @@ static void links_put(struct json_writer *w, const struct span *s)
     json_close(w, ']');
 }
 
-static void args_put(struct json_writer *w, const struct span *s)
+static void args_put(struct buf *out, const struct span *s)
 {
-    json_key(w, STR("args"));
-    json_open(w, '{');
-    key_hex(w, STR("trace_id"), s->trace_id.bytes, TRACE_ID_SIZE);
-    key_hex(w, STR("span_id"), s->span_id.bytes, SPAN_ID_SIZE);
-    if (!span_id_is_zero(&s->parent_id))
-        key_hex(w, STR("parent_id"), s->parent_id.bytes, SPAN_ID_SIZE);
+    PUT(out, ",\"args\":{\"trace_id\":\"");
+    hex_text(out, s->trace_id.bytes, TRACE_ID_SIZE);
+    PUT(out, "\",\"span_id\":\"");
+    hex_text(out, s->span_id.bytes, SPAN_ID_SIZE);
+    if (!span_id_is_zero(&s->parent_id)) {
+        PUT(out, "\",\"parent_id\":\"");
+        hex_text(out, s->parent_id.bytes, SPAN_ID_SIZE);
+    }
+    buf_byte(out, '"');
+    struct json_writer w = {.out = out, .comma = true};
     if (s->trace_state.len)
-        key_str(w, STR("trace_state"), s->trace_state);
+        key_str(&w, STR("trace_state"), s->trace_state);
     if (s->status_code != STATUS_UNSET)
-        key_str(w, STR("status"), s->status_code == STATUS_ERROR ? STR("ERROR") : STR("OK"));
+        key_str(&w, STR("status"), s->status_code == STATUS_ERROR ? STR("ERROR") : STR("OK"));
     if (s->status_message.len)
-        key_str(w, STR("status_message"), s->status_message);
+        key_str(&w, STR("status_message"), s->status_message);
     if (s->attrs.n) {
-        json_key(w, STR("attributes"));
-        attrs_json(&s->attrs, w);
+        json_key(&w, STR("attributes"));
+        attrs_json(&s->attrs, &w);
     }
     if (s->attrs.dropped) {
-        json_key(w, STR("dropped_attributes"));
-        json_u64(w, s->attrs.dropped);
+        json_key(&w, STR("dropped_attributes"));
+        json_u64(&w, s->attrs.dropped);
     }
     if (s->n_links)
-        links_put(w, s);
-    json_close(w, '}');
+        links_put(&w, s);
+    buf_byte(out, '}');
 }
 
 static void events_put(const struct chrome_process *p, const struct span *s, uint32_t tid,
@@ -138,14 +151,16 @@ static void events_put(const struct chrome_process *p, const struct span *s, uin
 {
     for (uint32_t i = 0; i < s->n_events; i++) {
         const struct event *e = &s->events[i];
-        struct json_writer w = event_open(p, e->name, async ? "n" : "i", tid, out);
-        category(&w, s, async);
+        event_open(p, e->name, async ? 'n' : 'i', tid, out);
+        category(out, s, async);
         if (!async)
-            key_str(&w, STR("s"), STR("t"));
-        key_us(&w, STR("ts"), since_base(p, e->time_ns));
-        json_key(&w, STR("args"));
+            PUT(out, ",\"s\":\"t\"");
+        PUT(out, ",\"ts\":");
+        us_put(out, since_base(p, e->time_ns));
+        PUT(out, ",\"args\":");
+        struct json_writer w = json_writer(out);
         attrs_json(&e->attrs, &w);
-        json_close(&w, '}');
+        buf_byte(out, '}');
     }
 }
 
@@ -153,19 +168,23 @@ void chrome_span(const struct chrome_process *p, const struct span *s, uint32_t 
                  struct buf *out)
 {
     uint64_t start = since_base(p, s->start_ns);
-    struct json_writer w = event_open(p, s->name, async ? "b" : "X", tid, out);
-    category(&w, s, async);
-    key_us(&w, STR("ts"), start);
-    if (!async)
-        key_us(&w, STR("dur"), span_duration_ns(s));
-    args_put(&w, s);
-    json_close(&w, '}');
+    event_open(p, s->name, async ? 'b' : 'X', tid, out);
+    category(out, s, async);
+    PUT(out, ",\"ts\":");
+    us_put(out, start);
+    if (!async) {
+        PUT(out, ",\"dur\":");
+        us_put(out, span_duration_ns(s));
+    }
+    args_put(out, s);
+    buf_byte(out, '}');
     events_put(p, s, tid, async, out);
     if (async) {
-        w = event_open(p, s->name, "e", tid, out);
-        category(&w, s, async);
-        key_us(&w, STR("ts"), start + span_duration_ns(s));
-        json_close(&w, '}');
+        event_open(p, s->name, 'e', tid, out);
+        category(out, s, async);
+        PUT(out, ",\"ts\":");
+        us_put(out, start + span_duration_ns(s));
+        buf_byte(out, '}');
     }
 }
 

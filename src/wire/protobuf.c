@@ -71,62 +71,7 @@ int pb_skip_group(struct pb *r, uint32_t tag)
     return 0;
 }
 
-enum { VARINT_BYTES_MAX = 10, TAG_BYTES_MAX = 5 };
-
-void pb_put_varint(struct buf *b, uint32_t tag, uint64_t n)
-{
-    if (!buf_reserve(b, TAG_BYTES_MAX + VARINT_BYTES_MAX))
-        return;
-    char *out = pb_varint_write(b->ptr + b->len, tag);
-    out = pb_varint_write(out, n);
-    b->len = (size_t)(out - b->ptr);
-}
-
-void pb_put_fixed64(struct buf *b, uint32_t tag, uint64_t n)
-{
-    if (!buf_reserve(b, TAG_BYTES_MAX + sizeof n))
-        return;
-    char *out = pb_varint_write(b->ptr + b->len, tag);
-    n = htole64(n);
-    memcpy(out, &n, sizeof n);
-    b->len = (size_t)(out - b->ptr) + sizeof n;
-}
-
-void pb_put_fixed32(struct buf *b, uint32_t tag, uint32_t n)
-{
-    if (!buf_reserve(b, TAG_BYTES_MAX + sizeof n))
-        return;
-    char *out = pb_varint_write(b->ptr + b->len, tag);
-    n = htole32(n);
-    memcpy(out, &n, sizeof n);
-    b->len = (size_t)(out - b->ptr) + sizeof n;
-}
-
-void pb_put_bytes(struct buf *b, uint32_t tag, const void *bytes, size_t n)
-{
-    if (n > SIZE_MAX - TAG_BYTES_MAX - VARINT_BYTES_MAX) {
-        b->failed = true;
-        return;
-    }
-    if (!buf_reserve(b, TAG_BYTES_MAX + VARINT_BYTES_MAX + n))
-        return;
-    char *out = pb_varint_write(b->ptr + b->len, tag);
-    out = pb_varint_write(out, n);
-    if (n)
-        memcpy(out, bytes, n);
-    b->len = (size_t)(out - b->ptr) + n;
-}
-
-struct pb_message pb_open(struct buf *b, uint32_t tag, unsigned guess)
-{
-    if (!buf_reserve(b, TAG_BYTES_MAX + guess))
-        return (struct pb_message){0};
-    char *out = pb_varint_write(b->ptr + b->len, tag) + guess;
-    b->len = (size_t)(out - b->ptr);
-    return (struct pb_message){b->len, guess};
-}
-
-void pb_close(struct buf *b, struct pb_message m)
+void pb_close_slow(struct buf *b, struct pb_message m)
 {
     if (b->failed)
         return;

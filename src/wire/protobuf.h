@@ -145,10 +145,52 @@ static inline char *pb_varint_write(char *out, uint64_t n)
     *out++ = (char)n;
     return out;
 }
-void pb_put_varint(struct buf *b, uint32_t tag, uint64_t n);
-void pb_put_fixed64(struct buf *b, uint32_t tag, uint64_t n);
-void pb_put_fixed32(struct buf *b, uint32_t tag, uint32_t n);
-void pb_put_bytes(struct buf *b, uint32_t tag, const void *bytes, size_t n);
+enum { PB_VARINT_BYTES_MAX = 10, PB_TAG_BYTES_MAX = 5 };
+
+/* In line: with a constant tag and length most of each is gone. */
+static inline void pb_put_varint(struct buf *b, uint32_t tag, uint64_t n)
+{
+    if (!buf_reserve(b, PB_TAG_BYTES_MAX + PB_VARINT_BYTES_MAX))
+        return;
+    char *out = pb_varint_write(b->ptr + b->len, tag);
+    out = pb_varint_write(out, n);
+    b->len = (size_t)(out - b->ptr);
+}
+
+static inline void pb_put_fixed64(struct buf *b, uint32_t tag, uint64_t n)
+{
+    if (!buf_reserve(b, PB_TAG_BYTES_MAX + sizeof n))
+        return;
+    char *out = pb_varint_write(b->ptr + b->len, tag);
+    n = htole64(n);
+    memcpy(out, &n, sizeof n);
+    b->len = (size_t)(out - b->ptr) + sizeof n;
+}
+
+static inline void pb_put_fixed32(struct buf *b, uint32_t tag, uint32_t n)
+{
+    if (!buf_reserve(b, PB_TAG_BYTES_MAX + sizeof n))
+        return;
+    char *out = pb_varint_write(b->ptr + b->len, tag);
+    n = htole32(n);
+    memcpy(out, &n, sizeof n);
+    b->len = (size_t)(out - b->ptr) + sizeof n;
+}
+
+static inline void pb_put_bytes(struct buf *b, uint32_t tag, const void *bytes, size_t n)
+{
+    if (n > SIZE_MAX - PB_TAG_BYTES_MAX - PB_VARINT_BYTES_MAX) {
+        b->failed = true;
+        return;
+    }
+    if (!buf_reserve(b, PB_TAG_BYTES_MAX + PB_VARINT_BYTES_MAX + n))
+        return;
+    char *out = pb_varint_write(b->ptr + b->len, tag);
+    out = pb_varint_write(out, n);
+    if (n)
+        memcpy(out, bytes, n);
+    b->len = (size_t)(out - b->ptr) + n;
+}
 static inline void pb_put_str(struct buf *b, uint32_t tag, struct str s)
 {
     pb_put_bytes(b, tag, s.ptr, s.len);
@@ -160,7 +202,23 @@ struct pb_message {
     size_t body;
     unsigned guess;
 };
-struct pb_message pb_open(struct buf *b, uint32_t tag, unsigned guess);
-void pb_close(struct buf *b, struct pb_message m);
+static inline struct pb_message pb_open(struct buf *b, uint32_t tag, unsigned guess)
+{
+    if (!buf_reserve(b, PB_TAG_BYTES_MAX + guess))
+        return (struct pb_message){0};
+    char *out = pb_varint_write(b->ptr + b->len, tag) + guess;
+    b->len = (size_t)(out - b->ptr);
+    return (struct pb_message){b->len, guess};
+}
+
+void pb_close_slow(struct buf *b, struct pb_message m);
+static inline void pb_close(struct buf *b, struct pb_message m)
+{
+    size_t n = b->len - m.body;
+    if (m.guess == 1 && n < 0x80 && !b->failed)
+        b->ptr[m.body - 1] = (char)n;
+    else
+        pb_close_slow(b, m);
+}
 
 #endif
