@@ -85,7 +85,9 @@ struct pug_options {
      * of the process decides; later ones keep its rings. */
     size_t ring_bytes;
     size_t queue_bytes_max;     /* encoded and not yet sent; 16 MiB */
-    unsigned drain_interval_us; /* how often the rings are emptied; 5000 */
+    /* How often the rings are emptied: sooner when much was in them, up to four times later when
+     * little was; 5000 */
+    unsigned drain_interval_us;
     unsigned flush_interval_ms; /* how long spans are gathered before they are sent; 200 */
     unsigned stop_timeout_ms;   /* how long pug_stop() and exit() wait for the last spans; 2000 */
     pug_log_fn *log;            /* may be NULL */

@@ -38,7 +38,7 @@ void arena_done(struct arena *a)
         free(chunk);
         chunk = older;
     }
-    *a = (struct arena){.bytes_max = a->bytes_max};
+    *a = (struct arena){.bytes_max = a->bytes_max, .first = a->first};
 }
 
 void arena_reset(struct arena *a)
@@ -61,9 +61,10 @@ void *arena_alloc_slow(struct arena *a, size_t n)
     size_t room = (n + 7) & ~(size_t)7;
     if (room < n)
         return NULL;
-    size_t chunk_bytes = a->head ? a->head->bytes * 2 : CHUNK_BYTES_MIN;
-    if (chunk_bytes < CHUNK_BYTES_MIN)
-        chunk_bytes = CHUNK_BYTES_MIN;
+    size_t least = a->first ? a->first : CHUNK_BYTES_MIN;
+    size_t chunk_bytes = a->head ? a->head->bytes * 2 : least;
+    if (chunk_bytes < least)
+        chunk_bytes = least;
     if (chunk_bytes > CHUNK_BYTES_MAX)
         chunk_bytes = CHUNK_BYTES_MAX;
     bool own = room > chunk_bytes / 2;

@@ -12,6 +12,7 @@ struct arena {
     char *next, *end; /* free room in head */
     size_t bytes;     /* handed to this arena by malloc */
     size_t bytes_max; /* 0: no limit */
+    size_t first;     /* bytes of the first chunk, set by who makes it; 0: 4 KiB */
 };
 
 #define ARENA_INIT ((struct arena){0})

@@ -8,6 +8,9 @@
 #define FLAG_REMOTE 0x200u
 
 #define PENDING_FREE_MAX (2 * BATCH_SPANS)
+/* What most spans say about themselves fits. Chunks of a page each would share the same few sets of
+ * the cache. */
+#define PENDING_CHUNK_BYTES 480
 
 static void put_be64(uint8_t out[8], uint64_t v)
 {
@@ -31,6 +34,7 @@ static struct pending *pending_new(struct assembler *a, uint64_t key)
             return NULL;
         p->key = key;
         p->arena.bytes_max = PENDING_BYTES_MAX;
+        p->arena.first = PENDING_CHUNK_BYTES;
     }
     return p;
 }

@@ -42,8 +42,9 @@ struct drain {
     struct exporter_counts *counts;
     uint64_t batch_since_ns;
     uint64_t lost_reported[LOST_CAUSES], lost_reported_ns;
-    bool busy;       /* a ring was a good part full */
-    bool gives_back; /* give_back() works on this processor */
+    uint64_t wait_ns; /* until the next round */
+    uint32_t spare;   /* lanes nobody owns, at the last look */
+    bool gives_back;  /* give_back() works on this processor */
 
     /* published after each round */
     _Atomic uint64_t recorded, lost_memory, lost_details;
@@ -221,27 +222,51 @@ static void give_back(const struct lane *lane, uint64_t from, uint64_t to)
 }
 #endif
 
+/* How long to sleep before the next round: as long as the fullest ring stays under a sixteenth at
+ * the rate it had, up to WAIT_MAX intervals. Waking up costs more than reading some records. */
+#define WAIT_MAX 4
+
+static void pace(struct drain *d, uint64_t fullest)
+{
+    uint64_t interval = d->config->drain_interval_ns, part = d->config->ring_bytes / 16;
+    if (fullest > part)
+        d->wait_ns = interval / 16;
+    else if (fullest > part / 2 || d->wait_ns < interval)
+        d->wait_ns = interval;
+    else if (d->wait_ns < WAIT_MAX * interval)
+        d->wait_ns *= 2;
+}
+
+/* A lane that nobody owns is one load; it is empty, and what its next owner writes during this
+ * round is read in the next one. */
 static void read_lanes(struct drain *d)
 {
     if (d->ticks.n == 0) /* the two clocks need a distance to be compared over */
         nap(2 * NS_PER_MS);
     struct assembler *a = d->assembler;
     uint32_t n = atomic_load_explicit(&d->memory->n_lanes, memory_order_acquire);
-    bool left[LANES_MAX];
-    d->busy = false;
+    uint8_t states[LANES_MAX];
+    uint64_t fullest = 0;
+    d->spare = 0;
     for (uint32_t i = 0; i < n; i++) {
+        struct lane *lane = atomic_load_explicit(&d->memory->lanes[i], memory_order_acquire);
+        states[i] = (uint8_t)atomic_load_explicit(&lane->state, memory_order_acquire);
+        if (states[i] == LANE_FREE) {
+            d->spare++;
+            continue;
+        }
         struct lane_reader *r = assembler_reader(a, i);
         if (!r)
             continue;
-        left[i] = atomic_load_explicit(&r->lane->state, memory_order_acquire) == LANE_LEFT;
-        r->head = __atomic_load_n(&r->lane->fast.head, __ATOMIC_ACQUIRE);
-        if (r->head - relaxed(&r->lane->tail) > r->lane->ring_bytes / 16)
-            d->busy = true;
+        r->head = __atomic_load_n(&lane->fast.head, __ATOMIC_ACQUIRE);
+        if (r->head - relaxed(&lane->tail) > fullest)
+            fullest = r->head - relaxed(&lane->tail);
     }
+    pace(d, fullest);
     ticks_update(&d->ticks, &d->memory->head->clock);
     for (uint32_t i = 0; i < n; i++) {
         struct lane_reader *r = a->readers[i];
-        if (!r)
+        if (states[i] == LANE_FREE || !r)
             continue;
         if (r->head != relaxed(&r->lane->tail)) {
             uint64_t from = relaxed(&r->lane->tail);
@@ -250,7 +275,7 @@ static void read_lanes(struct drain *d)
             if (d->gives_back)
                 give_back(r->lane, from, r->head);
         }
-        lane_recycle(a, r, left[i]);
+        lane_recycle(a, r, states[i] == LANE_LEFT);
     }
     assembler_round(a);
 }
@@ -268,7 +293,8 @@ static void round_(struct drain *d, bool deliver_all)
         assembler_flush(a);
     publish(d);
     /* Its failure shows as lost_no_lane. */
-    (void)!memory_prepare(d->memory, LANES_SPARE);
+    if (d->spare < LANES_SPARE)
+        (void)!memory_prepare(d->memory, LANES_SPARE);
 }
 
 static void last_round(struct drain *d)
@@ -315,8 +341,7 @@ static void *drain_main(void *arg)
     struct timespec when;
     pthread_mutex_lock(&d->lock);
     while (!d->stopping) {
-        uint64_t wait = d->busy ? d->config->drain_interval_ns / 16 : d->config->drain_interval_ns;
-        until(clock_monotonic_ns() + wait, &when);
+        until(clock_monotonic_ns() + d->wait_ns, &when);
         if (d->flush_wanted == d->flush_done)
             pthread_cond_timedwait(&d->wake, &d->lock, &when);
         if (d->stopping)
@@ -351,6 +376,7 @@ int drain_new(struct memory *memory, const struct config *config, struct drain *
     d->memory = memory;
     d->config = config;
     d->gives_back = can_give_back();
+    d->wait_ns = config->drain_interval_ns;
     if (!ticks_init(&d->ticks, memory->clock) ||
         assembler_new(memory, config, &d->ticks, deliver, d, &d->assembler) != 0) {
         ticks_done(&d->ticks);

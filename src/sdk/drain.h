@@ -3,7 +3,7 @@
  * Each round: note how far every ring has got, look at the clock, read the records up to there,
  * hand full or old batches to the exporter, recycle the lanes of threads that are gone, prepare
  * spare ones. Then it sleeps until the next round; nothing on the way of a span ever wakes it. When
- * a ring was a good part full, the next round comes sooner.
+ * a ring was a good part full, the next round comes sooner; when little was in any, later.
  *
  * What was lost since the last report is reported in the data, at most once a second for each
  * cause, as a span `pugmark.lost` with the attributes `pugmark.lost.spans` and
