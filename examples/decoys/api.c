@@ -2,66 +2,59 @@
  *
  *   api --dir DIR [--port N]
  *
- *   POST /auth/login              {"username":"admin","password":..}, answers {"token":..}
- *   GET  /logs                    ?limit= &offset= &search= &ip=
- *   GET  /logs/histogram          ?interval= (seconds)
- *   GET  /bounty                  ?limit=
- *   GET  /attackers               ?ip= &limit=
- *   GET  /attackers/{uuid}
- *   GET  /attackers/{uuid}/commands
- *   GET  /stats
- *   GET  /health                  needs no token, as the login
- *   GET  /stream                  server-sent events: rows as they come
+ *   POST   /auth/login               {"username":"admin","password":..}, answers {"token":..}
+ *   POST   /auth/change-password     {"old_password":..,"new_password":..}
+ *   GET    /logs                     ?limit= &offset= &search= &ip=
+ *   GET    /logs/histogram           ?interval= (seconds)
+ *   GET    /bounty                   ?limit=
+ *   GET    /attackers                ?ip= &limit=
+ *   GET    /attackers/{uuid}
+ *   GET    /attackers/{uuid}/commands
+ *   GET    /stats
+ *   GET    /fleet/deckies
+ *   POST   /fleet/deploy             {"deckies":[{"name":..,"service":..}]}
+ *   POST   /fleet/mutate/{name}
+ *   POST   /fleet/mutate-interval/{name}   {"interval_s":60}, null: everybody's, 0: never
+ *   GET    /config
+ *   PUT    /config/deployment-limit          {"deployment_limit":10}
+ *   PUT    /config/global-mutation-interval  {"interval_s":3600}
+ *   POST   /config/users             {"username":..,"password":..,"role":"viewer"}
+ *   DELETE /config/users/{uuid}
+ *   PUT    /config/users/{uuid}/role       {"role":"admin"}
+ *   PUT    /config/users/{uuid}/password   {"new_password":..}
+ *   POST   /config/reinit
+ *   GET    /health                   needs no token, as the login
+ *   GET    /stream                   server-sent events (api_stream.c)
  *
- * Every request is a span named after its endpoint, child of the caller's span. Fourth bridge: a
- * row names the span that put it there, and `sse.emit_logs` links to those: what a user saw leads
- * back to how it came in.
+ * What changes something is for admins. Who got his password from an admin changes it first.
  *
- * libmicrohttpd gives each connection a thread, so that scopes work and a stream may wait. */
-#include "common.h"
-#include "repository.h"
+ * Every request is a span named after its endpoint, child of the caller's span. libmicrohttpd gives
+ * each connection a thread, so that scopes work, a stream may wait, and a password may take its time
+ * to be hashed. */
+#include "api.h"
 
-#include <crypt.h>
 #include <errno.h>
 #include <getopt.h>
-#include <microhttpd.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define BODY_BYTES_MAX 4096
 #define CONNECTIONS_MAX 64
 #define CONNECTION_TIMEOUT_S 30
-#define STREAM_POLL_MS 50
-#define STREAM_COMMENT_MS 5000
-#define STREAM_ROWS_MAX 200
 
-static struct repository *repo;
-static char no_such_user_hash[CRYPT_OUTPUT_SIZE];
-
-/* A request under way. */
-struct call {
-    struct MHD_Connection *connection;
-    const char *part; /* of the path: what stood for '*' */
-    char body[BODY_BYTES_MAX + 1];
-    size_t body_len;
-    bool too_large;
-    json_t *answer;
-};
+struct repository *repo;
 
 /* ---- parameters ---- */
 
-static const char *parameter(const struct call *c, const char *name)
+const char *parameter(const struct call *c, const char *name)
 {
     return MHD_lookup_connection_value(c->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
 /* Between 0 and `most`; false when it is something else. */
-static bool number(const struct call *c, const char *name, int64_t preset, int64_t most,
-                   int64_t *ret)
+bool number(const struct call *c, const char *name, int64_t preset, int64_t most, int64_t *ret)
 {
     const char *text = parameter(c, name);
     char *end;
@@ -73,212 +66,75 @@ static bool number(const struct call *c, const char *name, int64_t preset, int64
     return true;
 }
 
-static int bad(struct call *c, const char *what)
+json_t *body_object(const struct call *c)
 {
-    c->answer = json_pack("{s:s}", "error", what);
-    return MHD_HTTP_BAD_REQUEST;
+    json_t *body = json_loadb(c->body, c->body_len, JSON_REJECT_DUPLICATES, NULL);
+    if (!json_is_object(body)) {
+        json_decref(body);
+        return NULL;
+    }
+    return body;
 }
 
-static int answered(int result)
+int refused(struct call *c, int status, const char *what)
+{
+    json_decref(c->answer);
+    c->answer = json_pack("{s:s}", "error", what);
+    return status;
+}
+
+int bad(struct call *c, const char *what)
+{
+    return refused(c, MHD_HTTP_BAD_REQUEST, what);
+}
+
+int answered(int result)
 {
     return result == 0 ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR;
 }
 
-/* ---- endpoints: each returns the status and fills the answer ---- */
-
-static int login(struct call *c)
+int answer_row(struct call *c, json_t *rows)
 {
-    json_t *body = json_loadb(c->body, c->body_len, 0, NULL);
-    const char *user = json_string_value(json_object_get(body, "username"));
-    const char *password = json_string_value(json_object_get(body, "password"));
-    AUTO_FREE char *hash = NULL;
-    int status = MHD_HTTP_BAD_REQUEST;
-    if (!user || !password) {
-        bad(c, "username and password are missing");
-    } else if (repo->get_user(repo, user, &hash) != 0) {
-        status = MHD_HTTP_INTERNAL_SERVER_ERROR;
-    } else {
-        /* The same work for users that do not exist, so that time does not tell. */
-        struct crypt_data scratch = {0};
-        const char *expected = hash ? hash : no_such_user_hash;
-        const char *got = crypt_r(password, expected, &scratch);
-        char token[65];
-        random_hex(token, 32);
-        status = MHD_HTTP_UNAUTHORIZED;
-        if (hash && got && strcmp(got, hash) == 0)
-            status = answered(repo->add_session(repo, token, user));
-        if (status == MHD_HTTP_OK)
-            c->answer = json_pack("{s:s}", "token", token);
-    }
-    json_decref(body);
-    return status;
-}
-
-static int get_logs(struct call *c)
-{
-    struct log_filter f = {.search = parameter(c, "search"), .attacker_ip = parameter(c, "ip")};
-    if (!number(c, "limit", 50, 1000, &f.limit) || !number(c, "offset", 0, INT64_MAX, &f.offset))
-        return bad(c, "limit is a number up to 1000, offset a number");
-    return answered(repo->get_logs(repo, &f, &c->answer));
-}
-
-static int get_logs_histogram(struct call *c)
-{
-    int64_t interval_s;
-    if (!number(c, "interval", 60, 86400, &interval_s) || interval_s == 0)
-        return bad(c, "interval is a number of seconds, 1 to 86400");
-    return answered(repo->get_logs_histogram(repo, interval_s, &c->answer));
-}
-
-static int get_bounties(struct call *c)
-{
-    int64_t limit;
-    if (!number(c, "limit", 50, 1000, &limit))
-        return bad(c, "limit is a number up to 1000");
-    return answered(repo->get_bounties(repo, limit, &c->answer));
-}
-
-static int get_attackers(struct call *c)
-{
-    int64_t limit;
-    if (!number(c, "limit", 50, 1000, &limit))
-        return bad(c, "limit is a number up to 1000");
-    return answered(repo->get_attackers(repo, parameter(c, "ip"), limit, &c->answer));
-}
-
-static int get_attacker_detail(struct call *c)
-{
-    json_t *rows;
-    if (repo->get_attacker_detail(repo, c->part, &rows) != 0)
-        return MHD_HTTP_INTERNAL_SERVER_ERROR;
     c->answer = json_incref(json_array_get(rows, 0));
     json_decref(rows);
     return c->answer ? MHD_HTTP_OK : MHD_HTTP_NOT_FOUND;
 }
 
-static int get_attacker_commands(struct call *c)
-{
-    return answered(repo->get_attacker_commands(repo, c->part, &c->answer));
-}
-
-static int get_stats(struct call *c)
-{
-    json_t *rows;
-    if (repo->get_stats(repo, &rows) != 0)
-        return MHD_HTTP_INTERNAL_SERVER_ERROR;
-    c->answer = json_incref(json_array_get(rows, 0));
-    json_decref(rows);
-    return MHD_HTTP_OK;
-}
-
-static int get_health(struct call *c)
-{
-    c->answer = json_pack("{s:s, s:I}", "status", "ok", "newest_log",
-                          (json_int_t)repository_newest_log(repo));
-    return MHD_HTTP_OK;
-}
-
-/* ---- the stream ---- */
-
-struct stream {
-    struct pug_span span; /* the whole answer: it ends when the user goes */
-    int fd;               /* the connection's, to notice that */
-    int64_t seen;         /* the last row that was sent */
-    char *text;           /* what waits to be sent */
-    size_t at, len;
-    uint64_t comment_at_ns;
-    int64_t n_events;
-};
-
-/* One event with the rows that are new. */
-static void emit_logs(struct stream *s)
-{
-    PUG_ATTACH(&s->span.context);
-    PUG_SPAN("sse.emit_logs");
-    struct log_rows rows;
-    if (repo->get_logs_after(repo, s->seen, STREAM_ROWS_MAX, &rows) != 0) {
-        pug_error(PUG_CURRENT, "the rows could not be read");
-        return;
-    }
-    const struct log_row **all = calloc(rows.n + 1, sizeof(const struct log_row *));
-    json_t *data = json_array();
-    for (size_t i = 0; all && i < rows.n; i++) {
-        const struct log_row *row = all[i] = &rows.items[i];
-        json_array_append_new(data, json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "id",
-                                              (json_int_t)row->id, "timestamp", row->timestamp,
-                                              "decky", row->decky, "service", row->service,
-                                              "event_type", row->event_type, "attacker_ip",
-                                              row->attacker_ip, "message", row->message, "trace_id",
-                                              row->trace_id, "span_id", row->span_id));
-        s->seen = row->id;
-    }
-    if (all && rows.n > 0) {
-        rows_link(all, rows.n, NULL, NULL);
-        pug_set_int(PUG_CURRENT, "rows", (int64_t)rows.n);
-        AUTO_FREE char *text = json_dumps(data, JSON_COMPACT);
-        int n = asprintf(&s->text, "id: %lld\nevent: logs\ndata: %s\n\n", (long long)s->seen, text);
-        s->at = 0;
-        s->len = n > 0 ? (size_t)n : 0;
-        s->n_events++;
-    }
-    json_decref(data);
-    free(all);
-    log_rows_free(&rows);
-}
-
-/* libmicrohttpd asks for the next bytes; this thread belongs to the connection and may wait. */
-static ssize_t stream_read(void *arg, uint64_t position, char *out, size_t max)
-{
-    struct stream *s = arg;
-    (void)position;
-    while (s->at == s->len) {
-        free(s->text);
-        s->text = NULL;
-        s->at = s->len = 0;
-        struct pollfd p[] = {{.fd = stop_fd(), .events = POLLIN},
-                             {.fd = s->fd, .events = POLLRDHUP}};
-        if (now_ns() >= s->comment_at_ns) { /* at once, and then to keep the connection awake */
-            s->text = strdup(": decoys\n\n");
-            s->len = s->text ? strlen(s->text) : 0;
-            s->comment_at_ns = now_ns() + STREAM_COMMENT_MS * UINT64_C(1000000);
-        } else if (repository_newest_log(repo) > s->seen) {
-            emit_logs(s);
-        } else if (poll(p, 2, STREAM_POLL_MS) > 0) {
-            return MHD_CONTENT_READER_END_OF_STREAM; /* the user went, or we have to */
-        }
-    }
-    size_t n = s->len - s->at < max ? s->len - s->at : max;
-    memcpy(out, s->text + s->at, n);
-    s->at += n;
-    return (ssize_t)n;
-}
-
-static void stream_end(void *arg)
-{
-    struct stream *s = arg;
-    pug_set_int(&s->span, "events", s->n_events);
-    pug_span_end(&s->span);
-    free(s->text);
-    free(s);
-}
-
 /* ---- routing ---- */
+
+enum access { OPEN, USER, ADMIN };
 
 static const struct endpoint {
     const char *method, *path, *span;
-    int (*answer)(struct call *c); /* NULL: the stream */
-    bool open;                     /* needs no token */
+    endpoint_fn *answer; /* NULL: the stream */
+    enum access access;
 } endpoints[] = {
-    {"POST", "/auth/login", "api.login", login, true},
-    {"GET", "/logs", "api.get_logs", get_logs, false},
-    {"GET", "/logs/histogram", "api.get_logs_histogram", get_logs_histogram, false},
-    {"GET", "/bounty", "api.get_bounties", get_bounties, false},
-    {"GET", "/attackers", "api.get_attackers", get_attackers, false},
-    {"GET", "/attackers/*", "api.get_attacker_detail", get_attacker_detail, false},
-    {"GET", "/attackers/*/commands", "api.get_attacker_commands", get_attacker_commands, false},
-    {"GET", "/stats", "api.get_stats", get_stats, false},
-    {"GET", "/health", "api.get_health", get_health, true},
-    {"GET", "/stream", "api.stream_events", NULL, false},
+    {"POST", "/auth/login", "api.login", login, OPEN},
+    {"POST", "/auth/change-password", "api.change_password", change_password, USER},
+    {"GET", "/logs", "api.get_logs", get_logs, USER},
+    {"GET", "/logs/histogram", "api.get_logs_histogram", get_logs_histogram, USER},
+    {"GET", "/bounty", "api.get_bounties", get_bounties, USER},
+    {"GET", "/attackers", "api.get_attackers", get_attackers, USER},
+    {"GET", "/attackers/*", "api.get_attacker_detail", get_attacker_detail, USER},
+    {"GET", "/attackers/*/commands", "api.get_attacker_commands", get_attacker_commands, USER},
+    {"GET", "/stats", "api.get_stats", get_stats, USER},
+    {"GET", "/fleet/deckies", "api.get_deckies", get_deckies, USER},
+    {"POST", "/fleet/deploy", "api.deploy_deckies", deploy_deckies, ADMIN},
+    {"POST", "/fleet/mutate/*", "api.mutate_decky", mutate, ADMIN},
+    {"POST", "/fleet/mutate-interval/*", "api.update_mutate_interval", update_mutate_interval,
+     ADMIN},
+    {"GET", "/config", "api.get_config", get_config, USER},
+    {"PUT", "/config/deployment-limit", "api.update_deployment_limit", update_deployment_limit,
+     ADMIN},
+    {"PUT", "/config/global-mutation-interval", "api.update_global_mutation_interval",
+     update_global_mutation_interval, ADMIN},
+    {"POST", "/config/users", "api.create_user", create_user, ADMIN},
+    {"DELETE", "/config/users/*", "api.delete_user", delete_user, ADMIN},
+    {"PUT", "/config/users/*/role", "api.update_user_role", update_user_role, ADMIN},
+    {"PUT", "/config/users/*/password", "api.reset_user_password", reset_user_password, ADMIN},
+    {"POST", "/config/reinit", "api.reinit", reinit, ADMIN},
+    {"GET", "/health", "api.get_health", get_health, OPEN},
+    {"GET", "/stream", "api.stream_events", NULL, USER},
 };
 
 /* '*' stands for one part of the path, which is copied. */
@@ -300,16 +156,40 @@ static bool path_matches(const char *pattern, const char *path, char *ret_part, 
     return !*pattern && !*path;
 }
 
-static bool allowed(const struct call *c)
+bool caller_known(struct call *c)
 {
     const char *header = MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND,
                                                      "Authorization");
-    AUTO_FREE char *user = NULL;
-    return header && strncasecmp(header, "Bearer ", 7) == 0 &&
-           repo->get_session(repo, header + 7, &user) == 0 && user;
+    json_t *rows;
+    if (!header || strncasecmp(header, "Bearer ", 7) != 0 ||
+        repo->get_session(repo, header + 7, &rows) != 0)
+        return false;
+    json_t *user = json_array_get(rows, 0);
+    if (user) {
+        snprintf(c->user, sizeof c->user, "%s", json_string_value(json_object_get(user, "uuid")));
+        snprintf(c->name, sizeof c->name, "%s", json_string_value(json_object_get(user, "name")));
+        c->is_admin = strcmp(json_string_value(json_object_get(user, "role")), "admin") == 0;
+        c->must_change = json_integer_value(json_object_get(user, "must_change"));
+    }
+    json_decref(rows);
+    return user != NULL;
 }
 
-static enum MHD_Result send_answer(struct call *c, int status)
+/* 200 when he may, else why not. */
+static int access_status(struct call *c, const struct endpoint *e)
+{
+    if (e->access == OPEN)
+        return MHD_HTTP_OK;
+    if (!caller_known(c))
+        return MHD_HTTP_UNAUTHORIZED;
+    if (c->must_change && e->answer != change_password)
+        return refused(c, MHD_HTTP_FORBIDDEN, "change your password first");
+    if (e->access == ADMIN && !c->is_admin)
+        return refused(c, MHD_HTTP_FORBIDDEN, "this is for admins");
+    return MHD_HTTP_OK;
+}
+
+enum MHD_Result send_answer(struct call *c, int status)
 {
     if (!c->answer)
         c->answer = json_pack("{s:i}", "status", status);
@@ -322,42 +202,6 @@ static enum MHD_Result send_answer(struct call *c, int status)
     }
     MHD_add_response_header(r, "Content-Type", "application/json");
     enum MHD_Result result = MHD_queue_response(c->connection, (unsigned)status, r);
-    MHD_destroy_response(r);
-    return result;
-}
-
-/* Takes over the request: its span ends with the stream. */
-static enum MHD_Result stream_events(struct call *c, const struct pug_context *caller)
-{
-    struct stream *s = calloc(1, sizeof *s);
-    if (!s)
-        return MHD_NO;
-    pug_span_start_from(&s->span, caller, "api.stream_events", PUG_KIND(PUG_KIND_SERVER),
-                        PUG_STR("http.request.method", "GET"), PUG_STR("url.path", "/stream"));
-    bool may;
-    {
-        PUG_ATTACH(&s->span.context);
-        may = allowed(c);
-    }
-    pug_set_int(&s->span, "http.response.status_code", may ? MHD_HTTP_OK : MHD_HTTP_UNAUTHORIZED);
-    if (!may) {
-        stream_end(s);
-        return send_answer(c, MHD_HTTP_UNAUTHORIZED);
-    }
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    s->fd = info ? info->connect_fd : -1;
-    const char *last = MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, "Last-Event-ID");
-    s->seen = last ? atoll(last) : repository_newest_log(repo);
-    struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, stream_read,
-                                                               s, stream_end);
-    if (!r) {
-        stream_end(s);
-        return MHD_NO;
-    }
-    MHD_add_response_header(r, "Content-Type", "text/event-stream");
-    MHD_add_response_header(r, "Cache-Control", "no-store");
-    enum MHD_Result result = MHD_queue_response(c->connection, MHD_HTTP_OK, r);
     MHD_destroy_response(r);
     return result;
 }
@@ -391,12 +235,10 @@ static const char *carried_in_headers(void *connection, const char *name, size_t
 
 static enum MHD_Result serve(struct call *c, const char *method, const char *path)
 {
-    char part[64];
     const struct endpoint *e = endpoints, *end = endpoints + sizeof endpoints / sizeof *endpoints;
-    while (e < end &&
-           !(strcmp(e->method, method) == 0 && path_matches(e->path, path, part, sizeof part)))
+    while (e < end && !(strcmp(e->method, method) == 0 &&
+                        path_matches(e->path, path, c->part, sizeof c->part)))
         e++;
-    c->part = part;
     if (e == end)
         return send_answer(c, MHD_HTTP_NOT_FOUND);
     if (c->too_large)
@@ -410,7 +252,9 @@ static enum MHD_Result serve(struct call *c, const char *method, const char *pat
                   PUG_STR("http.request.method", method), PUG_STR("http.route", e->path),
                   PUG_STR("url.path", path));
     pug_set_name(PUG_CURRENT, e->span);
-    int status = e->open || allowed(c) ? e->answer(c) : MHD_HTTP_UNAUTHORIZED;
+    int status = access_status(c, e);
+    if (status == MHD_HTTP_OK)
+        status = e->answer(c);
     pug_set_int(PUG_CURRENT, "http.response.status_code", status);
     if (status >= 500)
         pug_error(PUG_CURRENT, "the request could not be answered");
@@ -432,7 +276,7 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *connection, cons
         return c ? MHD_YES : MHD_NO;
     }
     if (*data_len > 0) {
-        c->too_large |= *data_len > BODY_BYTES_MAX - c->body_len;
+        c->too_large |= *data_len > API_BODY_BYTES_MAX - c->body_len;
         if (!c->too_large) {
             memcpy(c->body + c->body_len, data, *data_len);
             c->body_len += *data_len;
@@ -457,35 +301,6 @@ static void completed(void *arg, struct MHD_Connection *connection, void **state
 }
 
 /* ---- start ---- */
-
-static void hash_password(const char *password, char out[CRYPT_OUTPUT_SIZE])
-{
-    struct crypt_data scratch = {0};
-    char salt[CRYPT_GENSALT_OUTPUT_SIZE];
-    const char *hash = crypt_gensalt_rn(NULL, 0, NULL, 0, salt, sizeof salt)
-                           ? crypt_r(password, salt, &scratch)
-                           : NULL;
-    if (!hash || *hash == '*')
-        die("cannot hash a password: %s", strerror(errno));
-    snprintf(out, CRYPT_OUTPUT_SIZE, "%s", hash);
-}
-
-/* The first start makes the user and tells its password to whoever may read the run directory. */
-static void make_admin(void)
-{
-    AUTO_FREE char *known = NULL;
-    char password[33], hash[CRYPT_OUTPUT_SIZE];
-    random_hex(password, 16);
-    hash_password(password, hash);
-    memcpy(no_such_user_hash, hash, sizeof hash);
-    if (repo->get_user(repo, "admin", &known) != 0)
-        die("cannot read the users");
-    if (known)
-        return;
-    if (file_replace(run_path("admin-password").text, password, 0600) != 0 ||
-        repo->add_user(repo, "admin", hash) != 0)
-        die("cannot make the user admin");
-}
 
 int main(int argc, char **argv)
 {

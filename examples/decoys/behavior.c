@@ -3,6 +3,7 @@
 #include "common.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,42 +140,74 @@ static json_t *phase_sequence(const struct log_rows *rows)
     return phases;
 }
 
-/* The visitor's TCP as the decoys' kernels saw it: window scale and segment size tell systems
- * apart, the shortest round trip how far away he sits. */
+static void count_shape(json_t *shapes, const char *shape)
+{
+    json_t *n = shape ? json_object_get(shapes, shape) : NULL;
+    if (shape)
+        json_object_set_new(shapes, shape, json_integer(json_integer_value(n) + 1));
+}
+
+/* What the sniffer saw of him, and his TCP as the decoys' kernels saw it: window scale and segment
+ * size tell systems apart, the shortest round trip how far away he sits. */
 static json_t *sniffer_rollup(const struct log_rows *rows)
 {
+    /* Of which fields it is worth counting what they say, and under which name. */
+    static const char *const counted[][2] = {{"os", "systems"},  {"signature", "signatures"},
+                                             {"ja3", "ja3"},     {"ja4", "ja4"},
+                                             {"hassh", "hassh"}, {"server_name", "server_names"}};
+    enum { N = sizeof counted / sizeof *counted };
     PUG_SPAN("profiler.sniffer_rollup");
-    json_t *shapes = json_object();
+    json_t *shapes = json_object(), *seen[N];
+    for (size_t k = 0; k < N; k++)
+        seen[k] = json_object();
     double rtt_min = INFINITY;
     for (size_t i = 0; i < rows->n; i++) {
         json_t *fields = json_loads(rows->items[i].fields, 0, NULL);
         const char *mss = json_string_value(json_object_get(fields, "tcp_mss"));
         const char *scale = json_string_value(json_object_get(fields, "tcp_wscale"));
         const char *rtt = json_string_value(json_object_get(fields, "tcp_rtt_us"));
+        char shape[64];
         if (mss && scale) {
-            char shape[64];
             snprintf(shape, sizeof shape, "mss=%s,wscale=%s", mss, scale);
-            json_t *n = json_object_get(shapes, shape);
-            json_object_set_new(shapes, shape, json_integer(json_integer_value(n) + 1));
+            count_shape(shapes, shape);
         }
         if (rtt)
             rtt_min = fmin(rtt_min, atof(rtt));
+        for (size_t k = 0; k < N; k++)
+            count_shape(seen[k], json_string_value(json_object_get(fields, counted[k][0])));
         json_decref(fields);
     }
     json_t *rollup = json_pack("{s:o}", "shapes", shapes);
     if (isfinite(rtt_min))
         json_object_set_new(rollup, "rtt_min_us", json_real(rtt_min));
+    for (size_t k = 0; k < N; k++)
+        if (json_object_size(seen[k]) > 0)
+            json_object_set_new(rollup, counted[k][1], seen[k]);
+        else
+            json_decref(seen[k]);
     return rollup;
+}
+
+/* The rows of visits: the items are lent, only the array is the caller's. */
+static struct log_rows visits_of(const struct log_rows *rows)
+{
+    struct log_rows visits = {.items = calloc(rows->n + 1, sizeof *visits.items)};
+    for (size_t i = 0; visits.items && i < rows->n; i++)
+        if (row_is_visit(&rows->items[i]))
+            visits.items[visits.n++] = rows->items[i];
+    return visits;
 }
 
 json_t *build_behavior_record(const struct log_rows *rows)
 {
     PUG_SPAN("profiler.build_behavior_record");
-    struct timing t = timing_stats(rows);
-    const char *class = classify_behavior(rows, &t);
-    json_t *tools = detect_tools_from_headers(rows);
-    json_t *phases = phase_sequence(rows);
+    struct log_rows visits = visits_of(rows);
+    struct timing t = timing_stats(&visits);
+    const char *class = classify_behavior(&visits, &t);
+    json_t *tools = detect_tools_from_headers(&visits);
+    json_t *phases = phase_sequence(&visits);
     json_t *tcp = sniffer_rollup(rows);
+    free(visits.items);
     return json_pack("{s:{s:I, s:f, s:f, s:f, s:f, s:f, s:f}, s:s, s:o, s:o, s:o}", "timing",
                      "gaps", (json_int_t)t.n, "mean_s", t.mean, "median_s", t.median, "deviation_s",
                      t.deviation, "shortest_s", t.shortest, "longest_s", t.longest, "duration_s",

@@ -11,6 +11,7 @@
  * Killed and started again it neither loses nor repeats a line: each record says which container
  * and which byte it came from, so logs.jsonl itself remembers how far we were. */
 #include "common.h"
+#include "events.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -273,7 +274,7 @@ int main(int argc, char **argv)
     }
     service_start("collector", dir);
     struct path path = run_path("logs.jsonl");
-    records = open_log(path.text);
+    records = log_file_open(path.text);
     remember(path.text);
 
     int watch = watch_path(run_path("containers").text);

@@ -234,21 +234,36 @@ static struct sockaddr_in loopback(const char *ip, uint16_t port)
     return a;
 }
 
-int listen_loopback(uint16_t *port)
+int listen_address(const char *ip, uint16_t *port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int one = 1;
-    struct sockaddr_in a = loopback(NULL, *port);
+    struct sockaddr_in a = loopback(ip, *port);
     socklen_t len = sizeof a;
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
         bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 64) != 0 ||
-        getsockname(fd, (struct sockaddr *)&a, &len) != 0)
-        die("cannot listen on 127.0.0.1:%u: %s", *port, strerror(errno));
+        getsockname(fd, (struct sockaddr *)&a, &len) != 0) {
+        close_quietly(&fd);
+        return -1;
+    }
     *port = ntohs(a.sin_port);
     return fd;
 }
 
+int listen_loopback(uint16_t *port)
+{
+    int fd = listen_address(NULL, port);
+    if (fd < 0)
+        die("cannot listen on 127.0.0.1:%u: %s", *port, strerror(errno));
+    return fd;
+}
+
 int connect_loopback(const char *source_ip, uint16_t port, int timeout_ms)
+{
+    return connect_address(source_ip, NULL, port, timeout_ms);
+}
+
+int connect_address(const char *source_ip, const char *ip, uint16_t port, int timeout_ms)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -256,7 +271,7 @@ int connect_loopback(const char *source_ip, uint16_t port, int timeout_ms)
     struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
-    struct sockaddr_in from = loopback(source_ip, 0), to = loopback(NULL, port);
+    struct sockaddr_in from = loopback(source_ip, 0), to = loopback(ip, port);
     if ((source_ip && bind(fd, (struct sockaddr *)&from, sizeof from) != 0) ||
         connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
         int error = errno;

@@ -62,10 +62,13 @@ uint16_t port_wait(const char *name, int timeout_ms);
 
 /* ---- sockets ---- */
 
-/* Listens on 127.0.0.1; `*port` 0 takes a free one and says which. Dies when it cannot. */
+/* Listens on an address (NULL: 127.0.0.1); `*port` 0 takes a free one and says which. -1 and errno. */
+int listen_address(const char *ip, uint16_t *port);
+/* The same on 127.0.0.1. Dies when it cannot. */
 int listen_loopback(uint16_t *port);
-/* Connects to 127.0.0.1:port, from `source_ip` (all of 127/8 is this machine) or NULL. -1 and
- * errno. */
+/* Connects to ip:port (NULL: 127.0.0.1), from `source_ip` (all of 127/8 is this machine) or NULL.
+ * -1 and errno. */
+int connect_address(const char *source_ip, const char *ip, uint16_t port, int timeout_ms);
 int connect_loopback(const char *source_ip, uint16_t port, int timeout_ms);
 /* 0, or -1 and errno. */
 int write_all(int fd, const void *bytes, size_t n);

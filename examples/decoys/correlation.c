@@ -1,12 +1,14 @@
 /* The correlation worker: finds attackers who walk from decoy to decoy.
  *
- *   correlation --dir DIR
+ *   correlation --dir DIR [--siem IP:PORT]
  *
  * `correlation.ingest_file` takes up what is new from one source file; it holds rows of many traces
  * and links to them. `correlation.traversals` looks at one attacker and belongs to the traces of
  * the rows that asked for it (rows_context in repository.h). A traversal becomes a report in the
- * database and lines for a SIEM in correlation.log. */
+ * database and lines for a SIEM in correlation.log; with --siem they are also sent there, as syslog
+ * over TCP (RFC 6587, a line each). */
 #include "common.h"
+#include "events.h"
 #include "repository.h"
 
 #include <errno.h>
@@ -25,7 +27,8 @@
 #define HOPS_MAX 100
 
 static struct repository *repo;
-static int siem;
+static int siem_log;
+static const char *siem; /* NULL: none */
 
 /* One stay at one decoy. */
 struct hop {
@@ -38,6 +41,8 @@ static size_t hops_of(const struct log_rows *rows, struct hop hops[HOPS_MAX])
     size_t n = 0;
     for (size_t i = 0; i < rows->n; i++) {
         const struct log_row *row = &rows->items[i];
+        if (!row_is_visit(row))
+            continue;
         if (n > 0 && strcmp(hops[n - 1].first->decky, row->decky) == 0) {
             hops[n - 1].last = row;
             hops[n - 1].events++;
@@ -81,9 +86,12 @@ static int traversal_syslog_lines(const char *ip, const struct hop *hops, size_t
                 "hop=\"%zu\" from=\"%s\" to=\"%s\"] attacker moved on\n",
                 when, ip, i, hops[i - 1].first->decky, hops[i].first->decky);
     fclose(out);
-    int result = write_all(siem, text, len);
+    int result = write_all(siem_log, text, len);
     if (result != 0)
         pug_error(PUG_CURRENT, strerror(errno));
+    /* The file has them: a SIEM that is away for a while does not stop us. */
+    else if (siem && log_target_send(siem, text, len) != 0)
+        pug_event(PUG_CURRENT, "the SIEM did not take them", PUG_STR("reason", strerror(errno)));
     free(text);
     return result;
 }
@@ -161,15 +169,17 @@ static bool ingest_file(int64_t *position)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"dir", 1, NULL, 'd'}, {0}};
+    static const struct option options[] = {{"dir", 1, NULL, 'd'}, {"siem", 1, NULL, 's'}, {0}};
     const char *dir = NULL;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c != 'd')
+        if (c != 'd' && c != 's')
             return 2;
-        dir = optarg;
+        *(c == 'd' ? &dir : &siem) = optarg;
     }
     service_start(WORKER, dir);
-    siem = open_log(run_path("correlation.log").text);
+    siem_log = log_file_open(run_path("correlation.log").text);
+    if (siem && log_target_probe(siem) != 0)
+        say("nobody takes lines at %s: %s", siem, strerror(errno));
     repo = repository_open(run_path("decoys.db").text);
     int64_t position = 0;
     if (repo->get_cursor(repo, WORKER, "logs", &position) != 0)
@@ -180,7 +190,7 @@ int main(int argc, char **argv)
                 ;
     } while (wait_for(-1, 50));
     repository_close(repo);
-    close(siem);
+    close(siem_log);
     service_stop();
     return 0;
 }

@@ -1,6 +1,7 @@
 /* A decoy: a service that is nothing but its face, and writes down who looks at it.
  *
- *   decoy --dir DIR --kind http|ssh|telnet --name NAME [--port N]
+ *   decoy --dir DIR --kind http|https|ssh|telnet --name NAME [--address IP] [--port N]
+ *         [--banner TEXT] [--tls-max 1.2|1.3]
  *
  * Each connection gets a thread and a span; each thing the visitor does becomes one line in
  * containers/NAME.log, in the form of RFC 5424:
@@ -13,8 +14,16 @@
  * goes on in the line's second element. A span begins when it is known whose child it is: after the
  * headers, the version string, the negotiation.
  *
- * What the visitor sends is hostile: it is bounded, and it cannot end a line or an element. */
+ * --banner is what it calls itself: the Server header, the version string (one of ssh.c's, whose
+ * lists of algorithms it then has), the line over the login.
+ *
+ * What the visitor sends is hostile: it is bounded, and it cannot end a line or an element
+ * (events.h). */
 #include "common.h"
+#include "events.h"
+#include "fingerprint.h"
+#include "ssh.h"
+#include "tls_server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,68 +45,21 @@
 #define VISITOR_TIMEOUT_S 10
 #define HEAD_BYTES_MAX 16384
 #define BODY_BYTES_MAX 4096
-#define LINE_MAX_BYTES 16384 /* of the log */
-#define VALUE_MAX_BYTES 1024 /* of a parameter in it */
+#define BANNER_BYTES_MAX 120
 
 struct visitor {
     int fd;
+    SSL *tls; /* NULL: none */
     char ip[INET_ADDRSTRLEN];
     uint16_t port;
 };
 
 static const char *decky, *kind;
-static int container_log;
+static const char *banner; /* what it calls itself; NULL: the usual */
+static SSL_CTX *tls;       /* of an https decoy */
 static atomic_int connections;
 
-/* ---- the log ---- */
-
-struct line {
-    char text[LINE_MAX_BYTES];
-    size_t len;
-};
-
-static void put(struct line *l, const char *text)
-{
-    size_t room = sizeof l->text - l->len, n = strlen(text);
-    if (n < room) {
-        memcpy(l->text + l->len, text, n);
-        l->len += n;
-    }
-}
-
-/* name="value", escaped as section 6.3.3 wants it; what is not printable ASCII is written \xNN. */
-static void put_param(struct line *l, const char *name, const char *value, size_t n)
-{
-    static const char hex[] = "0123456789abcdef";
-    if (sizeof l->text - l->len < 4 * VALUE_MAX_BYTES + 64)
-        return;
-    put(l, " ");
-    put(l, name);
-    put(l, "=\"");
-    for (size_t i = 0; i < n && i < VALUE_MAX_BYTES; i++) {
-        unsigned char c = (unsigned char)value[i];
-        char *out = l->text + l->len;
-        if (c == '"' || c == '\\' || c == ']') {
-            *out++ = '\\';
-            *out++ = (char)c;
-        } else if (c < ' ' || c > '~') {
-            *out++ = '\\';
-            *out++ = 'x';
-            *out++ = hex[c >> 4];
-            *out++ = hex[c & 15];
-        } else {
-            *out++ = (char)c;
-        }
-        l->len = (size_t)(out - l->text);
-    }
-    put(l, "\"");
-}
-
-/* A carrier: inject puts its fields here. */
-static void carry_in_line(void *line, const char *name, const char *value)
-{
-    put_param(line, name, value, strlen(value));
-}
+/* ---- what is written down ---- */
 
 /* What an event is about; a list ends with {0}, a NULL value is left out. */
 struct param {
@@ -108,46 +70,37 @@ struct param {
 static void log_event(const struct visitor *v, const char *event_type, const char *message,
                       const struct param *params)
 {
-    struct line l = {.len = 0};
-    char head[192], when[28], number[24];
-    timestamp_format(when, now_ns());
-    snprintf(head, sizeof head, "<134>1 %s %s %s - %s [decoy@32473", when, decky, kind, event_type);
-    put(&l, head);
-    put_param(&l, "src_ip", v->ip, strlen(v->ip));
-    snprintf(number, sizeof number, "%u", v->port);
-    put_param(&l, "src_port", number, strlen(number));
+    struct event e;
+    event_begin(&e, event_type, 0);
+    event_param(&e, "src_ip", v->ip);
+    event_number(&e, "src_port", v->port);
 
     /* What the kernel knows of the visitor's TCP: fingerprints for the profiler. */
     struct tcp_info tcp;
     socklen_t tcp_size = sizeof tcp;
     if (getsockopt(v->fd, IPPROTO_TCP, TCP_INFO, &tcp, &tcp_size) == 0) {
-        snprintf(number, sizeof number, "%u", tcp.tcpi_snd_mss);
-        put_param(&l, "tcp_mss", number, strlen(number));
-        snprintf(number, sizeof number, "%u", tcp.tcpi_snd_wscale);
-        put_param(&l, "tcp_wscale", number, strlen(number));
-        snprintf(number, sizeof number, "%u", tcp.tcpi_rtt);
-        put_param(&l, "tcp_rtt_us", number, strlen(number));
+        event_number(&e, "tcp_mss", tcp.tcpi_snd_mss);
+        event_number(&e, "tcp_wscale", tcp.tcpi_snd_wscale);
+        event_number(&e, "tcp_rtt_us", tcp.tcpi_rtt);
     }
-
     for (; params->name; params++)
-        if (params->value)
-            put_param(&l, params->name, params->value, strlen(params->value));
-    put(&l, "]");
+        event_param(&e, params->name, params->value);
+    event_write(&e, message);
+}
 
-    struct line trace = {.len = 0};
-    pug_inject(NULL, carry_in_line, &trace);
-    if (trace.len > 0) {
-        trace.text[trace.len] = '\0';
-        put(&l, "[trace@32473");
-        put(&l, trace.text);
-        put(&l, "]");
-    }
-    put(&l, " ");
-    put(&l, message);
-    l.text[l.len++] = '\n'; /* put() leaves room for one byte */
-    /* One write, and O_APPEND: lines of several threads do not mix. */
-    if (write_all(container_log, l.text, l.len) != 0)
-        say("cannot write the log: %s", strerror(errno));
+/* ---- the visitor's bytes, inside TLS where that is spoken ---- */
+
+static ssize_t visitor_read(const struct visitor *v, void *out, size_t n)
+{
+    return v->tls ? SSL_read(v->tls, out, (int)n) : read(v->fd, out, n);
+}
+
+static void visitor_write(const struct visitor *v, const void *bytes, size_t n)
+{
+    if (v->tls)
+        SSL_write(v->tls, bytes, (int)n);
+    else
+        write_all(v->fd, bytes, n);
 }
 
 /* ---- HTTP ---- */
@@ -184,12 +137,12 @@ static void http_answer(const struct visitor *v, int status, const char *reason,
                         const char *page)
 {
     char text[2048];
-    int n =
-        snprintf(text, sizeof text,
-                 "HTTP/1.1 %d %s\r\nServer: Apache/2.4.57 (Debian)\r\nContent-Type: text/html\r\n"
-                 "Content-Length: %zu\r\nConnection: close\r\n%s\r\n%s",
-                 status, reason, strlen(page), extra, page);
-    write_all(v->fd, text, (size_t)n);
+    int n = snprintf(text, sizeof text,
+                     "HTTP/1.1 %d %s\r\nServer: %s\r\nContent-Type: text/html\r\n"
+                     "Content-Length: %zu\r\nConnection: close\r\n%s\r\n%s",
+                     status, reason, banner ? banner : "Apache/2.4.57 (Debian)", strlen(page),
+                     extra, page);
+    visitor_write(v, text, (size_t)n);
 }
 
 static void http_serve(const struct visitor *v)
@@ -197,7 +150,7 @@ static void http_serve(const struct visitor *v)
     char head[HEAD_BYTES_MAX + 1], *body = NULL;
     size_t len = 0;
     do {
-        ssize_t n = read(v->fd, head + len, HEAD_BYTES_MAX - len);
+        ssize_t n = visitor_read(v, head + len, HEAD_BYTES_MAX - len);
         if (n <= 0)
             return; /* a port scan, or too slow */
         len += (size_t)n;
@@ -217,7 +170,7 @@ static void http_serve(const struct visitor *v)
     if (body_max > (size_t)(head + HEAD_BYTES_MAX - body))
         body_max = (size_t)(head + HEAD_BYTES_MAX - body);
     while (body_len < body_max) {
-        ssize_t n = read(v->fd, body + body_len, body_max - body_len);
+        ssize_t n = visitor_read(v, body + body_len, body_max - body_len);
         if (n <= 0)
             break;
         body_len += (size_t)n;
@@ -253,7 +206,7 @@ static void http_serve(const struct visitor *v)
     pug_set_int(PUG_CURRENT, "http.response.status_code", status);
 }
 
-/* ---- SSH: only as far as the version strings ---- */
+/* ---- SSH: only as far as the lists of algorithms ---- */
 
 /* The value of NAME=VALUE among the words of a text; the name in either case, as environment
  * variables are upper case. */
@@ -269,33 +222,44 @@ static const char *carried_in_words(void *text, const char *name, size_t nth, si
     return NULL;
 }
 
+/* The face of the server whose version string it is, else of the first. */
+static const struct ssh_profile *ssh_profile(void)
+{
+    for (size_t i = 0; banner && i < ssh_n_server_profiles; i++)
+        if (strcmp(ssh_server_profiles[i].version, banner) == 0)
+            return &ssh_server_profiles[i];
+    return &ssh_server_profiles[0];
+}
+
 static void ssh_serve(const struct visitor *v)
 {
-    static const char version[] = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n";
-    if (write_all(v->fd, version, sizeof version - 1) != 0)
+    const struct ssh_profile *profile = ssh_profile();
+    uint8_t packet[SSH_PACKET_MAX];
+    char version[SSH_VERSION_MAX + 1];
+    /* RFC 4253, 4.2 and 7.1: the lists may follow at once. */
+    size_t n = ssh_kexinit_build(profile, packet, sizeof packet);
+    if (dprintf(v->fd, "%s\r\n", profile->version) < 0 || n == 0 ||
+        write_all(v->fd, packet, n) != 0)
         return;
-    char banner[256]; /* RFC 4253: at most 255 characters */
-    size_t len = 0;
-    while (len < sizeof banner - 1) {
-        ssize_t n = read(v->fd, banner + len, 1);
-        if (n <= 0 || banner[len] == '\n')
-            break;
-        len++;
-    }
-    if (len > 0 && banner[len - 1] == '\r')
-        len--;
-    banner[len] = '\0';
+    bool whole = ssh_read_version(v->fd, version);
 
     struct pug_context caller;
-    pug_extract(carried_in_words, banner, &caller);
+    pug_extract(carried_in_words, version, &caller);
     PUG_SPAN_FROM(&caller, "decoy.ssh_session", PUG_KIND(PUG_KIND_SERVER), PUG_STR("decky", decky),
                   PUG_STR("client.address", v->ip));
-    banner[strcspn(banner, " ")] = '\0'; /* without the comment */
-    bool proper = strncmp(banner, "SSH-2.0-", 8) == 0 || strncmp(banner, "SSH-1.99-", 9) == 0;
+    version[strcspn(version, " ")] = '\0'; /* without the comment */
+    bool proper = strncmp(version, "SSH-2.0-", 8) == 0 || strncmp(version, "SSH-1.99-", 9) == 0;
+    struct ssh_algorithms algorithms;
+    char lists[4 * SSH_NAMES_MAX + 4], hash[65] = "";
+    long len = whole && proper ? ssh_read_packet(v->fd, packet) : -1;
+    if (len > 0 && ssh_kexinit_parse(packet, (size_t)len, &algorithms))
+        hassh(&algorithms, false, lists, hash);
     log_event(v, proper ? "client_banner" : "not_ssh", "SSH version exchange",
-              PARAMS({"client_version", banner}));
+              PARAMS({"client_version", version}, {"hassh", *hash ? hash : NULL}));
     if (!proper)
         write_all(v->fd, "Invalid SSH identification string.\r\n", 36);
+    else if (*hash && (n = ssh_disconnect_build(3, "key exchange failed", packet, sizeof packet)))
+        write_all(v->fd, packet, n);
 }
 
 /* ---- telnet ---- */
@@ -419,8 +383,9 @@ static void telnet_serve(const struct visitor *v)
     pug_extract(carried_in_words, t.environment, &caller);
     PUG_SPAN_FROM(&caller, "decoy.telnet_session", PUG_KIND(PUG_KIND_SERVER),
                   PUG_STR("decky", decky), PUG_STR("client.address", v->ip));
-    char user[128] = "", password[128] = "", command[512] = "";
-    if (!telnet_ask(&t, "login: ", user, sizeof user) ||
+    char user[128] = "", password[128] = "", command[512] = "", login[BANNER_BYTES_MAX + 16];
+    snprintf(login, sizeof login, "%s%slogin: ", banner ? banner : "", banner ? "\r\n" : "");
+    if (!telnet_ask(&t, login, user, sizeof user) ||
         !telnet_ask(&t, "Password: ", password, sizeof password))
         return;
     log_event(v, "login_attempt", "telnet login",
@@ -447,7 +412,9 @@ static void (*serve)(const struct visitor *);
 static void *visit(void *arg)
 {
     struct visitor *v = arg;
-    serve(v);
+    if (!tls || (v->tls = tls_accept(tls, v->fd)))
+        serve(v);
+    tls_close(v->tls);
     close(v->fd);
     free(v);
     atomic_fetch_sub(&connections, 1); /* pairs with the load in main */
@@ -483,45 +450,51 @@ static void welcome(int listener)
     close(fd); /* too many at once, or no memory: like a full machine */
 }
 
+static int usage(void)
+{
+    fprintf(stderr,
+            "usage: decoy --dir DIR --kind http|https|ssh|telnet --name NAME [--address IP]\n"
+            "             [--port N] [--banner TEXT] [--tls-max 1.2|1.3]\n");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"dir", 1, NULL, 'd'},
-                                            {"kind", 1, NULL, 'k'},
-                                            {"name", 1, NULL, 'n'},
-                                            {"port", 1, NULL, 'p'},
-                                            {0}};
-    const char *dir = NULL;
-    uint16_t port = 0;
+    static const struct option options[] = {{"dir", 1, NULL, 'd'},     {"kind", 1, NULL, 'k'},
+                                            {"name", 1, NULL, 'n'},    {"port", 1, NULL, 'p'},
+                                            {"address", 1, NULL, 'a'}, {"banner", 1, NULL, 'b'},
+                                            {"tls-max", 1, NULL, 't'}, {0}};
+    const char *dir = NULL, *address = NULL, *port_text = "0", *tls_max = NULL;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (c) {
-        case 'd':
-            dir = optarg;
-            break;
-        case 'k':
-            kind = optarg;
-            break;
-        case 'n':
-            decky = optarg;
-            break;
-        case 'p':
-            port = (uint16_t)atoi(optarg);
-            break;
-        default:
-            return 2;
-        }
+        const char **to = c == 'd'   ? &dir
+                          : c == 'k' ? &kind
+                          : c == 'n' ? &decky
+                          : c == 'p' ? &port_text
+                          : c == 'a' ? &address
+                          : c == 'b' ? &banner
+                          : c == 't' ? &tls_max
+                                     : NULL;
+        if (!to)
+            return usage();
+        *to = optarg;
     }
     serve = !kind                         ? NULL
             : strcmp(kind, "http") == 0   ? http_serve
+            : strcmp(kind, "https") == 0  ? http_serve
             : strcmp(kind, "ssh") == 0    ? ssh_serve
             : strcmp(kind, "telnet") == 0 ? telnet_serve
                                           : NULL;
-    if (!dir || !serve || !decky || strlen(decky) > 64 || strcspn(decky, " /\"") != strlen(decky)) {
-        fprintf(stderr, "usage: decoy --dir DIR --kind http|ssh|telnet --name NAME [--port N]\n");
-        return 2;
-    }
+    if (!dir || !serve || !decky || strlen(decky) > 64 || strcspn(decky, " /\"") != strlen(decky) ||
+        (banner && (strlen(banner) > BANNER_BYTES_MAX || strpbrk(banner, "\r\n"))))
+        return usage();
     service_start("decoy", dir);
-    container_log = open_log(run_path("containers/%s.log", decky).text);
-    int listener = listen_loopback(&port);
+    if (strcmp(kind, "https") == 0 && !(tls = tls_server_new(decky, tls_max)))
+        die("cannot speak TLS: %s", tls_error());
+    uint16_t port = (uint16_t)atoi(port_text);
+    int listener = listen_address(address, &port);
+    if (listener < 0)
+        die("cannot listen on %s:%u: %s", address ? address : "127.0.0.1", port, strerror(errno));
+    events_open(decky, kind);
     port_publish(decky, port);
 
     struct pollfd p[] = {{.fd = stop_fd(), .events = POLLIN}, {.fd = listener, .events = POLLIN}};

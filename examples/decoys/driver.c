@@ -10,6 +10,7 @@
  * begins at the decoy. Each attacker has an address of his own in 127/8, which is all this machine.
  */
 #include "common.h"
+#include "ssh.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -112,11 +113,13 @@ static void attack_ssh(const struct attacker *a)
     version[strcspn(version, "\r\n")] = '\0';
     pug_set_str(PUG_CURRENT, "ssh.server_version", version);
     struct text banner = {.len = 0};
-    text_put(&banner, "SSH-2.0-libssh_0.9.8");
+    text_put(&banner, ssh_client_profile.version);
     if (!a->stranger)
         pug_inject(NULL, carry_in_comment, &banner);
     text_put(&banner, "\r\n");
-    if (write_all(fd, banner.bytes, banner.len) != 0)
+    uint8_t lists[SSH_PACKET_MAX];
+    size_t lists_len = ssh_kexinit_build(&ssh_client_profile, lists, sizeof lists);
+    if (write_all(fd, banner.bytes, banner.len) != 0 || write_all(fd, lists, lists_len) != 0)
         pug_error(PUG_CURRENT, strerror(errno));
     while (read(fd, version, sizeof version) > 0)
         ; /* until the server has had enough */

@@ -47,6 +47,8 @@ static int process_ip(const struct log_row *const *fresh, size_t n_fresh)
         return -1;
     json_t *services = json_array(), *deckies = json_array();
     for (size_t i = 0; i < rows.n; i++) {
+        if (!row_is_visit(&rows.items[i]))
+            continue;
         add_once(services, rows.items[i].service);
         add_once(deckies, rows.items[i].decky);
     }

@@ -6,6 +6,7 @@
 #include "repository.h"
 
 #include "common.h"
+#include "repository_sql.h"
 
 #include <pthread.h>
 #include <sqlite3.h>
@@ -14,122 +15,6 @@
 
 #define BUSY_TIMEOUT_MS 10000
 #define ROWS_MAX 1000
-
-static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS logs("
-    " id INTEGER PRIMARY KEY, timestamp TEXT NOT NULL, decky TEXT NOT NULL, service TEXT NOT NULL,"
-    " event_type TEXT NOT NULL, attacker_ip TEXT NOT NULL, message TEXT NOT NULL,"
-    " fields TEXT NOT NULL, source TEXT NOT NULL, source_offset INTEGER NOT NULL,"
-    " trace_id TEXT, span_id TEXT, UNIQUE(source, source_offset)) STRICT;"
-    "CREATE INDEX IF NOT EXISTS logs_by_attacker ON logs(attacker_ip, id);"
-    "CREATE TABLE IF NOT EXISTS bounties("
-    " id INTEGER PRIMARY KEY, timestamp TEXT NOT NULL, decky TEXT NOT NULL, service TEXT NOT NULL,"
-    " attacker_ip TEXT NOT NULL, type TEXT NOT NULL, payload TEXT NOT NULL,"
-    " UNIQUE(attacker_ip, type, payload)) STRICT;"
-    "CREATE TABLE IF NOT EXISTS attackers("
-    " uuid TEXT PRIMARY KEY, ip TEXT NOT NULL UNIQUE, first_seen TEXT NOT NULL,"
-    " last_seen TEXT NOT NULL, event_count INTEGER NOT NULL, service_count INTEGER NOT NULL,"
-    " decky_count INTEGER NOT NULL, services TEXT NOT NULL, deckies TEXT NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS attacker_behavior("
-    " ip TEXT PRIMARY KEY, record TEXT NOT NULL, summary TEXT NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS traversals(ip TEXT PRIMARY KEY, report TEXT NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS cursors("
-    " worker TEXT NOT NULL, source TEXT NOT NULL, position INTEGER NOT NULL,"
-    " PRIMARY KEY(worker, source)) STRICT;"
-    "CREATE TABLE IF NOT EXISTS users(name TEXT PRIMARY KEY, password_hash TEXT NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS sessions(token TEXT PRIMARY KEY, user TEXT NOT NULL) STRICT;";
-
-#define LOG_COLUMNS                                                                                \
-    "id,timestamp,decky,service,event_type,attacker_ip,message,fields,source,source_offset,"       \
-    "trace_id,span_id"
-
-enum statement {
-    BEGIN,
-    COMMIT,
-    ROLLBACK,
-    NEWEST_LOG,
-    GET_CURSOR,
-    SET_CURSOR,
-    ADD_LOG,
-    ADD_BOUNTY,
-    GET_LOGS_AFTER,
-    GET_LOGS_OF_ATTACKER,
-    UPSERT_ATTACKER,
-    UPSERT_BEHAVIOR,
-    UPSERT_TRAVERSAL,
-    GET_LOGS,
-    GET_HISTOGRAM,
-    GET_BOUNTIES,
-    GET_ATTACKERS,
-    GET_ATTACKER_DETAIL,
-    GET_ATTACKER_COMMANDS,
-    GET_STATS,
-    ADD_USER,
-    GET_USER,
-    ADD_SESSION,
-    GET_SESSION,
-    N_STATEMENTS,
-};
-
-static const char *const sql[N_STATEMENTS] = {
-    [BEGIN] = "BEGIN IMMEDIATE",
-    [COMMIT] = "COMMIT",
-    [ROLLBACK] = "ROLLBACK",
-    [NEWEST_LOG] = "SELECT coalesce(max(id),0) FROM logs",
-    [GET_CURSOR] = "SELECT position FROM cursors WHERE worker=?1 AND source=?2",
-    [SET_CURSOR] = "INSERT INTO cursors(worker,source,position) VALUES(?1,?2,?3)"
-                   " ON CONFLICT DO UPDATE SET position=excluded.position",
-    [ADD_LOG] = "INSERT OR IGNORE INTO logs(timestamp,decky,service,event_type,attacker_ip,message,"
-                "fields,source,source_offset,trace_id,span_id)"
-                " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
-    [ADD_BOUNTY] =
-        "INSERT OR IGNORE INTO bounties(timestamp,decky,service,attacker_ip,type,payload)"
-        " VALUES(?1,?2,?3,?4,?5,?6)",
-    [GET_LOGS_AFTER] = "SELECT " LOG_COLUMNS " FROM logs WHERE id>?1 ORDER BY id LIMIT ?2",
-    [GET_LOGS_OF_ATTACKER] =
-        "SELECT " LOG_COLUMNS " FROM (SELECT " LOG_COLUMNS
-        " FROM logs WHERE attacker_ip=?1 ORDER BY id DESC LIMIT ?2) ORDER BY timestamp, id",
-    [UPSERT_ATTACKER] =
-        "INSERT INTO attackers(uuid,ip,first_seen,last_seen,event_count,service_count,decky_count,"
-        "services,deckies) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9) ON CONFLICT(ip) DO UPDATE SET "
-        "first_seen=min(first_seen,excluded.first_seen),last_seen=excluded.last_seen,"
-        "event_count=excluded.event_count,service_count=excluded.service_count,"
-        "decky_count=excluded.decky_count,services=excluded.services,deckies=excluded.deckies",
-    [UPSERT_BEHAVIOR] = "INSERT INTO attacker_behavior(ip,record,summary) VALUES(?1,?2,?3)"
-                        " ON CONFLICT DO UPDATE SET record=excluded.record,"
-                        "summary=excluded.summary",
-    [UPSERT_TRAVERSAL] = "INSERT INTO traversals(ip,report) VALUES(?1,?2)"
-                         " ON CONFLICT DO UPDATE SET report=excluded.report",
-    [GET_LOGS] = "SELECT " LOG_COLUMNS " FROM logs WHERE (?1 IS NULL OR attacker_ip=?1) AND "
-                 "(?2 IS NULL OR instr(message,?2)>0 OR instr(fields,?2)>0)"
-                 " ORDER BY id DESC LIMIT ?3 OFFSET ?4",
-    [GET_HISTOGRAM] = "SELECT unixepoch(timestamp)/?1*?1 AS bucket, count(*) AS count FROM logs"
-                      " GROUP BY bucket ORDER BY bucket DESC LIMIT 1000",
-    [GET_BOUNTIES] = "SELECT id,timestamp,decky,service,attacker_ip,type,payload FROM bounties"
-                     " ORDER BY id DESC LIMIT ?1",
-    [GET_ATTACKERS] = "SELECT a.uuid,a.ip,a.first_seen,a.last_seen,a.event_count,a.decky_count,"
-                      "a.services,b.summary,t.report IS NOT NULL AS correlated FROM attackers a"
-                      " LEFT JOIN attacker_behavior b ON b.ip=a.ip"
-                      " LEFT JOIN traversals t ON t.ip=a.ip"
-                      " WHERE ?1 IS NULL OR a.ip=?1 ORDER BY a.last_seen DESC LIMIT ?2",
-    [GET_ATTACKER_DETAIL] = "SELECT a.*,b.record AS behavior,b.summary,t.report AS traversal"
-                            " FROM attackers a LEFT JOIN attacker_behavior b ON b.ip=a.ip"
-                            " LEFT JOIN traversals t ON t.ip=a.ip WHERE a.uuid=?1",
-    [GET_ATTACKER_COMMANDS] = "SELECT l.id,l.timestamp,l.decky,l.service,"
-                              "l.fields->>'$.command' AS command FROM logs l"
-                              " JOIN attackers a ON a.ip=l.attacker_ip"
-                              " WHERE a.uuid=?1 AND l.event_type='command' ORDER BY l.id DESC"
-                              " LIMIT 1000",
-    [GET_STATS] = "SELECT (SELECT count(*) FROM logs) AS logs,"
-                  "(SELECT count(*) FROM attackers) AS attackers,"
-                  "(SELECT count(*) FROM bounties) AS bounties,"
-                  "(SELECT count(DISTINCT decky) FROM logs) AS deckies,"
-                  "(SELECT count(*) FROM traversals) AS traversals",
-    [ADD_USER] = "INSERT OR IGNORE INTO users(name,password_hash) VALUES(?1,?2)",
-    [GET_USER] = "SELECT password_hash FROM users WHERE name=?1",
-    [ADD_SESSION] = "INSERT INTO sessions(token,user) VALUES(?1,?2)",
-    [GET_SESSION] = "SELECT user FROM sessions WHERE token=?1",
-};
 
 struct sqlite_repository {
     struct repository methods; /* first: what callers hold */
@@ -143,7 +28,7 @@ struct sqlite_repository {
 static int complain(struct sqlite_repository *r, enum statement which)
 {
     pug_error(PUG_CURRENT, sqlite3_errmsg(r->db)); /* the method's span, when it has one */
-    say("the database refused \"%.40s...\": %s", sql[which], sqlite3_errmsg(r->db));
+    say("the database refused \"%.40s...\": %s", repository_sql[which], sqlite3_errmsg(r->db));
     return -1;
 }
 
@@ -151,8 +36,8 @@ static int complain(struct sqlite_repository *r, enum statement which)
 static sqlite3_stmt *statement(struct sqlite_repository *r, enum statement which)
 {
     if (!r->statements[which] &&
-        sqlite3_prepare_v3(r->db, sql[which], -1, SQLITE_PREPARE_PERSISTENT, &r->statements[which],
-                           NULL) != SQLITE_OK)
+        sqlite3_prepare_v3(r->db, repository_sql[which], -1, SQLITE_PREPARE_PERSISTENT,
+                           &r->statements[which], NULL) != SQLITE_OK)
         complain(r, which);
     return r->statements[which];
 }
@@ -355,19 +240,6 @@ static int json_rows(struct sqlite_repository *r, json_t **ret_rows, enum statem
     return 0;
 }
 
-/* The first column of the first row, NULL when there is none. */
-static int text_of(struct sqlite_repository *r, char **ret_text, enum statement which,
-                   const char *key)
-{
-    bool found;
-    sqlite3_stmt *s;
-    if (first(r, &found, &s, which, "s", key) != 0)
-        return -1;
-    *ret_text = found ? column_copy(s, 0) : NULL;
-    finish(s);
-    return 0;
-}
-
 /* ---- the methods: each takes its turn ---- */
 
 static struct sqlite_repository *take_turn(struct repository *repo)
@@ -503,40 +375,194 @@ static int get_stats(struct repository *repo, json_t **ret_rows)
     return json_rows(r, ret_rows, GET_STATS, "");
 }
 
-static int add_user(struct repository *repo, const char *name, const char *password_hash)
+/* How many rows the last statement changed. */
+static int changed(struct sqlite_repository *r, int result, int64_t *ret_n)
 {
-    TURN(repo);
-    return run(r, ADD_USER, "ss", name, password_hash);
+    if (result == 0)
+        *ret_n = sqlite3_changes64(r->db);
+    return result;
 }
 
-static int get_user(struct repository *repo, const char *name, char **ret_password_hash)
+static int get_probes(struct repository *repo, const char *uuid, json_t **ret_rows)
 {
     TURN(repo);
-    return text_of(r, ret_password_hash, GET_USER, name);
+    return json_rows(r, ret_rows, GET_PROBES, "s", uuid);
 }
 
-static int add_session(struct repository *repo, const char *token, const char *user)
+static int add_user(struct repository *repo, const struct user *u, int64_t *ret_n)
 {
     TURN(repo);
-    return run(r, ADD_SESSION, "ss", token, user);
+    return changed(r,
+                   run(r, ADD_USER, "ssssi", u->uuid, u->name, u->role, u->password_hash,
+                       (int64_t)u->must_change),
+                   ret_n);
 }
 
-static int get_session(struct repository *repo, const char *token, char **ret_user)
+static int get_user(struct repository *repo, const char *name, json_t **ret_rows)
 {
     TURN(repo);
-    return text_of(r, ret_user, GET_SESSION, token);
+    return json_rows(r, ret_rows, GET_USER, "s", name);
+}
+
+static int get_users(struct repository *repo, json_t **ret_rows)
+{
+    TURN(repo);
+    return json_rows(r, ret_rows, GET_USERS, "");
+}
+
+static int delete_user(struct repository *repo, const char *uuid, int64_t *ret_n)
+{
+    TURN(repo);
+    if (begin(r) != 0)
+        return -1;
+    int result = run(r, DELETE_SESSIONS, "s", uuid);
+    if (result == 0)
+        result = changed(r, run(r, DELETE_USER, "s", uuid), ret_n);
+    return end(r, result);
+}
+
+static int set_user_role(struct repository *repo, const char *uuid, const char *role,
+                         int64_t *ret_n)
+{
+    TURN(repo);
+    return changed(r, run(r, SET_USER_ROLE, "ss", uuid, role), ret_n);
+}
+
+static int set_user_password(struct repository *repo, const char *uuid, const char *password_hash,
+                             bool must_change, int64_t *ret_n)
+{
+    TURN(repo);
+    if (begin(r) != 0)
+        return -1;
+    int result = run(r, DELETE_SESSIONS, "s", uuid);
+    if (result == 0)
+        result = changed(
+            r, run(r, SET_USER_PASSWORD, "ssi", uuid, password_hash, (int64_t)must_change), ret_n);
+    return end(r, result);
+}
+
+static int add_session(struct repository *repo, const char *token, const char *user_uuid)
+{
+    TURN(repo);
+    return run(r, ADD_SESSION, "ss", token, user_uuid);
+}
+
+static int get_session(struct repository *repo, const char *token, json_t **ret_rows)
+{
+    TURN(repo);
+    return json_rows(r, ret_rows, GET_SESSION, "s", token);
+}
+
+static int get_setting(struct repository *repo, const char *key, int64_t preset, int64_t *ret)
+{
+    TURN(repo);
+    bool found;
+    sqlite3_stmt *s;
+    if (first(r, &found, &s, GET_SETTING, "s", key) != 0)
+        return -1;
+    *ret = found ? sqlite3_column_int64(s, 0) : preset;
+    finish(s);
+    return 0;
+}
+
+static int set_setting(struct repository *repo, const char *key, int64_t value)
+{
+    TURN(repo);
+    return run(r, SET_SETTING, "si", key, value);
+}
+
+static int get_deckies(struct repository *repo, json_t **ret_rows)
+{
+    TURN(repo);
+    return json_rows(r, ret_rows, GET_DECKIES, "");
+}
+
+static int get_decky(struct repository *repo, const char *name, json_t **ret_rows)
+{
+    TURN(repo);
+    return json_rows(r, ret_rows, GET_DECKY, "s", name);
+}
+
+static int get_deckies_due(struct repository *repo, json_t **ret_rows)
+{
+    TURN(repo);
+    return json_rows(r, ret_rows, GET_DECKIES_DUE, "");
+}
+
+static int upsert_decky(struct repository *repo, const char *name, const char *service,
+                        const char *banner, int64_t port)
+{
+    TURN(repo);
+    return run(r, UPSERT_DECKY, "sssi", name, service, banner, port);
+}
+
+static int delete_decky(struct repository *repo, const char *name)
+{
+    TURN(repo);
+    return run(r, DELETE_DECKY, "s", name);
+}
+
+static int set_mutate_interval(struct repository *repo, const char *name, int64_t interval_s,
+                               int64_t *ret_n)
+{
+    TURN(repo);
+    return changed(r, run(r, SET_MUTATE_INTERVAL, "si", name, interval_s), ret_n);
+}
+
+static int add_probe(struct repository *repo, const char *ip, int64_t port, const char *kind,
+                     const char *hash, const char *text)
+{
+    TURN(repo);
+    return run(r, ADD_PROBE, "sisss", ip, port, kind, hash, text);
+}
+
+static int get_probe_targets(struct repository *repo, int64_t quiet_s, int64_t limit,
+                             json_t **ret_rows)
+{
+    TURN(repo);
+    return json_rows(r, ret_rows, GET_PROBE_TARGETS, "ii", quiet_s, limit);
+}
+
+static int reinit(struct repository *repo)
+{
+    TURN(repo);
+    int result = begin(r);
+    if (result != 0)
+        return -1;
+    for (enum statement which = REINIT_LOGS; result == 0 && which <= REINIT_PROBES; which++)
+        result = run(r, which, "");
+    return end(r, result);
+}
+
+/* A number that is asked for often; 0 when it cannot be had. */
+static int64_t number_of(struct sqlite_repository *r, enum statement which, const char *types,
+                         int64_t argument)
+{
+    bool found;
+    sqlite3_stmt *s;
+    if (first(r, &found, &s, which, types, argument) != 0)
+        return 0;
+    int64_t n = found ? sqlite3_column_int64(s, 0) : 0;
+    finish(s);
+    return n;
 }
 
 int64_t repository_newest_log(struct repository *repo)
 {
     TURN(repo);
-    bool found;
-    sqlite3_stmt *s;
-    if (first(r, &found, &s, NEWEST_LOG, "") != 0)
-        return 0;
-    int64_t id = found ? sqlite3_column_int64(s, 0) : 0;
-    finish(s);
-    return id;
+    return number_of(r, NEWEST_LOG, "", 0);
+}
+
+bool repository_has_targets(struct repository *repo, int64_t quiet_s)
+{
+    TURN(repo);
+    return number_of(r, COUNT_TARGETS, "i", quiet_s) > 0;
+}
+
+bool repository_has_due(struct repository *repo)
+{
+    TURN(repo);
+    return number_of(r, COUNT_DUE, "", 0) > 0;
 }
 
 /* ---- opening ---- */
@@ -561,7 +587,7 @@ struct repository *repository_open(const char *path)
             SQLITE_OK ||
         sqlite3_busy_timeout(r->db, BUSY_TIMEOUT_MS) != SQLITE_OK || use_wal(r->db) != SQLITE_OK ||
         sqlite3_exec(r->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL) != SQLITE_OK ||
-        begin(r) != 0 || sqlite3_exec(r->db, schema, NULL, NULL, NULL) != SQLITE_OK ||
+        begin(r) != 0 || sqlite3_exec(r->db, repository_schema, NULL, NULL, NULL) != SQLITE_OK ||
         end(r, 0) != 0)
         die("cannot open the database %s: %s", path, r->db ? sqlite3_errmsg(r->db) : "no memory");
 #define X(table, result, method, parameters, arguments) r->methods.method = method;

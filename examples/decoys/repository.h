@@ -50,6 +50,12 @@ struct log_filter {
     int64_t limit, offset;
 };
 
+struct user {
+    const char *uuid, *name, *password_hash;
+    const char *role; /* "admin" or "viewer" */
+    bool must_change; /* his password, before anything else */
+};
+
 /* X(T, result, method, parameters, the same as arguments) */
 #define REPOSITORY_METHODS(X, T)                                                                   \
     /* Where a worker stopped in a source; 0 when it never was there. */                           \
@@ -97,16 +103,59 @@ struct log_filter {
     X(T, int, get_attacker_commands,                                                               \
       (struct repository * repo, const char *uuid, json_t **ret_rows), (repo, uuid, ret_rows))     \
     X(T, int, get_stats, (struct repository * repo, json_t * *ret_rows), (repo, ret_rows))         \
-    X(T, int, add_user, (struct repository * repo, const char *name, const char *password_hash),   \
-      (repo, name, password_hash))                                                                 \
-    /* NULL when there is no such user. */                                                         \
-    X(T, int, get_user, (struct repository * repo, const char *name, char **ret_password_hash),    \
-      (repo, name, ret_password_hash))                                                             \
-    X(T, int, add_session, (struct repository * repo, const char *token, const char *user),        \
-      (repo, token, user))                                                                         \
-    /* NULL when there is no such session. */                                                      \
-    X(T, int, get_session, (struct repository * repo, const char *token, char **ret_user),         \
-      (repo, token, ret_user))
+    X(T, int, get_probes, (struct repository * repo, const char *uuid, json_t **ret_rows),         \
+      (repo, uuid, ret_rows))                                                                      \
+    /* ---- users: `*ret_n` is how many it concerned; an array of one, or of none ---- */          \
+    X(T, int, add_user, (struct repository * repo, const struct user *user, int64_t *ret_n),       \
+      (repo, user, ret_n))                                                                         \
+    X(T, int, get_user, (struct repository * repo, const char *name, json_t **ret_rows),           \
+      (repo, name, ret_rows))                                                                      \
+    X(T, int, get_users, (struct repository * repo, json_t * *ret_rows), (repo, ret_rows))         \
+    X(T, int, delete_user, (struct repository * repo, const char *uuid, int64_t *ret_n),           \
+      (repo, uuid, ret_n))                                                                         \
+    X(T, int, set_user_role,                                                                       \
+      (struct repository * repo, const char *uuid, const char *role, int64_t *ret_n),              \
+      (repo, uuid, role, ret_n))                                                                   \
+    /* Ends his sessions. */                                                                       \
+    X(T, int, set_user_password,                                                                   \
+      (struct repository * repo, const char *uuid, const char *password_hash, bool must_change,    \
+       int64_t *ret_n),                                                                            \
+      (repo, uuid, password_hash, must_change, ret_n))                                             \
+    X(T, int, add_session, (struct repository * repo, const char *token, const char *user_uuid),   \
+      (repo, token, user_uuid))                                                                    \
+    X(T, int, get_session, (struct repository * repo, const char *token, json_t **ret_rows),       \
+      (repo, token, ret_rows))                                                                     \
+    /* ---- settings ---- */                                                                       \
+    X(T, int, get_setting,                                                                         \
+      (struct repository * repo, const char *key, int64_t preset, int64_t *ret),                   \
+      (repo, key, preset, ret))                                                                    \
+    X(T, int, set_setting, (struct repository * repo, const char *key, int64_t value),             \
+      (repo, key, value))                                                                          \
+    /* ---- the fleet ---- */                                                                      \
+    X(T, int, get_deckies, (struct repository * repo, json_t * *ret_rows), (repo, ret_rows))       \
+    X(T, int, get_decky, (struct repository * repo, const char *name, json_t **ret_rows),          \
+      (repo, name, ret_rows))                                                                      \
+    /* Whose face is old enough to be changed. */                                                  \
+    X(T, int, get_deckies_due, (struct repository * repo, json_t * *ret_rows), (repo, ret_rows))   \
+    X(T, int, upsert_decky,                                                                        \
+      (struct repository * repo, const char *name, const char *service, const char *banner,        \
+       int64_t port),                                                                              \
+      (repo, name, service, banner, port))                                                         \
+    X(T, int, delete_decky, (struct repository * repo, const char *name), (repo, name))            \
+    /* -1: the same as everybody's. */                                                             \
+    X(T, int, set_mutate_interval,                                                                 \
+      (struct repository * repo, const char *name, int64_t interval_s, int64_t *ret_n),            \
+      (repo, name, interval_s, ret_n))                                                             \
+    /* ---- probes ---- */                                                                         \
+    X(T, int, add_probe,                                                                           \
+      (struct repository * repo, const char *ip, int64_t port, const char *kind, const char *hash, \
+       const char *text),                                                                          \
+      (repo, ip, port, kind, hash, text))                                                          \
+    X(T, int, get_probe_targets,                                                                   \
+      (struct repository * repo, int64_t quiet_s, int64_t limit, json_t * *ret_rows),              \
+      (repo, quiet_s, limit, ret_rows))                                                            \
+    /* Forgets every event and what was made of it; users, settings and the fleet stay. */         \
+    X(T, int, reinit, (struct repository * repo), (repo))
 
 struct repository {
 #define X(table, result, method, parameters, arguments) result(*method) parameters;
@@ -121,6 +170,12 @@ void repository_close(struct repository *repo);
 /* The highest id among the rows, 0 when there is none: the workers' doorbell, asked many times a
  * second and therefore not one of the methods. */
 int64_t repository_newest_log(struct repository *repo);
+/* The same for the prober (an attacker to be probed) and the mutator (a decoy that is due). */
+bool repository_has_targets(struct repository *repo, int64_t quiet_s);
+bool repository_has_due(struct repository *repo);
+
+/* What a sniffer or a prober saw is no visit to a decoy. */
+bool row_is_visit(const struct log_row *row);
 
 /* Puts a span `db.<method>` around each function of the table (repository_open does). */
 void repository_trace(struct repository *repo);

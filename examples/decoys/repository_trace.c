@@ -14,6 +14,11 @@ void repository_trace(struct repository *repo)
     methods_trace(repo);
 }
 
+bool row_is_visit(const struct log_row *row)
+{
+    return strcmp(row->service, "sniffer") != 0 && strcmp(row->service, "prober") != 0;
+}
+
 struct pug_context rows_context(const struct log_row *const *rows, size_t n)
 {
     struct pug_context none = {0}, parent = {0};

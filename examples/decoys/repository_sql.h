@@ -1,0 +1,60 @@
+/* The SQL of the repository: its tables and its statements. */
+#ifndef DECOYS_REPOSITORY_SQL_H
+#define DECOYS_REPOSITORY_SQL_H
+
+enum statement {
+    BEGIN,
+    COMMIT,
+    ROLLBACK,
+    NEWEST_LOG,
+    GET_CURSOR,
+    SET_CURSOR,
+    ADD_LOG,
+    ADD_BOUNTY,
+    GET_LOGS_AFTER,
+    GET_LOGS_OF_ATTACKER,
+    UPSERT_ATTACKER,
+    UPSERT_BEHAVIOR,
+    UPSERT_TRAVERSAL,
+    GET_LOGS,
+    GET_HISTOGRAM,
+    GET_BOUNTIES,
+    GET_ATTACKERS,
+    GET_ATTACKER_DETAIL,
+    GET_ATTACKER_COMMANDS,
+    GET_STATS,
+    ADD_USER,
+    GET_USER,
+    ADD_SESSION,
+    GET_SESSION,
+    GET_USERS,
+    DELETE_USER,
+    DELETE_SESSIONS,
+    SET_USER_ROLE,
+    SET_USER_PASSWORD,
+    GET_SETTING,
+    SET_SETTING,
+    GET_DECKIES,
+    GET_DECKY,
+    GET_DECKIES_DUE,
+    UPSERT_DECKY,
+    DELETE_DECKY,
+    SET_MUTATE_INTERVAL,
+    COUNT_DUE,
+    ADD_PROBE,
+    GET_PROBE_TARGETS,
+    COUNT_TARGETS,
+    GET_PROBES,
+    REINIT_LOGS,
+    REINIT_BOUNTIES,
+    REINIT_ATTACKERS,
+    REINIT_BEHAVIOR,
+    REINIT_TRAVERSALS,
+    REINIT_PROBES,
+    N_STATEMENTS,
+};
+
+extern const char repository_schema[];
+extern const char *const repository_sql[N_STATEMENTS];
+
+#endif
