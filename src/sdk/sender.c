@@ -23,11 +23,18 @@
 #define ABANDONED_MAX 16
 /* The thread looks after its descriptors at least so often. */
 #define WAIT_MAX_NS NS_PER_S
+/* Bodies wait so many of the drain's flush intervals for others to go with them. */
+#define LINGER_INTERVALS 2
+
+/* Memory of bodies that were sent is kept for the next ones: fresh memory of this size is the kernel's
+ * to clear, page by page, which costs as much as encoding into it. */
+#define SPARES_MAX 8
+#define SPARE_BYTES_MAX (256u << 10)
 
 struct body {
     struct body *next;
-    char *ptr;
-    size_t len, n_things;
+    struct buf buf;
+    size_t n_things;
 };
 
 enum target_state { IDLE, SENDING, PAUSING };
@@ -48,7 +55,8 @@ struct target {
     /* under lock */
     struct body *first, **last;
     size_t bytes;
-    bool busy; /* there is a request */
+    uint64_t first_ns; /* when the queue was empty last */
+    bool busy;         /* there is a request */
 };
 
 struct sender {
@@ -68,6 +76,9 @@ struct sender {
     pthread_cond_t idle;
     /* under lock */
     bool closing;
+    unsigned n_flushing; /* somebody waits: nothing lingers */
+    struct buf spares[SPARES_MAX];
+    unsigned n_spares;
 };
 
 static uint32_t next_random(struct sender *s)
@@ -197,31 +208,54 @@ static void transferred(struct sender *s, struct target *t, CURLcode code)
 
 static void body_free(struct body *b)
 {
-    free(b->ptr);
+    buf_done(&b->buf);
     free(b);
 }
 
+/* With the lock held. */
+static void body_recycle(struct sender *s, struct body *b)
+{
+    if (s->n_spares < SPARES_MAX && b->buf.cap <= SPARE_BYTES_MAX) {
+        s->spares[s->n_spares++] = b->buf;
+        b->buf = BUF_INIT;
+    }
+    body_free(b);
+}
+
 /* With the lock held: the bodies for one request, out of the queue. */
-static void join(struct target *t)
+static void join(struct sender *s, struct target *t)
 {
     t->n_things = 0;
     buf_clear(&t->request);
     buf_str(&t->request, t->is.head);
-    for (bool first = true; t->first && (first || t->request.len + t->first->len <= JOIN_BYTES);
+    for (bool first = true; t->first && (first || t->request.len + t->first->buf.len <= JOIN_BYTES);
          first = false) {
         struct body *b = t->first;
         t->first = b->next;
         if (!t->first)
             t->last = &t->first;
-        t->bytes -= b->len;
+        t->bytes -= b->buf.len;
         t->n_things += b->n_things;
         if (!first)
             buf_str(&t->request, t->is.mark);
-        buf_put(&t->request, b->ptr, b->len);
-        body_free(b);
+        buf_str(&t->request, buf_as_str(&b->buf));
+        body_recycle(s, b);
     }
     buf_str(&t->request, t->is.tail);
+    t->first_ns = clock_monotonic_ns(); /* what is left did not fit */
     t->busy = true;
+}
+
+/* With the lock held: when what waits goes out. A request costs the program far more than the bodies
+ * in it, so they are gathered. */
+static uint64_t due_ns(const struct sender *s, const struct target *t)
+{
+    if (!t->first)
+        return UINT64_MAX;
+    bool enough = t->bytes >= JOIN_BYTES / 2 || t->bytes >= t->is.queue_bytes_max / 4;
+    return enough || s->n_flushing || s->closing
+               ? 0
+               : t->first_ns + LINGER_INTERVALS * s->config->flush_interval_ns;
 }
 
 /* Compresses, and puts gRPC's prefix in front. */
@@ -262,12 +296,12 @@ static uint64_t tend(struct sender *s, struct target *t, uint64_t now)
         return t->resume_ns;
     if (t->state == IDLE) {
         pthread_mutex_lock(&s->lock);
-        bool any = t->first;
-        if (any)
-            join(t);
+        uint64_t due = due_ns(s, t);
+        if (due <= now)
+            join(s, t);
         pthread_mutex_unlock(&s->lock);
-        if (!any)
-            return now + WAIT_MAX_NS;
+        if (due > now)
+            return due < now + WAIT_MAX_NS ? due : now + WAIT_MAX_NS;
         t->attempts = 0;
         t->give_up_ns = now + GIVE_UP_TIMEOUTS * t->is.to.timeout_ns;
         pack(s, t);
@@ -353,7 +387,7 @@ static void drop_all(struct sender *s)
         while (t->first) {
             struct body *b = t->first;
             t->first = b->next;
-            t->bytes -= b->len;
+            t->bytes -= b->buf.len;
             atomic_fetch_add(t->is.lost, b->n_things);
             body_free(b);
         }
@@ -411,15 +445,20 @@ void sender_put(struct sender *s, unsigned target, struct buf *body, size_t n_th
         buf_done(body);
         return;
     }
-    *b = (struct body){.n_things = n_things};
-    b->ptr = buf_detach(body, &b->len);
+    *b = (struct body){.n_things = n_things, .buf = *body};
+    *body = BUF_INIT;
     pthread_mutex_lock(&s->lock);
-    bool full = t->bytes + b->len > t->is.queue_bytes_max;
+    bool full = t->bytes + b->buf.len > t->is.queue_bytes_max;
     if (!full) {
+        bool was_due = due_ns(s, t) == 0;
+        if (!t->first)
+            t->first_ns = clock_monotonic_ns();
+        bool is_first = !t->first;
         *t->last = b;
         t->last = &b->next;
-        t->bytes += b->len;
-        wake(s);
+        t->bytes += b->buf.len;
+        if (is_first || (!was_due && due_ns(s, t) == 0))
+            wake(s);
     }
     pthread_mutex_unlock(&s->lock);
     if (full) {
@@ -430,10 +469,21 @@ void sender_put(struct sender *s, unsigned target, struct buf *body, size_t n_th
     }
 }
 
+static struct buf spare_take(struct sender *s)
+{
+    struct buf spare = BUF_INIT;
+    pthread_mutex_lock(&s->lock);
+    if (s->n_spares)
+        spare = s->spares[--s->n_spares];
+    pthread_mutex_unlock(&s->lock);
+    buf_clear(&spare);
+    return spare;
+}
+
 void sender_put_spans(struct sender *s, unsigned target, const struct span_batch *batch,
                       void (*encode)(const struct span_batch *batch, struct buf *out))
 {
-    struct buf body = BUF_INIT;
+    struct buf body = spare_take(s);
     encode(batch, &body);
     if (body.len <= BODY_BYTES_MAX || batch->n < 2) {
         sender_put(s, target, &body, batch->n);
@@ -460,9 +510,12 @@ bool sender_flush(struct sender *s, uint64_t deadline_ns)
 {
     struct timespec when = {(time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S)};
     pthread_mutex_lock(&s->lock);
+    s->n_flushing++;
+    wake(s);
     while (!all_sent(s) && clock_monotonic_ns() < deadline_ns)
         pthread_cond_timedwait(&s->idle, &s->lock, &when);
     bool sent = all_sent(s);
+    s->n_flushing--;
     pthread_mutex_unlock(&s->lock);
     return sent;
 }
@@ -486,6 +539,8 @@ static void sender_free(struct sender *s)
         buf_done(&s->targets[i].request);
         buf_done(&s->targets[i].packed);
     }
+    for (unsigned i = 0; i < s->n_spares; i++)
+        buf_done(&s->spares[i]);
     own_fd_close(&s->wake[0]);
     own_fd_close(&s->wake[1]);
     gzip_free(s->gzip);

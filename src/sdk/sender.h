@@ -3,7 +3,7 @@
  *
  * A target is IDLE (nothing to send), SENDING, or PAUSING (before it sends the same request again).
  * Targets do not wait for each other. Bodies of one target that wait together are joined in one
- * request.
+ * request; they wait for each other for a moment, unless there are many or somebody flushes.
  *
  * A request that a collector cannot take now is sent again after pauses that grow, or that the
  * collector names, for at most GIVE_UP_TIMEOUTS request timeouts; then, or when it is refused, it is lost. A target's
