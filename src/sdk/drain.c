@@ -289,7 +289,8 @@ static void round_(struct drain *d, bool deliver_all)
     report_lost(d, ticks_to_ns(&d->ticks, ticks_now(d->ticks.source)), deliver_all);
     if (before == 0 || a->n < before)
         d->batch_since_ns = now;
-    if (a->n && (deliver_all || now - d->batch_since_ns >= d->config->flush_interval_ns))
+    if (a->n && (deliver_all || d->exporter->gathers ||
+                 now - d->batch_since_ns >= d->config->flush_interval_ns))
         assembler_flush(a);
     publish(d);
     /* Its failure shows as lost_no_lane. */

@@ -154,7 +154,8 @@ int export_otlp_open(const struct config *c, struct exporter_counts *counts, str
     struct otlp *o = calloc(1, sizeof *o);
     if (!o)
         return ERR_NOMEM;
-    o->exporter = (struct exporter){.take = otlp_take, .flush = otlp_flush, .close = otlp_close};
+    o->exporter = (struct exporter){
+        .take = otlp_take, .flush = otlp_flush, .close = otlp_close, .gathers = true};
     if (c->otlp_metrics_url)
         o->exporter.take_metrics = otlp_take_metrics;
     o->protocol = c->otlp_protocol;

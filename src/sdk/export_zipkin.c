@@ -63,8 +63,8 @@ int export_zipkin_open(const struct config *c, struct exporter_counts *counts,
     };
     if (!z)
         return ERR_NOMEM;
-    z->exporter =
-        (struct exporter){.take = zipkin_take, .flush = zipkin_flush, .close = zipkin_close};
+    z->exporter = (struct exporter){
+        .take = zipkin_take, .flush = zipkin_flush, .close = zipkin_close, .gathers = true};
     int err = sender_new(c, &target, 1, &z->sender, ret_problem);
     if (err)
         free(z);

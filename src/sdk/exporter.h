@@ -37,6 +37,8 @@ struct exporter {
     bool (*flush)(struct exporter *e, uint64_t deadline_ns);
     /* Gives up what is left by the deadline, and frees. */
     void (*close)(struct exporter *e, uint64_t deadline_ns);
+    /* It gathers spans itself: small batches, while they are in the caches, cost it less than large ones. */
+    bool gathers;
 };
 
 /* Tells the user about a kind of trouble, once for each `told`. */

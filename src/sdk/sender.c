@@ -23,8 +23,8 @@
 #define ABANDONED_MAX 16
 /* The thread looks after its descriptors at least so often. */
 #define WAIT_MAX_NS NS_PER_S
-/* Bodies wait so many of the drain's flush intervals for others to go with them. */
-#define LINGER_INTERVALS 2
+/* Bodies wait so many flush intervals for others to go with them. */
+#define LINGER_INTERVALS 3
 
 /* Memory of bodies that were sent is kept for the next ones: fresh memory of this size is the kernel's
  * to clear, page by page, which costs as much as encoding into it. */
