@@ -5,6 +5,9 @@
 #include "base/clock.h"
 #include "base/hash.h"
 
+#include <stdio.h>
+#include <string.h>
+
 static void arena_allocations_are_aligned_and_apart(void **state)
 {
     struct arena a = ARENA_INIT;
@@ -127,6 +130,38 @@ static void hex_goes_both_ways(void **state)
     assert_false(hex_get(bytes, STR("00abfg"), 3));
 }
 
+static void hex_of_every_byte_and_length_reads_back(void **state)
+{
+    uint8_t bytes[37], back[37];
+    char text[80], one[8];
+    for (size_t n = 0; n <= sizeof bytes; n++) {
+        for (unsigned round = 0; round < 256; round++) {
+            for (size_t i = 0; i < n; i++)
+                bytes[i] = (uint8_t)(round + 7 * i);
+            hex_put(text, bytes, n);
+            for (size_t i = 0; i < n; i++) {
+                snprintf(one, sizeof one, "%02x", bytes[i]);
+                assert_memory_equal(text + 2 * i, one, 2);
+            }
+            assert_true(hex_get(back, (struct str){text, 2 * n}, n));
+            assert_memory_equal(back, bytes, n);
+            assert_true(hex_get_lower(back, text, n));
+        }
+    }
+}
+
+static void only_sixteen_or_22_characters_are_hex_digits(void **state)
+{
+    uint8_t byte;
+    char text[2] = "00";
+    for (int c = 0; c < 256; c++) {
+        text[1] = (char)c;
+        bool digit = c && strchr("0123456789abcdef", c), capital = c && strchr("ABCDEF", c);
+        assert_int_equal(hex_get(&byte, (struct str){text, 2}, 1), digit || capital);
+        assert_int_equal(hex_get_lower(&byte, text, 1), digit);
+    }
+}
+
 static void slices_split_and_trim(void **state)
 {
     struct str rest;
@@ -223,6 +258,8 @@ int main(void)
         cmocka_unit_test(numbers_do_not_overflow),
         cmocka_unit_test(durations_are_go_s),
         cmocka_unit_test(hex_goes_both_ways),
+        cmocka_unit_test(hex_of_every_byte_and_length_reads_back),
+        cmocka_unit_test(only_sixteen_or_22_characters_are_hex_digits),
         cmocka_unit_test(slices_split_and_trim),
         cmocka_unit_test(times_are_written_to_the_nanosecond),
         cmocka_unit_test(mix_keeps_numbers_apart),

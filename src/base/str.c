@@ -209,25 +209,38 @@ void hex_put(char *out, const uint8_t *bytes, size_t n)
     }
 }
 
-static int hex_digit(char c)
+/* The low half is the value. What is no digit has nothing set. */
+enum { HEX_DIGIT = 0x10, HEX_CAPITAL = 0x40 };
+
+static const uint8_t hex_values[256] = {
+    ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14, ['5'] = 0x15,
+    ['6'] = 0x16, ['7'] = 0x17, ['8'] = 0x18, ['9'] = 0x19, ['a'] = 0x1a, ['b'] = 0x1b,
+    ['c'] = 0x1c, ['d'] = 0x1d, ['e'] = 0x1e, ['f'] = 0x1f, ['A'] = 0x5a, ['B'] = 0x5b,
+    ['C'] = 0x5c, ['D'] = 0x5d, ['E'] = 0x5e, ['F'] = 0x5f,
+};
+
+/* The digits' marks, or-ed, when all of them are digits; else 0. */
+static unsigned hex_read(uint8_t *out, const char *digits, size_t n)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    unsigned all = HEX_DIGIT, any = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned high = hex_values[(unsigned char)digits[2 * i]],
+                 low = hex_values[(unsigned char)digits[2 * i + 1]];
+        all &= high & low;
+        any |= high | low;
+        out[i] = (uint8_t)(high << 4 | (low & 15));
+    }
+    return all ? any | all : 0;
 }
 
 bool hex_get(uint8_t *out, struct str hex, size_t n)
 {
-    if (hex.len != 2 * n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        int high = hex_digit(hex.ptr[2 * i]), low = hex_digit(hex.ptr[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
+    return hex.len == 2 * n && hex_read(out, hex.ptr, n);
+}
+
+bool hex_get_lower(uint8_t *out, const char *digits, size_t n)
+{
+    return (hex_read(out, digits, n) & (HEX_DIGIT | HEX_CAPITAL)) == HEX_DIGIT;
 }
 
 static bool is_decimal(struct str s)

@@ -61,5 +61,8 @@ bool str_to_duration_ns(struct str s, uint64_t *ret);
  * 2*n characters in either case. */
 void hex_put(char *out, const uint8_t *bytes, size_t n);
 bool hex_get(uint8_t *out, struct str hex, size_t n);
+/* The same without capital letters, from a place where 2*n characters stand. On failure `out` may
+ * have been written. */
+bool hex_get_lower(uint8_t *out, const char *digits, size_t n);
 
 #endif
