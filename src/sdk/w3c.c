@@ -1,16 +1,5 @@
 #include "sdk/w3c.h"
 
-/* Capital letters are not hexadecimal digits here (3.2.2). */
-static bool lower_hex(const char *text, size_t digits, uint8_t *out)
-{
-    for (size_t i = 0; i < digits; i++) {
-        char c = text[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
-            return false;
-    }
-    return hex_get(out, (struct str){text, digits}, digits / 2);
-}
-
 static bool is_zero(const uint8_t *bytes, size_t n)
 {
     uint8_t all = 0;
@@ -27,8 +16,9 @@ bool w3c_traceparent_parse(struct str text, struct pug_context *ret_context)
     const char *p = text.ptr;
     if (text.len < W3C_TRACEPARENT_LEN || p[2] != '-' || p[35] != '-' || p[52] != '-')
         return false;
-    if (!lower_hex(p, 2, &version) || !lower_hex(p + 3, 32, c.trace_id) ||
-        !lower_hex(p + 36, 16, c.span_id) || !lower_hex(p + 53, 2, &flags))
+    /* Capital letters are not hexadecimal digits here (3.2.2). */
+    if (!hex_get_lower(&version, p, 1) || !hex_get_lower(c.trace_id, p + 3, 16) ||
+        !hex_get_lower(c.span_id, p + 36, 8) || !hex_get_lower(&flags, p + 53, 1))
         return false;
     if (is_zero(c.trace_id, sizeof c.trace_id) || is_zero(c.span_id, sizeof c.span_id))
         return false;
@@ -55,7 +45,9 @@ void w3c_traceparent_put(const struct pug_context *context, char out[W3C_TRACEPA
     out[35] = '-';
     hex_put(out + 36, context->span_id, 8);
     out[52] = '-';
-    hex_put(out + 53, &context->flags, 1);
+    /* 3.2.2.5.3: "Vendors MUST set those to zero" */
+    uint8_t flags = context->flags & (PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM);
+    hex_put(out + 53, &flags, 1);
     out[55] = '\0';
 }
 
@@ -103,6 +95,12 @@ static struct str trim_ows(struct str s)
     return s;
 }
 
+void w3c_tracestate_init(struct w3c_tracestate *s)
+{
+    s->n = 0; /* and not the members: 512 bytes that nobody reads */
+    s->failed = false;
+}
+
 void w3c_tracestate_add(struct w3c_tracestate *s, struct str header)
 {
     while (header.ptr && !s->failed) {
@@ -134,8 +132,8 @@ bool w3c_tracestate_put(const struct w3c_tracestate *s, struct pug_context *cont
     struct str kept[W3C_MEMBERS_MAX];
     size_t n = s->n, at = 0;
     context->tracestate_len = 0;
-    if (s->failed)
-        return false;
+    if (s->failed || n == 0)
+        return !s->failed;
     memcpy(kept, s->members, n * sizeof *kept);
     /* 3.3.1.5: long ones first, the last of them first, then from the end. */
     for (size_t i = n; i-- > 0 && list_len(kept, n) > PUG_TRACESTATE_MAX;) {
@@ -154,4 +152,48 @@ bool w3c_tracestate_put(const struct w3c_tracestate *s, struct pug_context *cont
     }
     context->tracestate_len = (uint16_t)at;
     return true;
+}
+
+/* ---- one member ---- */
+
+static struct str state_of(const struct pug_context *context)
+{
+    size_t len = context->tracestate_len;
+    return (struct str){context->tracestate, len <= PUG_TRACESTATE_MAX ? len : 0};
+}
+
+struct str w3c_tracestate_get(const struct pug_context *context, struct str key)
+{
+    struct str rest = state_of(context);
+    while (rest.ptr && rest.len) {
+        struct str value, member = trim_ows(str_split(rest, ',', &rest));
+        if (str_eq(str_split(member, '=', &value), key))
+            return value;
+    }
+    return STR_NONE;
+}
+
+bool w3c_tracestate_set(struct pug_context *context, struct str key, struct str value)
+{
+    char before[PUG_TRACESTATE_MAX], first[2 * 256 + 1];
+    struct str rest = state_of(context);
+    struct w3c_tracestate s;
+    w3c_tracestate_init(&s);
+    if (!is_key(key) || (value.len && !is_value(value)))
+        return false;
+    memcpy(before, rest.ptr, rest.len);
+    rest.ptr = before;
+    if (value.len) {
+        memcpy(first, key.ptr, key.len);
+        first[key.len] = '=';
+        memcpy(first + key.len + 1, value.ptr, value.len);
+        s.members[s.n++] = (struct str){first, key.len + 1 + value.len};
+    }
+    /* 3.5: modified keys go to the left, the others keep their order; the last one makes room. */
+    while (rest.ptr && s.n < W3C_MEMBERS_MAX) {
+        struct str member = trim_ows(str_split(rest, ',', &rest));
+        if (member.len && !str_eq(key_of(member), key))
+            s.members[s.n++] = member;
+    }
+    return w3c_tracestate_put(&s, context);
 }

@@ -23,7 +23,15 @@ struct w3c_tracestate {
     size_t n;
     bool failed;
 };
+void w3c_tracestate_init(struct w3c_tracestate *s);
 void w3c_tracestate_add(struct w3c_tracestate *s, struct str header);
 bool w3c_tracestate_put(const struct w3c_tracestate *s, struct pug_context *context);
+
+/* The value of one member; STR_NONE when there is none. Borrows from the context. */
+struct str w3c_tracestate_get(const struct pug_context *context, struct str key);
+/* Puts a member in front, in place of the one with that key, or with an empty value takes it out;
+ * what finds no room goes as above. False: no key or no value by the grammar, nothing was changed.
+ */
+bool w3c_tracestate_set(struct pug_context *context, struct str key, struct str value);
 
 #endif
