@@ -151,6 +151,9 @@ struct pug_counts {
     /* Beside the spans: data points of metrics. */
     uint64_t metrics_exported; /* written, or accepted by the collector */
     uint64_t metrics_lost;
+    /* Not of spans, and counted also when tracing is off: */
+    uint64_t damaged_contexts; /* headers and `_trace` members that break their format */
+    uint64_t lost_captured;    /* what a capture brought and nobody had room to keep (capture.h) */
 };
 #ifndef PUG_DISABLE
 void pug_counts_read(struct pug_counts *ret_counts);

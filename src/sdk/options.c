@@ -291,7 +291,6 @@ static int convert(struct config *c, struct settings *s, const struct pug_option
     c->otlp_client_key = v[SET_OTLP_CLIENT_KEY].text;
     c->zipkin_url = v[SET_ZIPKIN_ENDPOINT].text;
     c->pyroscope_url = v[SET_PYROSCOPE_ENDPOINT].text;
-    c->propagators = propagators_of(&v[SET_PROPAGATORS]);
     intervals(c, s);
     sampler_init(c, s);
     int err = ring_init(c, s, o->ring_bytes);
@@ -328,11 +327,26 @@ static bool is_off(const struct pug_options *o)
            !s.values[SET_ENABLED].boolean;
 }
 
+/* Headers are passed on also where nothing is recorded: as the environment says, without a word. */
+static unsigned propagators_when_off(struct config *c)
+{
+    static const char *const names[] = {"PUG_PROPAGATORS", "OTEL_PROPAGATORS"};
+    struct settings s = {.arena = &c->arena};
+    struct setting_source source = {.origin = ORIGIN_ENVIRONMENT};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *text = settings_variable(names[i]);
+        if (text && settings_put(&s, SET_PROPAGATORS, &source, str_from(text)))
+            return propagators_of(&s.values[SET_PROPAGATORS]);
+    }
+    return PROPAGATE_DEFAULT;
+}
+
 static int fill(struct config *c, const struct pug_options *o, struct error_detail *problem)
 {
     struct settings s;
     c->log = o->log;
     c->log_user = o->log_user;
+    c->propagators = propagators_when_off(c);
     if (is_off(o))
         return 0;
     int err = settings_init(&s, &c->arena, tell, c);
@@ -340,6 +354,7 @@ static int fill(struct config *c, const struct pug_options *o, struct error_deta
         err = settings_file(&s, o->config_file);
     if (!err) {
         settings_environment(&s);
+        c->propagators = propagators_of(&s.values[SET_PROPAGATORS]);
         if (o->tracing == PUG_TRACING_ENVIRONMENT && !s.values[SET_ENABLED].boolean)
             return 0;
         c->on = true;

@@ -26,6 +26,7 @@ enum propagator {
     PROPAGATE_JAEGER = 16,  /* uber-trace-id */
     PROPAGATE_XRAY = 32,    /* X-Amzn-Trace-Id */
     PROPAGATE_REQUEST_ID = 64,
+    PROPAGATE_DEFAULT = PROPAGATE_TRACECONTEXT | PROPAGATE_BAGGAGE | PROPAGATE_REQUEST_ID,
 };
 
 struct config {
@@ -50,7 +51,7 @@ struct config {
         double per_second;
         const char *rules_file;
     } sampler;
-    unsigned propagators; /* enum propagator, or-ed */
+    unsigned propagators; /* enum propagator, or-ed; also when `on` is false */
     bool include_args;    /* the arguments of PUG_FN become attributes */
     bool thread_context;  /* each thread's current span is published (OTEP 4947) */
     bool process_context; /* the resource is published (OTEP 4719) */

@@ -82,7 +82,7 @@ static void without_anything_the_defaults_stand(void **state)
     assert_int_equal(c.metrics_interval_ns, 0);
     assert_int_equal(c.sampler.kind, SAMPLER_ALWAYS_ON);
     assert_true(c.sampler.parent_based);
-    assert_int_equal(c.propagators, PROPAGATE_TRACECONTEXT | PROPAGATE_BAGGAGE);
+    assert_int_equal(c.propagators, PROPAGATE_DEFAULT);
     assert_true(c.process_context);
     assert_false(c.include_args || c.thread_context || c.alloc_tracking || c.otlp_gzip);
     assert_string_equal(c.zipkin_url, "http://localhost:9411/api/v2/spans");

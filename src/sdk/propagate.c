@@ -1,275 +1,284 @@
-/* The context crosses a process: through headers, and through the member `_trace` of a JSON object.
+/* The context crosses a process in headers: those of the formats that are chosen.
  *
- * The JSON functions work in place on text that somebody else wrote. They read all of it first and
- * change it only when it is one valid JSON value, an object. Then it is pieced together anew: the
- * pieces between the `_trace` members that were there, and the new one before the closing brace. */
-#include "base/json.h"
+ * Out go all of them. In counts the first that names a parent, in this order:
+ *
+ *     traceparent, b3, X-B3-TraceId, uber-trace-id, X-Amzn-Trace-Id
+ *
+ * A damaged one is passed over (and counted), as if it were not there: when no other is, the trace
+ * begins anew. */
+#include "sdk/propagate.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "sdk/b3.h"
+#include "sdk/handover.h"
+#include "sdk/jaeger_context.h"
+#include "sdk/options.h"
 #include "sdk/span.h"
 #include "sdk/w3c.h"
+#include "sdk/xray_context.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <sys/random.h>
+#include <unistd.h>
 
-static const char header_traceparent[] = "traceparent", header_tracestate[] = "tracestate";
+static _Atomic unsigned chosen_formats = PROPAGATE_DEFAULT;
+static _Atomic uint64_t n_damaged;
 
-void pug_inject(const struct pug_context *context, pug_carrier_set *set, void *carrier)
+unsigned propagators(void)
 {
-    struct pug_context current;
-    char text[PUG_TRACESTATE_MAX + 1];
-    if (!context) {
-        span_current_context(&current);
-        context = &current;
+    return atomic_load_explicit(&chosen_formats, memory_order_relaxed);
+}
+
+void propagators_use(unsigned chosen)
+{
+    atomic_store_explicit(&chosen_formats, chosen, memory_order_relaxed);
+}
+
+uint64_t propagate_damaged(void)
+{
+    return atomic_load_explicit(&n_damaged, memory_order_relaxed);
+}
+
+void propagate_count_damaged(void)
+{
+    atomic_fetch_add_explicit(&n_damaged, 1, memory_order_relaxed);
+}
+
+/* ---- what formats share ---- */
+
+bool id_is_zero(const uint8_t *id, size_t n)
+{
+    uint8_t all = 0;
+    for (size_t i = 0; i < n; i++)
+        all |= id[i];
+    return all == 0;
+}
+
+bool id_parse_short(struct str hex, uint8_t *ret, size_t n)
+{
+    char digits[32];
+    if (hex.len == 0 || hex.len > 2 * n || 2 * n > sizeof digits)
+        return false;
+    memset(digits, '0', 2 * n);
+    memcpy(digits + 2 * n - hex.len, hex.ptr, hex.len);
+    return hex_get(ret, (struct str){digits, 2 * n}, n) && !id_is_zero(ret, n);
+}
+
+void random_bytes(uint8_t *out, size_t n)
+{
+    static _Atomic uint64_t counter;
+    int errno_before = errno;
+    if (getrandom(out, n, GRND_NONBLOCK) != (ssize_t)n) {
+        /* Before the machine has gathered entropy: place, time and count are ours alone. */
+        uint64_t word = clock_realtime_ns() ^ (uint64_t)getpid() << 40;
+        for (size_t i = 0; i < n; i++) {
+            if (i % 8 == 0)
+                word = hash_mix64(word + clock_monotonic_ns() +
+                                  atomic_fetch_add(&counter, 1) * UINT64_C(0x9e3779b97f4a7c15));
+            out[i] = (uint8_t)(word >> i % 8 * 8);
+        }
     }
-    if (!pug_context_valid(context))
-        return;
+    errno = errno_before;
+}
+
+void context_denied(struct pug_context *ret_context)
+{
+    uint8_t ids[24];
+    random_bytes(ids, sizeof ids);
+    ids[0] |= 1; /* not zero */
+    ids[16] |= 1;
+    span_context_clear(ret_context);
+    memcpy(ret_context->trace_id, ids, 16);
+    memcpy(ret_context->span_id, ids + 16, 8);
+    ret_context->flags = 0;
+    ret_context->remote = 1;
+}
+
+void context_set_debug(struct pug_context *context)
+{
+    w3c_tracestate_set(context, DEBUG_KEY, DEBUG_VALUE);
+}
+
+bool context_is_debug(const struct pug_context *context)
+{
+    return context->tracestate_len && (context->flags & PUG_FLAG_SAMPLED) &&
+           str_eq(w3c_tracestate_get(context, DEBUG_KEY), DEBUG_VALUE);
+}
+
+/* ---- out ---- */
+
+static void w3c_inject(const struct pug_context *context, pug_carrier_set *set, void *carrier)
+{
+    char text[PUG_TRACESTATE_MAX + 1];
     w3c_traceparent_put(context, text);
-    set(carrier, header_traceparent, text);
+    set(carrier, "traceparent", text);
     size_t len = context->tracestate_len;
     if (len && len <= PUG_TRACESTATE_MAX) {
         memcpy(text, context->tracestate, len);
         text[len] = '\0';
-        set(carrier, header_tracestate, text);
+        set(carrier, "tracestate", text);
     }
 }
 
-static bool carrier_get(pug_carrier_get *get, void *carrier, const char *name, size_t nth,
-                        struct str *ret)
+static void b3_multi_inject(const struct pug_context *context, pug_carrier_set *set, void *carrier)
 {
-    size_t len = SIZE_MAX;
-    const char *value = get(carrier, name, nth, &len);
-    if (!value)
-        return false;
-    *ret = (struct str){value, len == SIZE_MAX ? strlen(value) : len};
-    return true;
+    char id[33];
+    pug_trace_id_hex(context, id);
+    set(carrier, "X-B3-TraceId", id);
+    pug_span_id_hex(context, id);
+    set(carrier, "X-B3-SpanId", id);
+    if (context_is_debug(context)) /* which implies the decision: not both */
+        set(carrier, "X-B3-Flags", "1");
+    else
+        set(carrier, "X-B3-Sampled", context->flags & PUG_FLAG_SAMPLED ? "1" : "0");
 }
 
-int pug_extract(pug_carrier_get *get, void *carrier, struct pug_context *ret_context)
+/* Those that are seldom chosen. */
+static void others_inject(unsigned formats, const struct pug_context *context, pug_carrier_set *set,
+                          void *carrier)
 {
-    struct str value, second;
-    span_context_clear(ret_context);
-    if (!carrier_get(get, carrier, header_traceparent, 0, &value) ||
-        !w3c_traceparent_parse(value, ret_context))
-        return 0;
-    /* Two of them: nobody knows which one is right. */
-    if (carrier_get(get, carrier, header_traceparent, 1, &second)) {
-        span_context_clear(ret_context);
-        return 0;
+    char text[XRAY_CONTEXT_MAX + 1];
+    _Static_assert(XRAY_CONTEXT_MAX > B3_MAX && XRAY_CONTEXT_MAX > JAEGER_CONTEXT_MAX,
+                   "the longest");
+    if (formats & PROPAGATE_B3) {
+        b3_put(context, text);
+        set(carrier, "b3", text);
     }
-    struct w3c_tracestate state = {.n = 0};
-    for (size_t nth = 0; nth < W3C_MEMBERS_MAX; nth++) {
-        if (!carrier_get(get, carrier, header_tracestate, nth, &value))
-            break;
-        w3c_tracestate_add(&state, value);
+    if (formats & PROPAGATE_B3_MULTI)
+        b3_multi_inject(context, set, carrier);
+    if (formats & PROPAGATE_JAEGER) {
+        jaeger_context_put(context, text);
+        set(carrier, "uber-trace-id", text);
     }
-    w3c_tracestate_put(&state, ret_context);
-    return 1;
-}
-
-/* ---- `_trace` ---- */
-
-#define TRACE_MEMBERS_MAX 8 /* in one object; a record with more is left alone */
-
-struct cut {
-    size_t from, to;
-};
-
-struct record_scan {
-    struct cut cuts[TRACE_MEMBERS_MAX]; /* `_trace` members without the commas around them */
-    size_t n_cuts;
-    bool bare;  /* no other members */
-    size_t end; /* of the closing brace */
-    struct pug_context context;
-};
-
-/* The value after the key `_trace`; anything else than the object we write is passed over. */
-static bool trace_member(struct json_reader *r, struct pug_context *ret_context)
-{
-    struct str parent = STR_NONE, state_text = STR_NONE;
-    if (json_next(r) != JSON_OBJECT)
-        return r->type == JSON_ARRAY ? json_skip(r) != JSON_ERROR : r->type != JSON_ERROR;
-    while (json_next(r) == JSON_KEY) {
-        struct str *into = str_eq(r->text, STR("traceparent"))  ? &parent
-                           : str_eq(r->text, STR("tracestate")) ? &state_text
-                                                                : NULL;
-        if (!into) {
-            if (json_skip(r) == JSON_ERROR)
-                return false;
-            continue;
-        }
-        if (json_next(r) == JSON_STRING)
-            *into = r->text;
-        else if (r->type == JSON_OBJECT || r->type == JSON_ARRAY)
-            json_skip(r);
-        if (r->type == JSON_ERROR)
-            return false;
+    if (formats & PROPAGATE_XRAY) {
+        xray_context_put(context, text);
+        set(carrier, "X-Amzn-Trace-Id", text);
     }
-    if (r->type != JSON_OBJECT_END)
-        return false;
-    if (parent.ptr && w3c_traceparent_parse(parent, ret_context) && state_text.ptr) {
-        struct w3c_tracestate state = {.n = 0};
-        w3c_tracestate_add(&state, state_text);
-        w3c_tracestate_put(&state, ret_context);
-    }
-    return true;
 }
 
-static bool scan(struct str record, struct arena *arena, struct record_scan *ret)
-{
-    struct json_reader r;
-    *ret = (struct record_scan){.bare = true};
-    json_reader_init(&r, record, arena, NULL);
-    if (json_next(&r) != JSON_OBJECT)
-        return false;
-    for (;;) {
-        if (json_next(&r) != JSON_KEY)
-            break;
-        size_t from = (size_t)(r.token - record.ptr);
-        if (!str_eq(r.text, STR("_trace"))) {
-            ret->bare = false;
-            if (json_skip(&r) == JSON_ERROR)
-                return false;
-            continue;
-        }
-        if (ret->n_cuts == TRACE_MEMBERS_MAX || !trace_member(&r, &ret->context))
-            return false;
-        ret->cuts[ret->n_cuts++] = (struct cut){from, (size_t)(r.at - record.ptr)};
-    }
-    if (r.type != JSON_OBJECT_END)
-        return false;
-    ret->end = (size_t)(r.at - record.ptr) - 1;
-    return json_next(&r) == JSON_END;
-}
+#define PROPAGATE_OTHERS (PROPAGATE_B3 | PROPAGATE_B3_MULTI | PROPAGATE_JAEGER | PROPAGATE_XRAY)
 
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-/* Makes each cut take one comma with it: the one after it, or, for the last member, the one before
- * it. Cuts that touch then are one. */
-static void cuts_take_commas(const char *record, struct record_scan *s)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < s->n_cuts; i++) {
-        struct cut c = s->cuts[i];
-        size_t after = c.to;
-        while (is_space(record[after]))
-            after++;
-        bool last = record[after] != ',';
-        if (!last) {
-            for (after++; is_space(record[after]);)
-                after++;
-            c.to = after;
-        }
-        if (n && s->cuts[n - 1].to == c.from)
-            c.from = s->cuts[--n].from;
-        if (last) {
-            size_t before = c.from;
-            while (is_space(record[before - 1]))
-                before--;
-            if (record[before - 1] == ',')
-                c.from = before - 1;
-        }
-        s->cuts[n++] = c;
-    }
-    s->n_cuts = n;
-}
-
-/* Closes the gaps; returns the new length and moves `s->end` along. */
-static size_t cuts_apply(char *record, size_t len, struct record_scan *s)
-{
-    size_t out = 0, in = 0, end = s->end;
-    for (size_t i = 0; i < s->n_cuts; i++) {
-        struct cut c = s->cuts[i];
-        memmove(record + out, record + in, c.from - in);
-        out += c.from - in;
-        in = c.to;
-        end -= c.to - c.from;
-    }
-    memmove(record + out, record + in, len - in);
-    s->end = end;
-    return out + (len - in);
-}
-
-static size_t cuts_bytes(const struct record_scan *s)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < s->n_cuts; i++)
-        n += s->cuts[i].to - s->cuts[i].from;
-    return n;
-}
-
-/* Room for the longest member: every character of the tracestate may need a backslash. */
-#define MEMBER_MAX (64 + W3C_TRACEPARENT_LEN + 2 * PUG_TRACESTATE_MAX)
-
-static size_t member_put(const struct pug_context *context, bool first, char out[MEMBER_MAX])
-{
-    char parent[W3C_TRACEPARENT_LEN + 1];
-    size_t n = 0;
-#define PUT(s) (memcpy(out + n, s, sizeof s - 1), n += sizeof s - 1)
-    if (!first)
-        out[n++] = ',';
-    PUT("\"_trace\":{\"traceparent\":\"");
-    w3c_traceparent_put(context, parent);
-    memcpy(out + n, parent, W3C_TRACEPARENT_LEN);
-    n += W3C_TRACEPARENT_LEN;
-    if (context->tracestate_len) {
-        PUT("\",\"tracestate\":\"");
-        for (size_t i = 0; i < context->tracestate_len; i++) {
-            char c = context->tracestate[i];
-            if (c == '"' || c == '\\')
-                out[n++] = '\\';
-            out[n++] = c;
-        }
-    }
-    PUT("\"}");
-#undef PUT
-    return n;
-}
-
-size_t pug_json_inject(const struct pug_context *context, char *record, size_t len, size_t size)
+void pug_inject(const struct pug_context *context, pug_carrier_set *set, void *carrier)
 {
     struct pug_context current;
+    unsigned formats = propagators();
     if (!context) {
         span_current_context(&current);
         context = &current;
     }
-    if (!record || !pug_context_valid(context) || context->tracestate_len > PUG_TRACESTATE_MAX)
-        return len;
-    int errno_before = errno;
-    struct arena arena = ARENA_INIT;
-    struct record_scan s;
-    size_t result = len;
-    if (scan((struct str){record, len}, &arena, &s)) {
-        char member[MEMBER_MAX];
-        size_t n_member = member_put(context, s.bare, member);
-        cuts_take_commas(record, &s);
-        result = len - cuts_bytes(&s) + n_member;
-        if (result < size) {
-            len = cuts_apply(record, len, &s);
-            memmove(record + s.end + n_member, record + s.end, len - s.end);
-            memcpy(record + s.end, member, n_member);
-            record[result] = '\0';
-        }
+    if (pug_context_valid(context)) {
+        if (formats & PROPAGATE_TRACECONTEXT)
+            w3c_inject(context, set, carrier);
+        if (formats & PROPAGATE_OTHERS)
+            others_inject(formats, context, set, carrier);
     }
-    arena_done(&arena);
-    errno = errno_before;
-    return result;
+    ambient_inject(formats, set, carrier);
 }
 
-size_t pug_json_extract(char *record, size_t len, struct pug_context *ret_context)
+/* ---- in ---- */
+
+bool carrier_get(pug_carrier_get *get, void *carrier, const char *name, size_t nth, struct str *ret)
 {
-    int errno_before = errno;
-    struct arena arena = ARENA_INIT;
-    struct record_scan s;
-    span_context_clear(ret_context);
-    if (record && scan((struct str){record, len}, &arena, &s) && s.n_cuts) {
-        cuts_take_commas(record, &s);
-        len = cuts_apply(record, len, &s);
-        record[len] = '\0';
-        if (pug_context_valid(&s.context))
-            *ret_context = s.context;
+    size_t len = SIZE_MAX;
+    const char *value = get(carrier, name, nth, &len);
+    if (!value) {
+        *ret = STR_NONE;
+        return false;
     }
-    arena_done(&arena);
-    errno = errno_before;
-    return len;
+    *ret = (struct str){value, len == SIZE_MAX ? strlen(value) : len};
+    return true;
+}
+
+/* The only header of that name: of two nobody knows which one is right. FOUND_CONTEXT: there it is. */
+static enum found only_header(pug_carrier_get *get, void *carrier, const char *name,
+                              struct str *ret)
+{
+    struct str second;
+    if (!carrier_get(get, carrier, name, 0, ret))
+        return FOUND_NONE;
+    return carrier_get(get, carrier, name, 1, &second) ? FOUND_DAMAGED : FOUND_CONTEXT;
+}
+
+static enum found w3c_extract(pug_carrier_get *get, void *carrier, struct pug_context *ret_context)
+{
+    struct str value;
+    enum found found = only_header(get, carrier, "traceparent", &value);
+    if (found != FOUND_CONTEXT)
+        return found;
+    if (!w3c_traceparent_parse(value, ret_context))
+        return FOUND_DAMAGED;
+    struct w3c_tracestate state;
+    w3c_tracestate_init(&state);
+    /* 3.3: "failure to parse tracestate MUST NOT affect the parsing of traceparent" */
+    for (size_t nth = 0; nth < W3C_MEMBERS_MAX; nth++) {
+        if (!carrier_get(get, carrier, "tracestate", nth, &value))
+            break;
+        w3c_tracestate_add(&state, value);
+    }
+    w3c_tracestate_put(&state, ret_context);
+    return FOUND_CONTEXT;
+}
+
+static enum found b3_multi_extract(pug_carrier_get *get, void *carrier,
+                                   struct pug_context *ret_context)
+{
+    static const char *const names[] = {"X-B3-TraceId", "X-B3-SpanId", "X-B3-Sampled",
+                                        "X-B3-Flags"};
+    struct str values[4];
+    for (int i = 0; i < 4; i++)
+        if (only_header(get, carrier, names[i], &values[i]) == FOUND_DAMAGED)
+            return FOUND_DAMAGED;
+    return b3_multi_parse(values[0], values[1], values[2], values[3], ret_context);
+}
+
+static enum found single_extract(pug_carrier_get *get, void *carrier, const char *name,
+                                 enum found (*parse)(struct str text, struct pug_context *ret),
+                                 struct pug_context *ret_context)
+{
+    struct str value;
+    enum found found = only_header(get, carrier, name, &value);
+    return found == FOUND_CONTEXT ? parse(value, ret_context) : found;
+}
+
+static enum found extract_one(enum propagator format, pug_carrier_get *get, void *carrier,
+                              struct pug_context *ret_context)
+{
+    switch (format) {
+    case PROPAGATE_TRACECONTEXT:
+        return w3c_extract(get, carrier, ret_context);
+    case PROPAGATE_B3:
+        return single_extract(get, carrier, "b3", b3_parse, ret_context);
+    case PROPAGATE_B3_MULTI:
+        return b3_multi_extract(get, carrier, ret_context);
+    case PROPAGATE_JAEGER:
+        return single_extract(get, carrier, "uber-trace-id", jaeger_context_parse, ret_context);
+    case PROPAGATE_XRAY:
+        return single_extract(get, carrier, "X-Amzn-Trace-Id", xray_context_parse, ret_context);
+    default:
+        return FOUND_NONE;
+    }
+}
+
+int pug_extract(pug_carrier_get *get, void *carrier, struct pug_context *ret_context)
+{
+    static const enum propagator order[] = {PROPAGATE_TRACECONTEXT, PROPAGATE_B3,
+                                            PROPAGATE_B3_MULTI, PROPAGATE_JAEGER, PROPAGATE_XRAY};
+    unsigned formats = propagators();
+    span_context_clear(ret_context);
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
+        if (!(formats & order[i]))
+            continue;
+        switch (extract_one(order[i], get, carrier, ret_context)) {
+        case FOUND_CONTEXT:
+            return 1;
+        case FOUND_DAMAGED:
+            propagate_count_damaged();
+            break;
+        case FOUND_NONE:
+            break;
+        }
+    }
+    return 0;
 }

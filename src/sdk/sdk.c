@@ -1,6 +1,8 @@
 #include "sdk/sdk.h"
 
 #include "base/clock.h"
+#include "sdk/handover.h"
+#include "sdk/propagate.h"
 #include "sdk/span.h"
 #include "sdk/watch.h"
 
@@ -159,6 +161,7 @@ static int start_locked(const struct pug_options *options)
         exporter_tell(&to_tell, &told, "tracing is off: %s", problem.message);
         return err;
     }
+    propagators_use(config.propagators);
     if (!config.on) {
         config_done(&config);
         return 0;
@@ -259,6 +262,8 @@ void pug_counts_read(struct pug_counts *ret_counts)
         size = sizeof c.size;
     if (sdk.drain && atomic_load(&sdk.state) != SDK_REVIVING)
         drain_counts(sdk.drain, &c);
+    c.damaged_contexts = propagate_damaged();
+    c.lost_captured = captures_lost();
     memset(ret_counts, 0, size);
     memcpy(ret_counts, &c, size < sizeof c ? size : sizeof c);
     ret_counts->size = size;

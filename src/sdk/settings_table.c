@@ -103,7 +103,7 @@ const struct setting_def setting_defs[SETTINGS] = {
                             .doc = "alone: parentbased_rules with this file of X-Ray rules"},
     [SET_PROPAGATORS] = {MAIN, .name = "propagators", .type = SETTING_LIST,
                          .environment = {"PUG_PROPAGATORS", "OTEL_PROPAGATORS"},
-                         .otherwise = "tracecontext,baggage",
+                         .otherwise = "tracecontext,baggage,requestid",
                          .choices = {"tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray",
                                      "requestid", "none"},
                          .doc = "headers that carry a trace: tracecontext, baggage, b3, b3multi, "
