@@ -38,6 +38,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         otlp_encode(&other, &again);
         MUST(str_eq(buf_as_str(&bytes), buf_as_str(&again)));
     }
+    struct str message;
+    uint64_t rejected;
+    if (otlp_json_decode_response((struct str){(const char *)data, size}, &arena, &rejected,
+                                  &message) == 0)
+        MUST(message.len <= size);
     buf_done(&json);
     buf_done(&bytes);
     buf_done(&again);

@@ -478,6 +478,39 @@ static void answers_are_what_senders_read(void **state)
     buf_done(&out);
 }
 
+static void a_sender_reads_its_answer_in_either_spelling(void **state)
+{
+    static const struct {
+        const char *body;
+        int err;
+        uint64_t rejected;
+        const char *message;
+    } cases[] = {
+        {"{}", 0, 0, ""},
+        {"null", 0, 0, ""},
+        {"{\"partialSuccess\":{\"rejectedSpans\":\"3\",\"errorMessage\":\"a \\\"b\\\"\"}}", 0, 3,
+         "a \"b\""},
+        {"{\"partial_success\":{\"rejected_spans\":3,\"other\":[{}]},\"more\":{}}", 0, 3, ""},
+        {"{\"partialSuccess\":{\"rejectedDataPoints\":\"7\"}}", 0, 7, ""},
+        {"{\"partialSuccess\":null}", 0, 0, ""},
+        {"", ERR_TRUNCATED, 9, "untouched"},
+        {"[]", ERR_INVALID, 9, "untouched"},
+        {"{} {}", ERR_INVALID, 9, "untouched"},
+        {"{\"partialSuccess\":{\"rejectedSpans\":-1}}", ERR_INVALID, 9, "untouched"},
+        {"<html>", ERR_INVALID, 9, "untouched"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct arena arena = ARENA_INIT;
+        uint64_t rejected = 9;
+        struct str message = STR("untouched");
+        int err = otlp_json_decode_response(str_from(cases[i].body), &arena, &rejected, &message);
+        if (err != cases[i].err || rejected != cases[i].rejected)
+            fail_msg("%s: %d, %llu", cases[i].body, err, (unsigned long long)rejected);
+        assert_str_eq(message, str_from(cases[i].message));
+        arena_done(&arena);
+    }
+}
+
 static void values_and_attributes_are_written_alone(void **state)
 {
     struct buf out = BUF_INIT;
@@ -516,6 +549,7 @@ int main(void)
         TEST(values_nest_up_to_the_limit_and_no_deeper),
         TEST(every_refused_allocation_is_an_error_and_leaks_nothing),
         TEST(answers_are_what_senders_read),
+        TEST(a_sender_reads_its_answer_in_either_spelling),
         TEST(values_and_attributes_are_written_alone),
     };
     return cmocka_run_group_tests_name("otlp_json", tests, NULL, NULL);
