@@ -109,7 +109,9 @@ struct pug_options {
 #define PUG_ERR_BUSY (-8)
 #define PUG_ERR_NOT_FOUND (-9)
 #define PUG_ERR_UNSUPPORTED (-10)
+#define PUG_ERR_CLOSED (-11)
 #define PUG_ERR_TIMEOUT (-12)
+#define PUG_ERR_EMPTY (-14)
 
 #ifndef PUG_DISABLE /* else they are in disable.h */
 /* Starts tracing; without it, and when tracing is off, spans cost one branch. 0 also when it is

@@ -20,7 +20,8 @@
     X(ERR_UNSUPPORTED, -10, "not supported")                                                       \
     X(ERR_CLOSED, -11, "closed")                                                                   \
     X(ERR_TIMEOUT, -12, "took too long")                                                           \
-    X(ERR_EXISTS, -13, "exists already")
+    X(ERR_EXISTS, -13, "exists already")                                                           \
+    X(ERR_EMPTY, -14, "nothing is there")
 
 enum err {
     ERR_OK = 0,

@@ -1,6 +1,8 @@
 #include "sdk/drain.h"
 
 #include "base/clock.h"
+#include "sdk/bridge.h"
+#include "sdk/meter.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -35,6 +37,7 @@ struct drain {
     struct memory *memory;
     const struct config *config;
     struct assembler *assembler;
+    struct meter *meter;
     struct ticks ticks;
 
     /* the thread's */
@@ -130,6 +133,8 @@ static void deliver(void *user, const struct taken_batch *batch)
     struct pug_counts totals;
     publish(d);
     drain_counts(d, &totals);
+    if (d->config->metrics_interval_ns)
+        bridge_take(&batch->spans);
     d->exporter->take(d->exporter, batch, d->counts, &totals);
 }
 
@@ -286,13 +291,16 @@ static void round_(struct drain *d, bool deliver_all)
     size_t before = a->n;
     read_lanes(d);
     uint64_t now = clock_monotonic_ns();
-    report_lost(d, ticks_to_ns(&d->ticks, ticks_now(d->ticks.source)), deliver_all);
+    uint64_t epoch_ns = ticks_to_ns(&d->ticks, ticks_now(d->ticks.source));
+    report_lost(d, epoch_ns, deliver_all);
     if (before == 0 || a->n < before)
         d->batch_since_ns = now;
     if (a->n && (deliver_all || d->exporter->gathers ||
                  now - d->batch_since_ns >= d->config->flush_interval_ns))
         assembler_flush(a);
     publish(d);
+    /* After the spans: they are in the numbers. */
+    meter_round(d->meter, d->exporter, epoch_ns, deliver_all);
     /* Its failure shows as lost_no_lane. */
     if (d->spare < LANES_SPARE)
         (void)!memory_prepare(d->memory, LANES_SPARE);
@@ -312,6 +320,7 @@ static void last_round(struct drain *d)
     report_lost(d, ticks_to_ns(&d->ticks, now), true);
     assembler_flush(a);
     publish(d);
+    meter_round(d->meter, d->exporter, ticks_to_ns(&d->ticks, now), true);
 }
 
 /* ---- the thread ---- */
@@ -379,7 +388,9 @@ int drain_new(struct memory *memory, const struct config *config, struct drain *
     d->gives_back = can_give_back();
     d->wait_ns = config->drain_interval_ns;
     if (!ticks_init(&d->ticks, memory->clock) ||
-        assembler_new(memory, config, &d->ticks, deliver, d, &d->assembler) != 0) {
+        assembler_new(memory, config, &d->ticks, deliver, d, &d->assembler) != 0 ||
+        meter_new(config, d, &d->meter) != 0) {
+        assembler_free(d->assembler);
         ticks_done(&d->ticks);
         free(d);
         return ERR_NOMEM;
@@ -402,6 +413,7 @@ int drain_start(struct drain *d, struct exporter *exporter, struct exporter_coun
     d->counts = counts;
     d->stopping = d->finished = false;
     d->lost_reported_ns = clock_realtime_ns();
+    meter_start(d->meter, d->lost_reported_ns);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int e = pthread_create(&d->thread, NULL, drain_main, d);

@@ -27,6 +27,7 @@ struct local {
     uint32_t named[THREADS_NAMED_MAX];
     size_t n_named;
     _Atomic bool told_write;
+    struct pug_counts totals; /* of the tail that was written last */
 };
 
 static bool write_at(int fd, const char *bytes, size_t n, off_t at)
@@ -100,6 +101,7 @@ static void local_take(struct exporter *e, const struct taken_batch *batch,
     }
     size_t events = l->text.len;
     after.exported += n;
+    l->totals = after;
     tail_put(l, &after, &l->text);
     if (buf_ok(&l->text) && write_at(l->fd, l->text.ptr, l->text.len, l->end)) {
         l->end += (off_t)events;
@@ -110,6 +112,7 @@ static void local_take(struct exporter *e, const struct taken_batch *batch,
     atomic_fetch_add(&counts->lost_export, n);
     after.exported -= n;
     after.lost_export += n;
+    l->totals = after;
     buf_clear(&l->text);
     tail_put(l, &after, &l->text);
     if (!buf_ok(&l->text) || !write_at(l->fd, l->text.ptr, l->text.len, l->end) ||
@@ -119,6 +122,81 @@ static void local_take(struct exporter *e, const struct taken_batch *batch,
                   "%zu spans were not written to the trace file: %s (this is told once; the file "
                   "and pug_counts_read() have the sum)",
                   n, strerror(e_write));
+}
+
+/* ---- numbers ---- */
+
+/* What is in l->text is written over the tail, with the tail after it. Numbers that find no room
+ * are left out: the next ones come. */
+static void text_write(struct local *l)
+{
+    size_t events = l->text.len;
+    tail_put(l, &l->totals, &l->text);
+    if (buf_ok(&l->text) && write_at(l->fd, l->text.ptr, l->text.len, l->end)) {
+        l->end += (off_t)events;
+        return;
+    }
+    int e_write = buf_ok(&l->text) ? errno : ENOMEM;
+    buf_clear(&l->text);
+    tail_put(l, &l->totals, &l->text);
+    if (!buf_ok(&l->text) || !write_at(l->fd, l->text.ptr, l->text.len, l->end) ||
+        ftruncate(l->fd, l->end + (off_t)l->text.len) != 0)
+        e_write = errno;
+    exporter_tell(l->config, &l->told_write, "metrics were not written to the trace file: %s",
+                  strerror(e_write));
+}
+
+static void local_take_event(struct exporter *e, uint64_t time_ns, struct str name,
+                             const struct attrs *attrs)
+{
+    struct local *l = (struct local *)e;
+    buf_clear(&l->text);
+    chrome_instant(&l->process, name, time_ns, attrs, &l->text);
+    for (uint32_t i = 0; i < attrs->n; i++) /* each on a scale of its own */
+        chrome_counter(&l->process, attrs->items[i].key, time_ns,
+                       &(struct attrs){&attrs->items[i], 1, 0}, &l->text);
+    text_write(l);
+}
+
+static struct value value_of(const struct metric_point *p)
+{
+    if (p->is_real)
+        return (struct value){.type = VALUE_DOUBLE, .real = p->real};
+    return (struct value){.type = VALUE_INT, .integer = p->integer};
+}
+
+/* "channel.sent status": a track for each metric and each value of its attributes. */
+static void counter_put(struct local *l, const struct metric *m, const struct metric_point *p)
+{
+    char name[256];
+    struct attr values[3];
+    uint32_t n = 0;
+    int len = snprintf(name, sizeof name, "%.*s", STR_ARG(m->name));
+    for (uint32_t i = 0; i < p->attrs.n && len >= 0 && (size_t)len < sizeof name; i++)
+        if (p->attrs.items[i].value.type == VALUE_STRING)
+            len += snprintf(name + len, sizeof name - (size_t)len, " %.*s",
+                            STR_ARG(p->attrs.items[i].value.string));
+    if (m->type != METRIC_EXP_HISTOGRAM) {
+        values[n++] = (struct attr){STR("value"), value_of(p)};
+    } else {
+        const struct metric_exp_histogram *h = &p->histogram;
+        values[n++] = (struct attr){
+            STR("count"), {.type = VALUE_INT, .integer = (int64_t)(h->count - h->zero_count)}};
+        values[n++] = (struct attr){STR("sum"), {.type = VALUE_DOUBLE, .real = h->sum}};
+        values[n++] = (struct attr){STR("max"), {.type = VALUE_DOUBLE, .real = h->max}};
+    }
+    chrome_counter(&l->process, str_from(name), p->time_ns, &(struct attrs){values, n, 0},
+                   &l->text);
+}
+
+static void local_take_metrics(struct exporter *e, const struct metric_batch *batch)
+{
+    struct local *l = (struct local *)e;
+    buf_clear(&l->text);
+    for (size_t i = 0; i < batch->n; i++)
+        for (size_t k = 0; k < batch->metrics[i].n_points; k++)
+            counter_put(l, &batch->metrics[i], &batch->metrics[i].points[k]);
+    text_write(l);
 }
 
 static bool local_flush(struct exporter *e, uint64_t deadline_ns)
@@ -188,7 +266,11 @@ int export_local_open(const struct config *c, struct exporter **ret,
     struct local *l = calloc(1, sizeof *l);
     if (!l)
         return ERR_NOMEM;
-    l->exporter = (struct exporter){.take = local_take, .flush = local_flush, .close = local_close};
+    l->exporter = (struct exporter){.take = local_take,
+                                    .take_metrics = local_take_metrics,
+                                    .take_event = local_take_event,
+                                    .flush = local_flush,
+                                    .close = local_close};
     l->config = c;
     l->fd = -1;
     int err = file_new(l, ret_problem);

@@ -32,6 +32,11 @@ struct exporter {
                  struct exporter_counts *counts, const struct pug_counts *totals);
     /* The same for metrics. NULL: this backend has no place for them. */
     void (*take_metrics)(struct exporter *e, const struct metric_batch *batch);
+    /* Something that happened to the process and belongs to no span (its numbers, now and then).
+     * NULL: this backend has no place for such; where there is one, what is in it does not come as
+     * metrics too. */
+    void (*take_event)(struct exporter *e, uint64_t time_ns, struct str name,
+                       const struct attrs *attrs);
     /* Waits until all that was taken has been sent or given up, at most until `deadline_ns`
      * (CLOCK_MONOTONIC). False: time is up. */
     bool (*flush)(struct exporter *e, uint64_t deadline_ns);

@@ -188,6 +188,38 @@ void chrome_span(const struct chrome_process *p, const struct span *s, uint32_t 
     }
 }
 
+void chrome_instant(const struct chrome_process *p, struct str name, uint64_t time_ns,
+                    const struct attrs *values, struct buf *out)
+{
+    event_open(p, name, 'i', p->pid, out);
+    PUT(out, ",\"s\":\"p\",\"ts\":");
+    us_put(out, since_base(p, time_ns));
+    PUT(out, ",\"args\":");
+    struct json_writer w = json_writer(out);
+    attrs_json(values, &w);
+    buf_byte(out, '}');
+}
+
+void chrome_counter(const struct chrome_process *p, struct str name, uint64_t time_ns,
+                    const struct attrs *values, struct buf *out)
+{
+    event_open(p, name, 'C', p->pid, out);
+    PUT(out, ",\"ts\":");
+    us_put(out, since_base(p, time_ns));
+    PUT(out, ",\"args\":");
+    struct json_writer w = json_writer(out);
+    json_open(&w, '{');
+    for (uint32_t i = 0; i < values->n; i++) {
+        const struct attr *a = &values->items[i];
+        if (a->value.type != VALUE_INT && a->value.type != VALUE_DOUBLE)
+            continue;
+        json_key(&w, a->key);
+        value_json(&a->value, &w);
+    }
+    json_close(&w, '}');
+    buf_byte(out, '}');
+}
+
 void chrome_tail(const struct chrome_total *totals, size_t n, struct buf *out)
 {
     buf_cstr(out, "\n],");

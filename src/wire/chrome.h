@@ -33,6 +33,13 @@ void chrome_thread_name(const struct chrome_process *p, uint32_t tid, struct str
 void chrome_span(const struct chrome_process *p, const struct span *s, uint32_t tid, bool async,
                  struct buf *out);
 
+/* Of the whole process: a mark in the timeline (i), and one track for the numbers among `values` (C),
+ * which share `name`. */
+void chrome_instant(const struct chrome_process *p, struct str name, uint64_t time_ns,
+                    const struct attrs *values, struct buf *out);
+void chrome_counter(const struct chrome_process *p, struct str name, uint64_t time_ns,
+                    const struct attrs *values, struct buf *out);
+
 struct chrome_total {
     const char *name;
     uint64_t value;
