@@ -43,7 +43,7 @@
 
 enum {
     ARMS = 4,
-    BLOCKS = 16,
+    BLOCKS = 12,
     CONNECTIONS = 64,
     SPANS_PER_REQUEST = 10,
     LAG_NS_MAX = 300000,
@@ -52,7 +52,7 @@ enum {
     RESAMPLES = 2000,
 };
 
-#define BLOCK_NS (1500 * NS_PER_MS)
+#define BLOCK_NS (2 * NS_PER_S)
 #define LOAD 0.5
 
 enum arm { OUT, OFF, LOCAL, OTLP };
@@ -402,7 +402,7 @@ static bool block_run(struct server *s, const struct work *w, double rate, struc
     cpu_now(s->pid, &all[0], &own[0]);
     offer(s, w, rate, BLOCK_NS, &o);
     /* What the library still has to write or send of this block belongs to it. */
-    usleep(400000);
+    usleep(900000);
     cpu_now(s->pid, &all[1], &own[1]);
     kill(s->pid, SIGSTOP);
     s->answered += o.answered;
@@ -567,7 +567,7 @@ static int remove_one(const char *path, const struct stat *s, int what, struct F
 
 int main(int argc, char **argv)
 {
-    static const struct work works[] = {{"60 lines", 60}};
+    static const struct work works[] = {{"60 lines", 60}, {"240 lines", 240}};
     if (argc != 4)
         die("usage: http_overhead PUGMARK SERVER SERVER_WITHOUT");
     struct report *r = report_new("http_overhead");
