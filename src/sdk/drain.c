@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "sdk/bridge.h"
 #include "sdk/meter.h"
+#include "sdk/redact.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -133,6 +134,7 @@ static void deliver(void *user, const struct taken_batch *batch)
     struct pug_counts totals;
     publish(d);
     drain_counts(d, &totals);
+    redact_spans(d->config->redact, batch->spans.spans, batch->spans.n, &d->assembler->strings);
     if (d->config->metrics_interval_ns)
         bridge_take(&batch->spans);
     d->exporter->take(d->exporter, batch, d->counts, &totals);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "sdk/lane.h"
+#include "sdk/redact.h"
 #include "sdk/settings_file.h"
 
 #include <stdio.h>
@@ -276,6 +277,25 @@ static int ring_init(struct config *c, struct settings *s, size_t from_options)
     return s->problem.code;
 }
 
+/* The resource goes through it here, spans in the drain. */
+static int redact_init(struct config *c, struct settings *s)
+{
+    const struct setting *keys = &s->values[SET_REDACT_KEYS];
+    const struct setting *patterns = &s->values[SET_REDACT_PATTERNS];
+    struct error_detail detail = {0};
+    int err = redact_new(keys->items, keys->n_items, patterns->items, patterns->n_items, &c->arena,
+                         &c->redact, &detail);
+    if (err) {
+        struct setting_source source =
+            setting_source_of(strstr(detail.message, "redact_keys") ? keys : patterns);
+        settings_problem(s, &source, err, true, "%s", detail.message);
+        return err;
+    }
+    redact_attrs(c->redact, &c->resource.attrs, &c->arena);
+    resource_set_service_name(&c->resource);
+    return 0;
+}
+
 static int convert(struct config *c, struct settings *s, const struct pug_options *o)
 {
     const struct setting *v = s->values;
@@ -297,6 +317,8 @@ static int convert(struct config *c, struct settings *s, const struct pug_option
     if (!err && (!c->trace_dir ||
                  !config_resource(c, v[SET_SERVICE_NAME].text, v[SET_SERVICE_VERSION].text)))
         err = ERR_NOMEM;
+    if (!err)
+        err = redact_init(c, s);
     if (!err && c->backend == PUG_BACKEND_OTLP)
         err = endpoint_init(c, s);
     if (!err && o->otlp_headers)

@@ -1,0 +1,41 @@
+/* What must not leave the process: attribute values by their key, and text by what it looks like.
+ *
+ * Applied by the drain to each batch before any exporter sees it, and to the resource at start. The
+ * recording side knows nothing of it. Everything is compiled once, at start; a key is judged once
+ * and remembered, text costs time linear in its length, with a budget: what cannot be looked
+ * through within it is taken out as a whole. No memory: likewise. */
+#ifndef SDK_REDACT_H
+#define SDK_REDACT_H
+
+#include "base/arena.h"
+#include "model/span.h"
+
+#define REDACTED "[redacted]"
+
+enum {
+    REDACT_KEYS_MAX = 128, /* globs, the built-in ones included */
+    REDACT_PATTERNS_MAX = 32,
+    REDACT_GLOB_MAX = 128, /* bytes */
+};
+
+struct redact;
+
+/* `keys`: globs of `*` and `?` over the whole key, without regard to case; "default" stands for the
+ * built-in list. `patterns`: names of built-in ones, or expressions (base/matcher.h). Lives in
+ * `arena`; *ret is NULL when there is nothing to keep out. ERR_INVALID, ERR_TOO_LARGE with words. */
+MUST_USE int redact_new(const char *const *keys, size_t n_keys, const char *const *patterns,
+                        size_t n_patterns, struct arena *arena, struct redact **ret,
+                        struct error_detail *ret_detail);
+
+/* In place: attribute arrays, events and links of the spans are changed where they are; new text is
+ * in `arena`. Not for two threads at once. `r` may be NULL. */
+void redact_spans(struct redact *r, struct span *spans, size_t n, struct arena *arena);
+void redact_attrs(struct redact *r, struct attrs *attrs, struct arena *arena);
+/* Patterns alone. */
+struct str redact_text(struct redact *r, struct str text, struct arena *arena);
+
+/* The built-in lists, for documents and `pugmark config`; they end with NULL. */
+extern const char *const redact_default_keys[];
+const char *redact_pattern_name(size_t i);
+
+#endif
