@@ -30,6 +30,9 @@ typedef char pug_attachment;
     do {                                                                                           \
         __VA_ARGS__;                                                                               \
     } while (0)
+#define PUG_SPAN_ONE_IN(n, ...)                                                                    \
+    PUG__SEEN((n) + 0);                                                                            \
+    PUG__NOTHING(__VA_ARGS__)
 #define PUG_ATTACH(...) PUG__SEEN((__VA_ARGS__))
 #define PUG_SPAN_FROM(context, ...)                                                                \
     PUG__SEEN(context);                                                                            \

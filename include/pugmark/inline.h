@@ -120,6 +120,8 @@ struct pug__slot *pug__begin_slow(struct pug__lane *lane, struct pug__site *site
                                   const union pug__value *values);
 struct pug__slot *pug__begin_alone(struct pug__lane *lane, struct pug__site *site,
                                    const union pug__value *values, uint64_t one_in);
+int pug__one_in(struct pug__lane *lane, uint64_t n);
+struct pug__slot *pug__begin_skip(struct pug__lane *lane);
 void pug__end_slow(struct pug__slot *slot, uint64_t now);
 uint64_t pug__clock_slow(void);
 void pug__copy(char *to, const char *from, size_t n);
@@ -255,6 +257,18 @@ PUG__INLINE struct pug__slot *pug__begin(struct pug__lane *lane, struct pug__slo
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     lane->limit = lane->room;
     return slot;
+}
+
+/* A span without attributes. */
+PUG__INLINE struct pug__slot *pug__begin_bare(struct pug__lane *lane, struct pug__site *site)
+{
+    uint32_t state = lane->top->state;
+    if (PUG__UNLIKELY(state & PUG__STATE_UNSAMPLED))
+        return 0;
+    if (PUG__UNLIKELY(state & PUG__STATE_ASIDE))
+        return pug__begin_slow(lane, site, 0);
+    struct pug__slot *slot = pug__open(lane, site);
+    return slot ? pug__begin(lane, slot) : 0;
 }
 
 PUG__INLINE void pug__end(struct pug__slot **scope)
@@ -492,6 +506,25 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 
 #define PUG_SPAN(...) PUG__SCOPE(PUG__EACH, 1, "" PUG__FIRST(__VA_ARGS__), __VA_ARGS__)
 #define PUG_FN(...) PUG__SCOPE(PUG__EACH_FN, pug__on &PUG__ON_ARGS, __func__, __VA_ARGS__)
+#define PUG_SPAN_ONE_IN(n_, ...)                                                                   \
+    struct pug__slot *PUG__CAT(pug__scope_, __COUNTER__)                                           \
+        __attribute__((cleanup(pug__end), unused)) = __extension__({                               \
+            struct pug__slot *pug__s = 0;                                                          \
+            struct pug__lane *pug__l = PUG__ON ? pug__lane_get() : 0;                              \
+            if (pug__l) {                                                                          \
+                const uint64_t pug__n = (uint64_t)(n_);                                            \
+                if (pug__one_in(pug__l, pug__n)) {                                                 \
+                    PUG__SITE(PUG__EACH, "" PUG__FIRST(__VA_ARGS__), __VA_ARGS__);                 \
+                    union pug__value pug__values[] = {PUG__EACH(PUG__VALUE, __VA_ARGS__)           \
+                                                          pug__value_int(0)};                      \
+                    pug__s = pug__begin_alone(pug__lane_1, &pug__here, pug__values, pug__n);       \
+                } else {                                                                           \
+                    pug__s = pug__begin_skip(pug__l);                                              \
+                }                                                                                  \
+            }                                                                                      \
+            pug__s;                                                                                \
+        })
+
 #define PUG_ATTACH(...)                                                                            \
     struct pug__slot *PUG__CAT(pug__scope_, __COUNTER__)                                           \
         __attribute__((cleanup(pug__detach_scope), unused)) = PUG__ON ? pug__attach(__VA_ARGS__)   \

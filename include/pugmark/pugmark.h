@@ -183,6 +183,11 @@ struct pug_span; /* see below */
  *     PUG_SPAN("name", ...)             attributes PUG_INT, PUG_STR, ..., also PUG_KIND
  *     PUG_FN(...)                       the same, named after the function; its attributes only when
  *                                       the configuration says include_args
+ *     PUG_SPAN_ONE_IN(n, "name", ...)   one in n of these, at random, whatever the sampler says of
+ *                                       the trace; the others are left out, and what is inside them
+ *                                       belongs to the span around. Those that are kept have the
+ *                                       attribute pugmark.one_in, and are kept alone when their
+ *                                       trace is not
  *     PUG_SPAN_FROM(&context, "name", ...)   child of `context`, whatever is current; when it is
  *                                       NULL or none, the same as PUG_SPAN
  *

@@ -328,30 +328,24 @@ static struct span *scope_span(struct assembler *a, struct lane_reader *r, uint6
     }
     struct span *s = batch_span(a, r->thread, false);
     span_fill(a, s, site, p);
-    const struct reader_context *c = NULL;
-    if (trace == seq) {
-        trace_of(a, r, seq, &s->trace_id);
-        s->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM | FLAG_HAS_REMOTE;
+    const struct reader_context *c = r->n_contexts ? context_of(r, trace) : NULL;
+    if (c) {
+        s->trace_id = c->trace_id;
+        s->flags = (c->flags & 0xff) | FLAG_HAS_REMOTE;
+        if (c->trace_state.len) {
+            s->trace_state = arena_str(&a->strings, c->trace_state);
+            if (!s->trace_state.ptr)
+                s->trace_state = STR_NONE;
+        }
     } else {
-        c = r->n_contexts ? context_of(r, trace) : NULL;
-        if (c) {
-            s->trace_id = c->trace_id;
-            s->flags = (c->flags & 0xff) | FLAG_HAS_REMOTE;
-            if (c->trace_state.len) {
-                s->trace_state = arena_str(&a->strings, c->trace_state);
-                if (!s->trace_state.ptr)
-                    s->trace_state = STR_NONE;
-            }
-        } else {
-            trace_of(a, r, trace, &s->trace_id);
-            s->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM | FLAG_HAS_REMOTE;
-        }
-        if (c && parent == c->seq) {
-            s->parent_id = c->span_id;
-            s->flags |= c->flags & FLAG_REMOTE;
-        } else {
-            span_id_of(a, r, parent, &s->parent_id);
-        }
+        trace_of(a, r, trace, &s->trace_id);
+        s->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM | FLAG_HAS_REMOTE;
+    }
+    if (c && (c->root ? seq == c->seq : parent == c->seq)) {
+        s->parent_id = c->span_id;
+        s->flags |= c->flags & FLAG_REMOTE;
+    } else if (trace != seq) {
+        span_id_of(a, r, parent, &s->parent_id);
     }
     span_id_of(a, r, seq, &s->span_id);
     return s;
@@ -378,22 +372,23 @@ static void take_end_long(struct assembler *a, struct lane_reader *r, struct cur
         span_times(a, s, start, end);
 }
 
-static void take_context(struct lane_reader *r, struct cursor *c, uint32_t flags)
+static void take_context(struct lane_reader *r, struct cursor *c, uint32_t flags, bool root)
 {
     if (!r->contexts)
-        r->contexts = malloc(LANE_CONTEXTS_MAX * sizeof *r->contexts);
+        r->contexts = malloc(LANE_CONTEXT_SLOTS * sizeof *r->contexts);
     if (!r->contexts)
         return;
     uint64_t seq = get_u64(c), trace[2] = {get_u64(c), get_u64(c)}, span = get_u64(c);
     struct str state = get_text(c);
     if (c->short_ || state.len > PUG_TRACESTATE_MAX)
         return;
-    if (r->n_contexts == LANE_CONTEXTS_MAX) { /* ends were lost with the thread that had them */
-        memmove(r->contexts, r->contexts + 1, (LANE_CONTEXTS_MAX - 1) * sizeof *r->contexts);
+    if (r->n_contexts == LANE_CONTEXT_SLOTS) { /* ends were lost with the thread that had them */
+        memmove(r->contexts, r->contexts + 1, (LANE_CONTEXT_SLOTS - 1) * sizeof *r->contexts);
         r->n_contexts--;
     }
     struct reader_context *x = &r->contexts[r->n_contexts++];
     x->seq = seq;
+    x->root = root;
     memcpy(x->trace_id.bytes, trace, 16);
     memcpy(x->span_id.bytes, &span, 8);
     x->flags = (flags & 0xff) | FLAG_HAS_REMOTE | (flags >> 8 & 1 ? FLAG_REMOTE : 0);
@@ -712,7 +707,8 @@ static void take_record(struct assembler *a, struct lane_reader *r, const char *
         take_end_long(a, r, &c, high);
         break;
     case RECORD_CONTEXT:
-        take_context(r, &c, high);
+    case RECORD_ROOT:
+        take_context(r, &c, high, (kind & RECORD_KIND_MASK) == RECORD_ROOT);
         break;
     case RECORD_CONTEXT_END:
         take_context_end(r, get_u64(&c));

@@ -41,6 +41,7 @@ struct pending {
 
 struct reader_context {
     uint64_t seq;
+    bool root; /* of that span itself, else what was attached */
     struct trace_id trace_id;
     struct span_id span_id;
     uint32_t flags; /* OTLP's: with the bits that say whether it is remote */

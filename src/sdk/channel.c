@@ -269,17 +269,6 @@ static bool budget_take(struct kind *k)
     return atomic_fetch_sub_explicit(&k->send_budget, 1, memory_order_relaxed) > 0;
 }
 
-static struct pug__slot *scope_begin(struct lane *lane, struct pug__site *site)
-{
-    uint32_t state = lane->fast.top->state;
-    if (state & PUG__STATE_UNSAMPLED)
-        return NULL;
-    if (state & PUG__STATE_ASIDE)
-        return pug__begin_slow(&lane->fast, site, NULL);
-    struct pug__slot *slot = pug__open(&lane->fast, site);
-    return slot ? pug__begin(&lane->fast, slot) : NULL;
-}
-
 /* ---- send ---- */
 
 static char *tracestate_of(const struct pug_channel *c, const struct pug__ticket *t)
@@ -341,7 +330,7 @@ static int send_(struct pug_channel *c, const void *element, bool waits, unsigne
 {
     struct pug__ticket t;
     struct pug__lane *lane = PUG__ON && budget_take(c->kind) ? pug__lane_get() : NULL;
-    struct pug__slot *scope = lane ? scope_begin(lane_of(lane), &c->kind->send_site) : NULL;
+    struct pug__slot *scope = lane ? pug__begin_bare(lane, &c->kind->send_site) : NULL;
     int code = pug__queue_claim(c->queue, &t);
     if (code == PUG_ERR_FULL && waits)
         code = claim_waiting(c, timeout_ms, &t);
@@ -381,8 +370,8 @@ static void span_of_receive(struct lane *lane, struct kind *k, const struct pug_
     struct pug__slot *attached = NULL, *scope;
     bool alone = lane->fast.top == lane->slots;
     if (alone)
-        attached = lane_attach(lane, from);
-    scope = scope_begin(lane, &k->recv_site);
+        attached = lane_attach(lane, from, false);
+    scope = pug__begin_bare(&lane->fast, &k->recv_site);
     if (scope) {
         if (!alone) {
             /* Nothing of this thread lies between: it was in here. */

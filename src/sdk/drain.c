@@ -4,6 +4,7 @@
 #include "sdk/bridge.h"
 #include "sdk/meter.h"
 #include "sdk/redact.h"
+#include "sdk/sdk.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -192,7 +193,7 @@ static void lane_recycle(struct assembler *a, struct lane_reader *r, bool left)
         return;
     r->owned = false;
     assembler_forget(a, r);
-    lane->n_contexts = 0;
+    lane->n_contexts = lane->n_attached = 0;
     atomic_store_explicit(&lane->state, LANE_FREE, memory_order_release);
 }
 
@@ -303,6 +304,7 @@ static void round_(struct drain *d, bool deliver_all)
     publish(d);
     /* After the spans: they are in the numbers. */
     meter_round(d->meter, d->exporter, epoch_ns, deliver_all);
+    sampler_look(&sdk.sampler, d->config, d->memory);
     /* Its failure shows as lost_no_lane. */
     if (d->spare < LANES_SPARE)
         (void)!memory_prepare(d->memory, LANES_SPARE);

@@ -1,6 +1,7 @@
 #include "sdk/lane.h"
 
 #include "base/clock.h"
+#include "sdk/ot_state.h"
 #include "sdk/watch.h"
 
 #include <errno.h>
@@ -156,6 +157,7 @@ static int lane_prepare(struct memory *m, uint32_t index)
     lane->fast.room = m->ring_bytes - PUG__SLACK;
     lane->fast.limit = lane->fast.room;
     lane->slots[0].state = atomic_load(&m->base_state);
+    lane->random = hash_mix64(m->head->keys.span + index);
     atomic_store(&lane->state, LANE_FREE);
     atomic_store(&m->lanes[index], lane);
     return 0;
@@ -424,10 +426,17 @@ void lane_end_down_to(struct lane *lane, struct pug__slot *slot, uint64_t now)
                 record_commit(&w);
             }
             lane->n_contexts--;
+            lane->n_attached--;
         } else if (s->state & PUG__STATE_ORPHAN) {
             lane_count(&lane->lost_ring_full);
         } else if (lane_slot_is_recorded(s)) {
             record_end(lane, s, now);
+        }
+        if (s->state & PUG__STATE_ROOT) {
+            struct record_writer w = record_begin(lane, RECORD_CONTEXT_END, 0);
+            record_u64(&w, s->seq);
+            record_commit(&w);
+            lane->n_contexts--;
         }
         __atomic_store_n(&lane->fast.top, s - 1, __ATOMIC_RELEASE);
     }
@@ -435,38 +444,47 @@ void lane_end_down_to(struct lane *lane, struct pug__slot *slot, uint64_t now)
         watch_moved(lane);
 }
 
-struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *context)
+static void record_context(struct lane *lane, enum record_kind kind, uint64_t seq,
+                           const struct pug_context *context)
+{
+    struct record_writer w = record_begin(lane, kind,
+                                          context->flags | (uint32_t)(context->remote != 0) << 8);
+    record_u64(&w, seq);
+    record_bytes(&w, context->trace_id, 16);
+    record_bytes(&w, context->span_id, 8);
+    record_text(&w, context->tracestate, context->tracestate_len);
+    record_commit(&w);
+}
+
+struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *context, bool ask)
 {
     struct pug__slot *parent = lane->fast.top, *slot = parent + 1;
     if (!pug_context_valid(context) || context->tracestate_len > PUG_TRACESTATE_MAX)
         return NULL;
     if (!lane_enter(lane))
         return NULL;
-    if (parent >= lane->fast.last || lane->n_contexts == LANE_CONTEXTS_MAX) {
+    if (parent >= lane->fast.last || lane->n_attached == LANE_CONTEXTS_MAX ||
+        lane->n_contexts == LANE_CONTEXT_SLOTS) {
         lane_count(&lane->lost_details);
         lane_leave(lane);
         return NULL;
     }
     uint32_t number = ++lane->n_contexts;
+    lane->n_attached++;
     struct pug_context *mine = &lane->contexts[number - 1];
     memcpy(mine, context, offsetof(struct pug_context, tracestate) + context->tracestate_len);
+    if (mine->remote)
+        ot_state_repair(mine);
     uint64_t seq = ++lane->fast.seq;
     uint32_t slot_state = PUG__STATE_CONTEXT | (parent->state & PUG__STATE_WATCH) | number << 16;
-    if (!(context->flags & PUG_FLAG_SAMPLED)) {
+    if (ask || !(context->flags & PUG_FLAG_SAMPLED))
         /* Not UNSAMPLED itself: what begins in it has an id of its own, to be passed on. */
         slot_state |= PUG__STATE_ASK;
-    } else if (!lane_has_room(lane)) {
+    else if (!lane_has_room(lane))
         /* Nobody will know what trace its children belong to: they count as lost when they end. */
         slot_state |= PUG__STATE_ORPHAN;
-    } else {
-        struct record_writer w = record_begin(
-            lane, RECORD_CONTEXT, context->flags | (uint32_t)(context->remote != 0) << 8);
-        record_u64(&w, seq);
-        record_bytes(&w, context->trace_id, 16);
-        record_bytes(&w, context->span_id, 8);
-        record_text(&w, context->tracestate, context->tracestate_len);
-        record_commit(&w);
-    }
+    else
+        record_context(lane, RECORD_CONTEXT, seq, mine);
     pug__slot_put(slot, seq, seq, 0, slot_state);
     __atomic_store_n(&slot->start, ticks_now(lane->fast.clock), __ATOMIC_RELEASE);
     __atomic_store_n(&lane->fast.top, slot, __ATOMIC_RELEASE);
@@ -474,4 +492,17 @@ struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *conte
         watch_moved(lane);
     lane_leave(lane);
     return slot;
+}
+
+uint32_t lane_root(struct lane *lane, const struct pug__slot *slot,
+                   const struct pug_context *context)
+{
+    if (lane->n_contexts == LANE_CONTEXT_SLOTS || !lane_has_room(lane))
+        return 0;
+    uint32_t number = ++lane->n_contexts;
+    struct pug_context *mine = &lane->contexts[number - 1];
+    if (mine != context)
+        memcpy(mine, context, offsetof(struct pug_context, tracestate) + context->tracestate_len);
+    record_context(lane, RECORD_ROOT, slot->seq, mine);
+    return PUG__STATE_ROOT | number << 16;
 }

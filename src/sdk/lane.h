@@ -31,6 +31,8 @@
 
 #define LANES_MAX 1024
 #define LANE_CONTEXTS_MAX 32 /* attached at the same time on one thread */
+/* With those that roots have for themselves, of which each attached one can have one below it. */
+#define LANE_CONTEXT_SLOTS (2 * LANE_CONTEXTS_MAX + 8)
 #define LANE_RING_BYTES_MIN (128u << 10)
 #define LANE_RING_BYTES_MAX (256u << 20)
 #define LANES_SPARE 16 /* kept ready for new threads */
@@ -55,11 +57,14 @@ struct lane {
     _Atomic uint64_t lost_depth, lost_interrupt, lost_details;
     _Atomic uint32_t state;
     uint32_t index;
-    uint32_t n_contexts;
+    uint32_t n_contexts; /* in `contexts` */
+    uint32_t n_attached; /* of them */
     uint32_t ring_bytes;
-    uint64_t thread; /* pthread_self() of the owner */
-    uint64_t self;   /* address of this struct in its own process: `top` - self is an offset */
-    struct pug_context contexts[LANE_CONTEXTS_MAX];
+    _Atomic uint32_t reading; /* the sampler's rules */
+    uint64_t random;          /* of PUG_SPAN_ONE_IN */
+    uint64_t thread;          /* pthread_self() of the owner */
+    uint64_t self; /* address of this struct in its own process: `top` - self is an offset */
+    struct pug_context contexts[LANE_CONTEXT_SLOTS];
     struct pug__slot slots[1 + PUG_DEPTH_MAX];
 
     /* the owner's, when it is watched: as they were when the scope in that slot began */
@@ -160,8 +165,13 @@ void record_commit(struct record_writer *w);
 
 /* Pops every slot down to and including `slot`, which must be open, and records their ends. */
 void lane_end_down_to(struct lane *lane, struct pug__slot *slot, uint64_t now);
-/* The slot of an attached context, or NULL. */
-struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *context);
+/* The slot of an attached context, or NULL. `ask`: not its flags but the sampler decides about what
+ * begins in it. */
+struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *context, bool ask);
+/* After enter: a context of its own for the span that is being opened in `slot`; where it has none
+ * to descend from, its span id is zeros. Returns the bits for its state, 0 when there is no room. */
+uint32_t lane_root(struct lane *lane, const struct pug__slot *slot,
+                   const struct pug_context *context);
 uint32_t lane_intern(struct memory_head *head, struct pug__site *site);
 static inline uint32_t lane_site_id(struct memory_head *head, struct pug__site *site)
 {

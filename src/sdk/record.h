@@ -18,10 +18,12 @@
  *     RECORD_NAME         target, text
  *     RECORD_LINK         target, context                   [flags]
  *     RECORD_CONTEXT      seq, context                      [flags, remote << 8]
+ *     RECORD_ROOT         the same; the seq is that of a span with a context of its own, whose
+ *                         parent the context is (a span id of zeros: it has none)
  *     RECORD_CONTEXT_END  seq
- *     RECORD_START        span id, start, parent id, flags | remote << 8, trace id (2), tracestate
- * as text, the values of the site's keys                          [site] RECORD_STOP         span
- * id, start, end, parent id, flags, trace id (2)          [site]
+ *     RECORD_START        span id, start, parent id, flags | remote << 8, trace id (2),
+ *                         tracestate as text, the values of the site's keys  [site]
+ *     RECORD_STOP         span id, start, end, parent id, flags, trace id (2)  [site]
  *
  * value: 8 bytes, or text. text: length, bytes padded to 8.
  * context: trace id (2), span id, tracestate as text.
@@ -44,6 +46,7 @@ enum record_kind {
     RECORD_CONTEXT_END = 10,
     RECORD_START = 11,
     RECORD_STOP = 12,
+    RECORD_ROOT = 13,
     RECORD_KIND_MASK = 0x7f,
     RECORD_OF_HANDLE = 0x80,
 };

@@ -131,8 +131,11 @@ static int run(struct error_detail *problem)
     }
     if (!err)
         err = once_init();
-    if (!err)
+    if (!err) {
+        sampler_start(&sdk.sampler, &sdk.config);
+        memory_base_state(m, PUG__STATE_ASK, sampler_is_needed(&sdk.sampler) ? PUG__STATE_ASK : 0);
         watch_set(m, watch_wanted());
+    }
     if (!err)
         err = drain_start(sdk.drain, exporter, &counts);
     if (err) {

@@ -14,6 +14,7 @@
 #include "sdk/drain.h"
 #include "sdk/lane.h"
 #include "sdk/options.h"
+#include "sdk/sampler.h"
 
 enum sdk_state { SDK_OFF, SDK_ON, SDK_FORKED, SDK_REVIVING };
 
@@ -22,6 +23,7 @@ struct sdk {
     _Atomic uint32_t epoch; /* of the handles: one more at each start */
     _Atomic(struct memory *) memory;
     pthread_key_t key; /* a thread's lane */
+    struct sampler sampler;
 
     pthread_mutex_t lock; /* start, stop, flush; never taken on the way of a span */
     struct config config;

@@ -2,6 +2,7 @@
  * thread that calls; nothing here allocates, locks or makes a system call. */
 #include "sdk/span.h"
 
+#include "sdk/ot_state.h"
 #include "sdk/sdk.h"
 #include "sdk/watch.h"
 
@@ -39,7 +40,7 @@ struct pug__lane *pug__lane_claim(void)
     }
     if (lane) {
         if (pug_context_valid(&sdk.inherited) && pthread_equal(sdk.inherited_by, pthread_self()))
-            lane_attach(lane, &sdk.inherited);
+            lane_attach(lane, &sdk.inherited, false);
         pug__lane_1 = &lane->fast;
     }
     errno = errno_before;
@@ -59,9 +60,62 @@ static struct lane *some_lane(void)
     return fast ? lane_of(fast) : NULL;
 }
 
-struct pug__slot *pug__open_slow(struct pug__lane *fast, struct pug__site *site)
+static void put_be64(uint8_t out[8], uint64_t v)
 {
-    struct lane *lane = lane_of(fast);
+    v = __builtin_bswap64(v);
+    memcpy(out, &v, 8);
+}
+
+static uint64_t number_of(const struct lane *lane, uint64_t seq)
+{
+    return id_number(lane->index, seq);
+}
+
+/* ---- a trace begins: is it kept? ---- */
+
+/* The context that a root which is kept gets: that of `sender`, if there is one, with this
+ * decision; else a new one. False: it is not kept. */
+static bool decide(struct lane *lane, uint64_t seq, const struct pug_context *sender,
+                   const struct pug__site *site, const union pug__value *values,
+                   struct pug_context *ret)
+{
+    struct sampling_answer answer;
+    struct ot_state state = {.has_rv = false};
+    if (sender) {
+        memcpy(ret, sender, offsetof(struct pug_context, tracestate) + sender->tracestate_len);
+        if (!sender->remote || sampler_keeps_senders(&sdk.sampler))
+            return sender->flags & PUG_FLAG_SAMPLED;
+        ot_state_read((struct str){ret->tracestate, ret->tracestate_len}, &state);
+    } else {
+        uint64_t trace[2];
+        id_trace(&atomic_load_explicit(&sdk.memory, memory_order_relaxed)->head->keys,
+                 number_of(lane, seq), trace);
+        span_context_clear(ret);
+        put_be64(ret->trace_id, trace[0]);
+        put_be64(ret->trace_id + 8, trace[1]);
+        ret->flags = PUG_FLAG_RANDOM;
+    }
+    sampler_ask(&sdk.sampler, lane, ot_randomness(ret, &state), site, values, &answer);
+    ret->flags = (uint8_t)((ret->flags & ~PUG_FLAG_SAMPLED) | (answer.keep ? PUG_FLAG_SAMPLED : 0));
+    /* A threshold that is not known, or not met, is not passed on. */
+    if (answer.keep || ret->tracestate_len)
+        ot_state_set_th(ret, answer.keep && answer.has_threshold ? &answer.threshold : NULL);
+    return answer.keep;
+}
+
+static const struct pug_context *context_below(const struct lane *lane,
+                                               const struct pug__slot *slot)
+{
+    uint16_t number = lane_context_of(slot);
+    return number ? &lane->contexts[number - 1] : NULL;
+}
+
+/* ---- begin ---- */
+
+/* The next slot, with the state that it inherits; the lane is closed. */
+static struct pug__slot *slot_open(struct lane *lane, struct pug__site *site)
+{
+    struct pug__lane *fast = &lane->fast;
     struct pug__slot *parent = fast->top, *slot = parent + 1;
     if (parent >= fast->last) {
         lane_count(&lane->lost_depth);
@@ -69,19 +123,53 @@ struct pug__slot *pug__open_slow(struct pug__lane *fast, struct pug__site *site)
     }
     if (!lane_enter(lane))
         return NULL;
-    uint32_t id = __atomic_load_n(&site->id, __ATOMIC_ACQUIRE);
-    if (!id)
-        id = lane_intern(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head, site);
+    uint32_t id = lane_site_id(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head, site);
     fast->seq++;
-    uint32_t slot_state = parent->state & ~(uint32_t)PUG__STATE_OWN;
-    if (parent->state & PUG__STATE_ASK)
-        slot_state |= PUG__STATE_UNSAMPLED;
-    if (!(slot_state & (PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN)) && !lane_has_room(lane)) {
-        lane_count(&lane->lost_ring_full);
-        slot_state |= PUG__STATE_LOST;
-    }
-    pug__slot_put(slot, fast->seq, parent->trace, id, slot_state);
+    pug__slot_put(slot, fast->seq, parent->trace, id, parent->state & ~(uint32_t)PUG__STATE_OWN);
+    return slot;
+}
+
+static void slot_state_put(struct pug__slot *slot, uint32_t slot_state)
+{
+    __atomic_store_n(&slot->state, slot_state, __ATOMIC_RELEASE);
+}
+
+static void slot_needs_room(struct lane *lane, struct pug__slot *slot)
+{
+    if (slot->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN) || lane_has_room(lane))
+        return;
+    lane_count(&lane->lost_ring_full);
+    slot_state_put(slot, slot->state | PUG__STATE_LOST);
+}
+
+struct pug__slot *pug__open_slow(struct pug__lane *fast, struct pug__site *site)
+{
+    struct lane *lane = lane_of(fast);
+    struct pug__slot *slot = slot_open(lane, site);
+    if (slot)
+        slot_needs_room(lane, slot);
     return slot; /* closed still; pug__begin opens */
+}
+
+/* The slot becomes the first of its trace here, in a context of its own. */
+static void slot_is_root(struct lane *lane, struct pug__slot *slot,
+                         const struct pug_context *context, uint32_t more)
+{
+    uint32_t root = lane_root(lane, slot, context);
+    uint32_t inherited = slot->state & PUG__STATE_WATCH;
+    __atomic_store_n(&slot->trace, slot->seq, __ATOMIC_RELEASE);
+    /* Without one nobody will know what trace its children belong to. */
+    slot_state_put(slot, root ? inherited | root | more : slot->state | PUG__STATE_ORPHAN);
+}
+
+static void slot_ask(struct lane *lane, struct pug__slot *slot, const struct pug__site *site,
+                     const union pug__value *values)
+{
+    struct pug_context context;
+    if (decide(lane, slot->seq, context_below(lane, slot), site, values, &context))
+        slot_is_root(lane, slot, &context, 0);
+    else
+        slot_state_put(slot, slot->state | PUG__STATE_UNSAMPLED);
 }
 
 static void record_values(struct record_writer *w, const struct pug__site *site,
@@ -99,13 +187,9 @@ static void record_values(struct record_writer *w, const struct pug__site *site,
     }
 }
 
-struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site,
-                                  const union pug__value *values)
+static struct pug__slot *slot_begin(struct lane *lane, struct pug__slot *slot,
+                                    const struct pug__site *site, const union pug__value *values)
 {
-    struct pug__slot *slot = fast ? pug__open_slow(fast, site) : NULL;
-    if (!slot)
-        return NULL;
-    struct lane *lane = lane_of(fast);
     if (values && site->n_keys && lane_slot_is_recorded(slot)) {
         struct record_writer w = record_begin(lane, RECORD_ATTRS, slot->site);
         record_u64(&w, slot->seq);
@@ -114,8 +198,93 @@ struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site
     }
     if (slot->state & PUG__STATE_WATCH)
         watch_begin(lane, slot, site);
-    return pug__begin(fast, slot);
+    return pug__begin(&lane->fast, slot);
 }
+
+struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site,
+                                  const union pug__value *values)
+{
+    struct lane *lane = lane_of(fast);
+    struct pug__slot *slot = fast ? slot_open(lane, site) : NULL;
+    if (!slot)
+        return NULL;
+    if (slot[-1].state & PUG__STATE_ASK)
+        slot_ask(lane, slot, site, values);
+    else if (slot[-1].state & PUG__STATE_ALONE)
+        slot_state_put(slot, slot->state | PUG__STATE_UNSAMPLED);
+    else
+        slot_needs_room(lane, slot);
+    return slot_begin(lane, slot, site, values);
+}
+
+/* ---- spans that are sampled by themselves ---- */
+
+int pug__one_in(struct pug__lane *fast, uint64_t n)
+{
+    struct lane *lane = lane_of(fast);
+    lane->random += UINT64_C(0x9e3779b97f4a7c15); /* SplitMix64 */
+    return n <= 1 || (uint64_t)((unsigned __int128)hash_mix64(lane->random) * n >> 64) == 0;
+}
+
+static struct pug__site one_in_site = {
+    .n_keys = 1,
+    .name = "one_in",
+    .file = "",
+    .function = "",
+    .keys = (const struct pug__key[]){{"pugmark.one_in", PUG__TYPE_INT}, {0, 0}}};
+
+static void record_one_in(struct lane *lane, const struct pug__slot *slot, uint64_t n)
+{
+    struct record_writer w = record_begin(
+        lane, RECORD_ATTRS, lane_site_id(atomic_load(&sdk.memory)->head, &one_in_site));
+    record_u64(&w, slot->seq);
+    record_u64(&w, n);
+    record_commit(&w);
+}
+
+struct pug__slot *pug__begin_alone(struct pug__lane *fast, struct pug__site *site,
+                                   const union pug__value *values, uint64_t one_in)
+{
+    struct lane *lane = lane_of(fast);
+    struct pug_context context;
+    struct pug__slot *slot = fast ? slot_open(lane, site) : NULL;
+    if (!slot)
+        return NULL;
+    const struct pug__slot *parent = slot - 1;
+    if (parent->state & PUG__STATE_ASK)
+        slot_ask(lane, slot, site, values);
+    else if (!(parent->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ALONE)))
+        slot_needs_room(lane, slot);
+    else
+        slot_state_put(slot, slot->state | PUG__STATE_UNSAMPLED);
+    if (slot->state & PUG__STATE_UNSAMPLED) {
+        span_slot_context(lane, parent, &context);
+        if (!pug_context_valid(&context)) { /* it is the root of a trace that is not kept */
+            span_slot_context(lane, slot, &context);
+            memset(context.span_id, 0, sizeof context.span_id);
+        }
+        slot_is_root(lane, slot, &context, PUG__STATE_ALONE);
+    }
+    if (lane_slot_is_recorded(slot))
+        record_one_in(lane, slot, one_in);
+    return slot_begin(lane, slot, site, values);
+}
+
+struct pug__slot *pug__begin_skip(struct pug__lane *fast)
+{
+    struct pug__slot *parent = fast ? fast->top : NULL, *slot = parent + 1;
+    if (!fast || parent->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ASIDE | PUG__STATE_CONTEXT) ||
+        !parent->seq || parent >= fast->last || !lane_enter(lane_of(fast)))
+        return NULL;
+    pug__slot_put(slot, parent->seq, parent->trace, parent->site,
+                  (parent->state & ~(uint32_t)PUG__STATE_OWN) | PUG__STATE_SKIP);
+    __atomic_store_n(&slot->start, parent->start, __ATOMIC_RELEASE);
+    __atomic_store_n(&fast->top, slot, __ATOMIC_RELEASE);
+    lane_leave(lane_of(fast));
+    return slot;
+}
+
+/* ---- end ---- */
 
 static bool is_open(const struct lane *lane, const struct pug__slot *slot)
 {
@@ -144,26 +313,15 @@ void pug__copy(char *to, const char *from, size_t n)
 
 /* ---- contexts ---- */
 
-static uint64_t number_of(const struct lane *lane, uint64_t seq)
+void span_slot_context(const struct lane *lane, const struct pug__slot *slot,
+                       struct pug_context *ret)
 {
-    return id_number(lane->index, seq);
-}
-
-static void put_be64(uint8_t out[8], uint64_t v)
-{
-    v = __builtin_bswap64(v);
-    memcpy(out, &v, 8);
-}
-
-static void context_of_slot(const struct lane *lane, const struct memory_head *head,
-                            const struct pug__slot *slot, struct pug_context *ret)
-{
+    const struct memory_head *head = atomic_load_explicit(&sdk.memory, memory_order_relaxed)->head;
+    const struct pug_context *from = context_below(lane, slot);
     span_context_clear(ret);
     if (slot == lane->slots)
         return;
-    uint16_t number = lane_context_of(slot);
-    if (number) {
-        const struct pug_context *from = &lane->contexts[number - 1];
+    if (from) {
         memcpy(ret, from, offsetof(struct pug_context, tracestate) + from->tracestate_len);
         if (slot->state & PUG__STATE_CONTEXT)
             return;
@@ -174,6 +332,11 @@ static void context_of_slot(const struct lane *lane, const struct memory_head *h
         put_be64(ret->trace_id + 8, trace[1]);
         ret->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM;
     }
+    if (slot->state & PUG__STATE_UNSAMPLED && ret->flags & PUG_FLAG_SAMPLED) {
+        ret->flags &= (uint8_t)~PUG_FLAG_SAMPLED;
+        if (ret->tracestate_len) /* its threshold is not ours */
+            ot_state_set_th(ret, NULL);
+    }
     ret->remote = 0;
     put_be64(ret->span_id, id_span(&head->keys, number_of(lane, slot->seq)));
 }
@@ -182,7 +345,7 @@ void span_current_context(struct pug_context *ret_context)
 {
     struct lane *lane = current_lane();
     if (PUG__ON && lane)
-        context_of_slot(lane, atomic_load(&sdk.memory)->head, lane->fast.top, ret_context);
+        span_slot_context(lane, lane->fast.top, ret_context);
     else if (PUG__ON && atomic_load(&sdk.state) == SDK_FORKED &&
              pthread_equal(sdk.inherited_by, pthread_self()))
         *ret_context = sdk.inherited;
@@ -200,7 +363,8 @@ struct pug_context pug_context_current(void)
 struct pug__slot *pug__attach(const struct pug_context *context)
 {
     struct lane *lane = PUG__ON && pug_context_valid(context) ? some_lane() : NULL;
-    return lane ? lane_attach(lane, context) : NULL;
+    bool ask = context && context->remote && !sampler_keeps_senders(&sdk.sampler);
+    return lane ? lane_attach(lane, context, ask) : NULL;
 }
 
 void pug__detach(struct pug__slot *slot)
@@ -259,7 +423,8 @@ static bool target_enter(struct pug_span *span, struct target *ret)
             return false;
         uint16_t number = lane_context_of(top);
         const struct pug_context *c = number ? &t.lane->contexts[number - 1] : NULL;
-        if (top->state & (PUG__STATE_LOST | PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN))
+        if (top->state &
+            (PUG__STATE_LOST | PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN | PUG__STATE_SKIP))
             return false;
         if (!(top->state & PUG__STATE_CONTEXT)) {
             t.id = top->seq;
@@ -409,6 +574,14 @@ void pug__span_none(struct pug_span *span)
     span->pug__state = 0;
 }
 
+static void decide_handle(struct lane *lane, uint64_t seq, struct pug_context *c,
+                          const struct pug__site *site, const union pug__value *values)
+{
+    struct pug_context decided;
+    decide(lane, seq, c, site, values, &decided);
+    memcpy(c, &decided, offsetof(struct pug_context, tracestate) + decided.tracestate_len);
+}
+
 void pug__span_start(struct pug_span *span, const struct pug_context *from, struct pug__site *site,
                      const union pug__value *values)
 {
@@ -422,11 +595,17 @@ void pug__span_start(struct pug_span *span, const struct pug_context *from, stru
     if (from != c && pug_context_valid(from) && from->tracestate_len <= PUG_TRACESTATE_MAX)
         memcpy(c, from, offsetof(struct pug_context, tracestate) + from->tracestate_len);
     else
-        context_of_slot(lane, head, lane->fast.top, c);
+        span_slot_context(lane, lane->fast.top, c);
     uint8_t remote = c->remote;
-    uint64_t number = number_of(lane, ++lane->fast.seq);
+    uint64_t seq = ++lane->fast.seq, number = number_of(lane, seq);
     if (pug_context_valid(c)) {
         memcpy(span->parent_id, c->span_id, 8);
+        if (remote && sampler_keeps_senders(&sdk.sampler))
+            ot_state_repair(c);
+        else if (remote)
+            decide_handle(lane, seq, c, site, values);
+    } else if (lane->slots[0].state & PUG__STATE_ASK) {
+        decide(lane, seq, NULL, site, values, c);
     } else {
         uint64_t trace[2];
         id_trace(&head->keys, number, trace);

@@ -1,11 +1,5 @@
 /* Watched lanes, on the running library: what each scope's begin and end see, and what it leaves in the trace. */
-#include "base/test.h"
-#include "sdk/sdk.h"
-#include "sdk/watch.h"
-
-#include <pthread.h>
-#include <stdio.h>
-#include <time.h>
+#include "sdk/lanes_fixture.h"
 
 static __thread struct watch_counters mine;
 
@@ -26,108 +20,26 @@ static void release(uint64_t bytes)
     mine.dealloc_bytes += bytes;
 }
 
-/* What the exporter was given, by the name of the span. */
-static struct seen {
-    char name[32];
-    int64_t counts[5];
-    uint32_t n_attrs;
-} seen[64];
-static size_t n_seen;
-
-static void take(struct exporter *e, const struct taken_batch *batch,
-                 struct exporter_counts *counts, const struct pug_counts *totals)
-{
-    static const char *const keys[5] = {"alloc.count", "alloc.bytes", "dealloc.count",
-                                        "dealloc.bytes", "alloc.net_bytes"};
-    for (size_t i = 0; i < batch->spans.n && n_seen < 64; i++) {
-        const struct span *s = &batch->spans.spans[i];
-        struct seen *to = &seen[n_seen++];
-        *to = (struct seen){.n_attrs = s->attrs.n};
-        snprintf(to->name, sizeof to->name, "%.*s", STR_ARG(s->name));
-        for (uint32_t k = 0; k < s->attrs.n; k++)
-            for (int c = 0; c < 5; c++)
-                if (str_eq(s->attrs.items[k].key, str_from(keys[c])))
-                    to->counts[c] = s->attrs.items[k].value.integer;
-    }
-}
-
-static const struct seen *find(const char *name)
-{
-    for (size_t i = 0; i < n_seen; i++)
-        if (strcmp(seen[i].name, name) == 0)
-            return &seen[i];
-    fail_msg("no span %s among %zu", name, n_seen);
-    return NULL;
-}
-
 static void expect(const char *name, int64_t count, int64_t bytes, int64_t freed,
                    int64_t freed_bytes)
 {
-    const struct seen *s = find(name);
+    static const char *const keys[5] = {"alloc.count", "alloc.bytes", "dealloc.count",
+                                        "dealloc.bytes", "alloc.net_bytes"};
     const int64_t wanted[5] = {count, bytes, freed, freed_bytes, bytes - freed_bytes};
-    for (int i = 0; i < 5; i++)
-        if (s->counts[i] != wanted[i])
-            fail_msg("%s: number %d is %lld, not %lld", name, i, (long long)s->counts[i],
+    const struct span *s = lanes_find(name);
+    for (int i = 0; i < 5; i++) {
+        const struct value *v = lanes_attr(s, keys[i]);
+        if (!v || v->integer != wanted[i])
+            fail_msg("%s: %s is %lld, not %lld", name, keys[i], v ? (long long)v->integer : -1LL,
                      (long long)wanted[i]);
-}
-
-/* The library's own lanes, with the drain's steps made by hand. */
-static struct fixture {
-    struct memory *memory;
-    struct config config;
-    struct ticks ticks;
-    struct assembler *assembler;
-} f;
-
-static void collect(void *user, const struct taken_batch *batch)
-{
-    take(NULL, batch, NULL, NULL);
-}
-
-static void left(void *lane)
-{
-    pug__lane_1 = NULL;
-    lane_leave_thread(lane);
+    }
 }
 
 static void start(unsigned reasons)
 {
-    n_seen = 0;
     mine = (struct watch_counters){0};
-    f.config.backend = PUG_BACKEND_LOCAL;
-    assert_int_equal(memory_new(LANE_RING_BYTES_MIN, ticks_source(), sdk.parents, &f.memory), 0);
-    assert_int_equal(memory_prepare(f.memory, 2), 0);
-    assert_true(ticks_init(&f.ticks, f.memory->clock));
-    assert_int_equal(assembler_new(f.memory, &f.config, &f.ticks, collect, NULL, &f.assembler), 0);
-    nanosleep(&(struct timespec){.tv_nsec = 1500000}, NULL); /* the clocks need a distance */
-    atomic_store(&sdk.memory, f.memory);
-    atomic_store(&sdk.state, SDK_ON);
     watch_allocations_from(read_mine);
-    watch_set(f.memory, reasons);
-    pug__on_1 = PUG__ON_SPANS;
-}
-
-static void stop(void)
-{
-    pug__on_1 = 0;
-    ticks_update(&f.ticks, &f.memory->head->clock);
-    for (uint32_t i = 0; i < atomic_load(&f.memory->n_lanes); i++) {
-        struct lane_reader *r = assembler_reader(f.assembler, i);
-        r->head = __atomic_load_n(&r->lane->fast.head, __ATOMIC_ACQUIRE);
-        assembler_lane(f.assembler, r);
-    }
-    assembler_flush(f.assembler);
-    assembler_free(f.assembler);
-    ticks_done(&f.ticks);
-    watch_set(f.memory, 0);
-    pug__lane_1 = NULL;
-    pthread_setspecific(sdk.key, NULL);
-    atomic_store(&sdk.state, SDK_OFF);
-    atomic_store(&sdk.memory, NULL);
-    /* The numbers of the sites stay in this program's statics. */
-    if (sdk.parents)
-        memory_free(sdk.parents);
-    sdk.parents = f.memory;
+    lanes_start(NULL, reasons);
 }
 
 static void a_scope_has_what_was_allocated_inside_it(void **state)
@@ -149,12 +61,13 @@ static void a_scope_has_what_was_allocated_inside_it(void **state)
         release(10);
     }
     allocate(1000);
-    stop();
-    assert_int_equal(n_seen, 3);
+    lanes_stop();
+    assert_int_equal(lanes.n, 3);
     expect("inner", 2, 101, 1, 50);
     expect("quiet", 0, 0, 0, 0);
     expect("outer", 3, 111, 2, 60);
-    assert_int_equal(find("outer")->n_attrs, 6);
+    assert_int_equal(lanes_find("outer")->attrs.n, 6);
+    lanes_forget();
 }
 
 static void more_freed_than_allocated_is_negative(void **state)
@@ -164,8 +77,9 @@ static void more_freed_than_allocated_is_negative(void **state)
         PUG_SPAN("consumer");
         release(4096);
     }
-    stop();
+    lanes_stop();
     expect("consumer", 0, 0, 1, 4096);
+    lanes_forget();
 }
 
 static void without_a_reason_nothing_is_added(void **state)
@@ -176,9 +90,10 @@ static void without_a_reason_nothing_is_added(void **state)
         allocate(1);
         PUG_SPAN("inner", PUG_INT("n", 1));
     }
-    stop();
-    assert_int_equal(find("plain")->n_attrs, 0);
-    assert_int_equal(find("inner")->n_attrs, 1);
+    lanes_stop();
+    assert_int_equal(lanes_find("plain")->attrs.n, 0);
+    assert_int_equal(lanes_find("inner")->attrs.n, 1);
+    lanes_forget();
 }
 
 static void watching_that_begins_inside_a_scope_spares_it(void **state)
@@ -187,17 +102,18 @@ static void watching_that_begins_inside_a_scope_spares_it(void **state)
     {
         PUG_SPAN("before");
         allocate(5);
-        watch_set(f.memory, WATCH_ALLOCATIONS);
+        watch_set(lanes.memory, WATCH_ALLOCATIONS);
         PUG_SPAN("below before");
     }
     {
         PUG_SPAN("after");
         allocate(7);
-        watch_set(f.memory, 0);
+        watch_set(lanes.memory, 0);
     }
-    stop();
-    assert_int_equal(find("before")->n_attrs, 0);
-    assert_int_equal(find("after")->n_attrs, 0);
+    lanes_stop();
+    assert_int_equal(lanes_find("before")->attrs.n, 0);
+    assert_int_equal(lanes_find("after")->attrs.n, 0);
+    lanes_forget();
 }
 
 static void scopes_in_an_attached_context_are_watched(void **state)
@@ -215,9 +131,10 @@ static void scopes_in_an_attached_context_are_watched(void **state)
         PUG_SPAN_FROM(&c, "not sampled");
         PUG_SPAN("below");
     }
-    stop();
-    assert_int_equal(n_seen, 1);
+    lanes_stop();
+    assert_int_equal(lanes.n, 1);
     expect("server", 1, 3, 0, 0);
+    lanes_forget();
 }
 
 static int evaluated;
@@ -251,12 +168,13 @@ static void the_arguments_of_a_function_are_evaluated_only_when_wanted(void **st
     pug__on_1 = PUG__ON_SPANS | PUG__ON_ARGS;
     with_an_argument(2);
     assert_int_equal(evaluated, 3);
-    stop();
-    assert_int_equal(n_seen, 4);
-    assert_string_equal(seen[0].name, "with_an_argument");
-    assert_int_equal(seen[0].n_attrs, 0);
-    assert_int_equal(find("always")->n_attrs, 1);
-    assert_int_equal(seen[3].n_attrs, 2);
+    lanes_stop();
+    assert_int_equal(lanes.n, 4);
+    assert_str_eq(lanes.seen[0].name, STR("with_an_argument"));
+    assert_int_equal(lanes.seen[0].attrs.n, 0);
+    assert_int_equal(lanes_find("always")->attrs.n, 1);
+    assert_int_equal(lanes.seen[3].attrs.n, 2);
+    lanes_forget();
     /* The same where begin and end go through the library. */
     evaluated = 0;
     start(WATCH_ALLOCATIONS);
@@ -265,9 +183,10 @@ static void the_arguments_of_a_function_are_evaluated_only_when_wanted(void **st
     pug__on_1 = PUG__ON_SPANS | PUG__ON_ARGS;
     with_an_argument(1);
     assert_int_equal(evaluated, 2);
-    stop();
-    assert_int_equal(seen[0].n_attrs, 5);
-    assert_int_equal(seen[1].n_attrs, 7);
+    lanes_stop();
+    assert_int_equal(lanes.seen[0].attrs.n, 5);
+    assert_int_equal(lanes.seen[1].attrs.n, 7);
+    lanes_forget();
 }
 
 int main(void)
@@ -280,7 +199,5 @@ int main(void)
         cmocka_unit_test(scopes_in_an_attached_context_are_watched),
         cmocka_unit_test(the_arguments_of_a_function_are_evaluated_only_when_wanted),
     };
-    if (pthread_key_create(&sdk.key, left) != 0)
-        return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

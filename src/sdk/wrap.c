@@ -32,8 +32,7 @@ static size_t n_methods;
 struct pug__slot *pug__wrap_begin(struct wrap_method *m)
 {
     struct pug__lane *lane = pug__lane_get();
-    struct pug__slot *slot = lane ? pug__open(lane, &m->site) : NULL;
-    return slot ? pug__begin(lane, slot) : NULL;
+    return lane ? pug__begin_bare(lane, &m->site) : NULL;
 }
 
 void pug__wrap_end(struct pug__slot *slot)

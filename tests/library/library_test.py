@@ -24,7 +24,7 @@ COMPILERS = [c for c in ("gcc", "clang", "g++", "clang++") if shutil.which(c)]
 # system call on Linux). pthread_setspecific notes a thread's lane, once in its life.
 HARMLESS = {
     "memcpy", "memset", "memmove", "memcmp", "strlen", "strnlen", "clock_gettime", "__errno_location", "pthread_self",
-    "pthread_equal", "pthread_setspecific", "__stack_chk_fail", "__memcpy_chk",
+    "pthread_equal", "pthread_setspecific", "__stack_chk_fail", "__memcpy_chk", "memchr",
 }
 # The first span of a process after fork makes the child's own memory and drain: the exception that pugmark.h names.
 EXCEPTIONS = {("pug__lane_claim", "sdk_revive")}
@@ -33,7 +33,8 @@ EXCEPTIONS = {("pug__lane_claim", "sdk_revive")}
 INDIRECT = {"watch_counters_read", "pug__wrap_common"}
 # Every function of the library that a span's life goes through, from the header's macros and from its users.
 ENTRIES = [
-    "pug__lane_claim", "pug__open_slow", "pug__begin_slow", "pug__end_slow", "pug__clock_slow", "pug__copy", "pug__attach", "pug__detach",
+    "pug__lane_claim", "pug__open_slow", "pug__begin_slow", "pug__begin_alone",
+    "pug__begin_skip", "pug__one_in", "pug__end_slow", "pug__clock_slow", "pug__copy", "pug__attach", "pug__detach",
     "pug__event", "pug__span_start", "pug__span_none", "pug_span_end", "pug_set_int", "pug_set_bool", "pug_set_double",
     "pug_set_str", "pug_set_strn", "pug_set_name", "pug_status", "pug_error", "pug_link", "pug_context_current",
     "pug_context_attach", "pug_context_detach", "pug__wrap_common", "pug__wrap_begin", "pug__wrap_end",

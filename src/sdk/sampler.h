@@ -1,0 +1,58 @@
+/* Which traces are kept. Asked where a trace begins in this process, on the recording thread: no lock, no allocation, no
+ * system call.
+ *
+ * There is one for the life of the process, and threads may be inside at any time, also across a
+ * stop and a start: every field is an atomic that is valid by itself.
+ *
+ * The rules of the file are replaced while threads read them. A reader says so in its own lane
+ * (`reading`, sequentially consistent) before it loads the pointer; who replaces them keeps the old
+ * ones until it has seen every lane outside once. */
+#ifndef SDK_SAMPLER_H
+#define SDK_SAMPLER_H
+
+#include "sdk/lane.h"
+#include "sdk/options.h"
+#include "sdk/sampling_rules.h"
+
+struct sampler {
+    _Atomic uint32_t kind; /* enum sampler_kind */
+    _Atomic bool ignores_sender;
+    _Atomic uint64_t threshold; /* SAMPLER_RATIO; ot_state.h */
+
+    /* SAMPLER_RATE, a leaky bucket that holds a second's worth, at least one: the moment at which it
+     * would be empty. A trace fits in when that lies less than `burst_ns` ahead. */
+    _Atomic uint64_t interval_ns, burst_ns;
+    _Alignas(64) _Atomic uint64_t empty_at;
+
+    _Alignas(64) _Atomic(struct sampling_rules *) rules;
+    /* of whoever looks at the file: start, then the drain */
+    struct sampling_rules *retired;
+    uint64_t looked_ns;
+    struct {
+        uint64_t inode, size, mtime_ns;
+        bool there;
+    } file;
+    _Atomic bool told;
+};
+
+struct sampling_answer {
+    bool keep;
+    bool has_threshold; /* else nobody can say how many spans a kept one stands for */
+    uint64_t threshold;
+};
+
+/* By pug_start: reads the rules file if there is one. */
+void sampler_start(struct sampler *s, const struct config *config);
+/* Must it be asked at all? False: everything that begins here is kept, senders decide for theirs. */
+bool sampler_is_needed(const struct sampler *s);
+/* Is the sender's decision kept? */
+bool sampler_keeps_senders(const struct sampler *s);
+/* By the drain, now and then: takes in a rules file that has changed, frees what nobody reads. */
+void sampler_look(struct sampler *s, const struct config *config, struct memory *m);
+
+/* With the lane entered. `values`: of the site's keys, may be NULL. */
+void sampler_ask(struct sampler *s, struct lane *lane, uint64_t randomness,
+                 const struct pug__site *site, const union pug__value *values,
+                 struct sampling_answer *ret);
+
+#endif
