@@ -8,7 +8,8 @@
  * the figure worthless, so drops are printed and the program fails when there are any in the
  * bursts. `sustained` is back to back for a second, where the drain has to keep up.
  *
- * "Off" is measured before pug_start. */
+ * "Off" is measured before pug_start. What is not kept is measured after all else, with a sampler
+ * that keeps nothing and with one that keeps one trace in a hundred. */
 #include "pugmark/pugmark.h"
 #include "report.h"
 
@@ -304,6 +305,81 @@ static struct sustained sustained(void)
     return s;
 }
 
+/* ---- traces that are not kept ---- */
+
+enum { UNSAMPLED_ROUNDS = 120, UNSAMPLED_KINDS = 4 };
+
+static const char *const unsampled_names[UNSAMPLED_KINDS] = {
+    "span below an unsampled root, 0 attributes", "span below an unsampled root, 2 attributes",
+    "unsampled root, always_off", "root, ratio 1 %"};
+
+static void restart(const char *sampler)
+{
+    struct pug_options o = options(0);
+    o.sampler = sampler;
+    pug_stop();
+    if (pug_start(&o) != 0 || !pug_on()) {
+        fprintf(stderr, "bench: tracing did not start\n");
+        exit(1);
+    }
+}
+
+/* A thread of its own, as the others have: its lane must not have open spans of before. */
+static void *unsampled_bursts(void *arg)
+{
+    struct series *series = arg;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((int)sysconf(_SC_NPROCESSORS_ONLN) - 1, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+    for (int round = 0; round < UNSAMPLED_ROUNDS; round++) {
+        uint64_t start_ns;
+        {
+            PUG_SPAN("bench.root");
+            start_ns = clock_monotonic_ns();
+            burst_span(BURST);
+            add(&series[0], start_ns, BURST);
+            start_ns = clock_monotonic_ns();
+            burst_span_2(BURST, "value");
+            add(&series[1], start_ns, BURST);
+        }
+        start_ns = clock_monotonic_ns();
+        burst_span(BURST);
+        add(&series[2], start_ns, BURST);
+    }
+    return NULL;
+}
+
+static void *ratio_bursts(void *arg)
+{
+    struct series *series = arg;
+    for (int round = 0; round < UNSAMPLED_ROUNDS; round++) {
+        uint64_t start_ns = clock_monotonic_ns();
+        burst_span(BURST);
+        add(&series[3], start_ns, BURST);
+    }
+    return NULL;
+}
+
+static void unsampled(struct report *report, double floor_ns)
+{
+    struct series series[UNSAMPLED_KINDS];
+    pthread_t thread;
+    for (int i = 0; i < UNSAMPLED_KINDS; i++)
+        series[i] = series_new(UNSAMPLED_ROUNDS);
+    restart("always_off");
+    pthread_create(&thread, NULL, unsampled_bursts, series);
+    pthread_join(thread, NULL);
+    restart("ratio:0.01");
+    pthread_create(&thread, NULL, ratio_bursts, series);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < UNSAMPLED_KINDS; i++) {
+        report_row(report, unsampled_names[i], median(&series[i]), "ns");
+        report_ratio(report, "floor", floor_ns);
+        free(series[i].values);
+    }
+}
+
 int main(void)
 {
     struct report *report = report_new("span");
@@ -334,6 +410,7 @@ int main(void)
         report_row(report, what[3], (double)(lost() - before), "spans");
         dropped += lost() - before;
     }
+    unsampled(report, median(&off.floor));
     report_row(report, "span, 0 attributes, sustained", s.ns, "ns");
     report_row(report, "dropped, sustained", s.dropped, "%");
     if (!s.whole) {

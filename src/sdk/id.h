@@ -28,10 +28,15 @@ static inline uint64_t id_span(const struct id_keys *keys, uint64_t number)
     return id_nonzero(hash_mix64(keys->span + number));
 }
 
+static inline uint64_t id_trace_low(const struct id_keys *keys, uint64_t number)
+{
+    return id_nonzero(hash_mix64(keys->trace_low + number));
+}
+
 static inline void id_trace(const struct id_keys *keys, uint64_t number, uint64_t ret[2])
 {
     ret[0] = hash_mix64(keys->trace_high + number);
-    ret[1] = id_nonzero(hash_mix64(keys->trace_low + number));
+    ret[1] = id_trace_low(keys, number);
 }
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "sdk/lane.h"
 #include "sdk/options.h"
+#include "sdk/ot_state.h"
 #include "sdk/sampling_rules.h"
 
 struct sampler {
@@ -49,6 +50,17 @@ bool sampler_is_needed(const struct sampler *s);
 bool sampler_keeps_senders(const struct sampler *s);
 /* By the drain, now and then: takes in a rules file that has changed, frees what nobody reads. */
 void sampler_look(struct sampler *s, const struct config *config, struct memory *m);
+
+/* For a trace that begins here, from its number alone: is it certainly not kept? The same answer as
+ * sampler_ask's where that needs nothing else, before anything has been prepared for it. */
+static inline bool sampler_drops(struct sampler *s, const struct id_keys *keys, uint64_t number)
+{
+    uint32_t kind = atomic_load_explicit(&s->kind, memory_order_relaxed);
+    if (kind != SAMPLER_RATIO)
+        return kind == SAMPLER_ALWAYS_OFF;
+    return (id_trace_low(keys, number) & (OT_RANGE - 1)) <
+           atomic_load_explicit(&s->threshold, memory_order_relaxed);
+}
 
 /* With the lane entered. `values`: of the site's keys, may be NULL. */
 void sampler_ask(struct sampler *s, struct lane *lane, uint64_t randomness,

@@ -310,10 +310,10 @@ static void a_rate_lets_through_so_many_a_second(void **state)
     } while (now - begin < 300 * NS_PER_MS);
     double seconds = (double)(now - begin) / (double)NS_PER_S;
     lanes_stop();
-    /* Ten milliseconds: the clock is coarse. */
+    /* A tenth of a second: the clock is coarse, and coarser on a machine that is busy. */
     assert_true(burst >= 200);
-    if ((double)(kept + burst) > 200 + 200 * (seconds + 0.01) + 1 ||
-        (double)(kept + burst) < 200 + 200 * (seconds - 0.01) - 1)
+    if ((double)(kept + burst) > 200 + 200 * (seconds + 0.1) + 1 ||
+        (double)(kept + burst) < 200 + 200 * (seconds - 0.1) - 1)
         fail_msg("%d kept in %.3f s", (int)(kept + burst), seconds);
     for (size_t i = 0; i < lanes.n; i++) /* nobody knows what one stands for */
         assert_int_equal(lanes.seen[i].trace_state.len, 0);

@@ -166,10 +166,13 @@ static void slot_ask(struct lane *lane, struct pug__slot *slot, const struct pug
                      const union pug__value *values)
 {
     struct pug_context context;
-    if (decide(lane, slot->seq, context_below(lane, slot), site, values, &context))
-        slot_is_root(lane, slot, &context, 0);
-    else
+    const struct pug_context *sender = context_below(lane, slot);
+    const struct memory_head *head = atomic_load_explicit(&sdk.memory, memory_order_relaxed)->head;
+    if ((!sender && sampler_drops(&sdk.sampler, &head->keys, number_of(lane, slot->seq))) ||
+        !decide(lane, slot->seq, sender, site, values, &context))
         slot_state_put(slot, slot->state | PUG__STATE_UNSAMPLED);
+    else
+        slot_is_root(lane, slot, &context, 0);
 }
 
 static void record_values(struct record_writer *w, const struct pug__site *site,
@@ -198,7 +201,12 @@ static struct pug__slot *slot_begin(struct lane *lane, struct pug__slot *slot,
     }
     if (slot->state & PUG__STATE_WATCH)
         watch_begin(lane, slot, site);
-    return pug__begin(&lane->fast, slot);
+    if (lane_slot_is_recorded(slot))
+        return pug__begin(&lane->fast, slot);
+    /* Nobody will ask when it began, and the clock is most of what a begin costs. */
+    __atomic_store_n(&lane->fast.top, slot, __ATOMIC_RELEASE);
+    lane_leave(lane);
+    return slot;
 }
 
 struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site,
@@ -294,6 +302,12 @@ static bool is_open(const struct lane *lane, const struct pug__slot *slot)
 void pug__end_slow(struct pug__slot *slot, uint64_t now)
 {
     struct lane *lane = current_lane();
+    /* All there is to do for one that is not recorded and has nothing below it. */
+    if (lane && slot == lane->fast.top && lane->fast.limit && slot > lane->slots &&
+        (slot->state & PUG__STATE_MASK) == PUG__STATE_UNSAMPLED) {
+        __atomic_store_n(&lane->fast.top, slot - 1, __ATOMIC_RELEASE);
+        return;
+    }
     if (!now && lane)
         now = ticks_now(lane->fast.clock);
     /* Of another thread, or of the parent process, or ended already. */
