@@ -246,8 +246,13 @@ static void span_times(struct assembler *a, struct span *s, uint64_t start, uint
 {
     s->start_ns = ticks_to_ns(a->ticks, start);
     s->end_ns = ticks_to_ns(a->ticks, end);
-    if (s->end_ns < s->start_ns) /* the wall clock was set back in between */
+    if (s->end_ns < s->start_ns) { /* the counter of one CPU was behind another's */
+        exporter_tell(a->config, &a->told_negative,
+                      "a span ended %llu ns before it began: the machine's clocks disagree; its "
+                      "duration is 0 (told once)",
+                      (unsigned long long)(s->start_ns - s->end_ns));
         s->end_ns = s->start_ns;
+    }
 }
 
 /* ---- scopes ---- */

@@ -100,6 +100,7 @@ struct assembler {
     struct arena strings; /* of the batch */
 
     uint64_t recorded, lost_memory, lost_details;
+    _Atomic bool told_negative;
 };
 
 /* `deliver` gets each batch; the spans and what they borrow are good until it returns. */

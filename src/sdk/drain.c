@@ -20,6 +20,7 @@
 #endif
 
 #define LOST_REPORT_NS NS_PER_S
+#define FLUSH_SLICE_NS (5 * NS_PER_MS)
 
 enum lost_cause {
     LOST_RING_FULL,
@@ -342,10 +343,22 @@ static void serve_flush(struct drain *d)
     /* Handles are held back for a round. */
     round_(d, false);
     round_(d, true);
-    bool clean = d->exporter->flush(d->exporter, deadline);
+    /* The lanes are read on while the backend is waited for, and a stop is heard. */
+    bool clean = false, stopping = false;
+    for (bool again = false; !stopping; again = true) {
+        uint64_t now = clock_monotonic_ns(), slice = now + FLUSH_SLICE_NS;
+        clean = d->exporter->flush(d->exporter, slice < deadline ? slice : deadline, again);
+        if (clean || now >= deadline)
+            break;
+        round_(d, false);
+        pthread_mutex_lock(&d->lock);
+        stopping = d->stopping;
+        pthread_mutex_unlock(&d->lock);
+    }
     pthread_mutex_lock(&d->lock);
     d->clean = clean;
-    d->flush_done = wanted;
+    if (!stopping) /* else the stop answers, when all is out */
+        d->flush_done = wanted;
     pthread_cond_broadcast(&d->done);
 }
 
@@ -371,7 +384,7 @@ static void *drain_main(void *arg)
     uint64_t deadline = d->stop_deadline_ns;
     pthread_mutex_unlock(&d->lock);
     last_round(d);
-    bool clean = d->exporter->flush(d->exporter, deadline);
+    bool clean = d->exporter->flush(d->exporter, deadline, false);
     d->exporter->close(d->exporter, deadline);
     pthread_mutex_lock(&d->lock);
     d->clean = clean;
@@ -443,10 +456,13 @@ static bool wait_done(struct drain *d, const bool *flag, const uint64_t *done, u
 bool drain_flush(struct drain *d, uint64_t deadline_ns)
 {
     pthread_mutex_lock(&d->lock);
-    uint64_t wanted = ++d->flush_wanted;
-    d->flush_deadline_ns = deadline_ns;
-    pthread_cond_signal(&d->wake);
-    bool ok = wait_done(d, NULL, &d->flush_done, wanted, deadline_ns) && d->clean;
+    bool ok = d->clean;
+    if (!d->finished) {
+        uint64_t wanted = ++d->flush_wanted;
+        d->flush_deadline_ns = deadline_ns;
+        pthread_cond_signal(&d->wake);
+        ok = wait_done(d, NULL, &d->flush_done, wanted, deadline_ns) && d->clean;
+    }
     pthread_mutex_unlock(&d->lock);
     return ok;
 }

@@ -1,8 +1,11 @@
 /* A Chrome trace file that is whole at every moment: what is new is written over the tail, with a
  * new tail after it. When the disk is full the old tail is put back, for which there is room; what
- * did not fit is lost, counted, and the count is in the next tail. */
+ * did not fit is lost, counted, and the count is in the next tail.
+ *
+ * When somebody removes the file, or the program closes our descriptor, a new file is begun. */
 #include "base/clock.h"
 #include "sdk/exporter.h"
+#include "sdk/own_fd.h"
 #include "wire/chrome.h"
 
 #include <errno.h>
@@ -19,7 +22,7 @@
 struct local {
     struct exporter exporter;
     const struct config *config;
-    int fd;
+    struct own_fd fd;
     off_t end; /* of the events; the tail begins here */
     struct buf text;
     struct chrome_process process;
@@ -86,12 +89,102 @@ static void name_thread(struct local *l, uint32_t tid)
         chrome_thread_name(&l->process, tid, (struct str){name, (size_t)n}, &l->text);
 }
 
+/* As mkdir -p. */
+static int make_dirs(const char *path)
+{
+    char part[4096];
+    size_t n = strlen(path);
+    if (n >= sizeof part)
+        return ENAMETOOLONG;
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return errno;
+    }
+    return 0;
+}
+
+static int file_new(struct local *l, struct error_detail *problem)
+{
+    char path[4200], when[CLOCK_RFC3339_SIZE], stamp[24];
+    uint8_t random[8] = {0};
+    const char *dir = l->config->trace_dir;
+    int e = make_dirs(dir);
+    if (e)
+        return error_set(problem, err_from_errno(e), 0, "cannot make the directory %.120s: %s", dir,
+                         strerror(e));
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random) {
+        uint64_t other = clock_monotonic_ns() ^ (uint64_t)getpid() << 40;
+        memcpy(random, &other, sizeof random);
+    }
+    hex_put(l->session_id, random, sizeof random);
+    clock_rfc3339(when, clock_realtime_ns());
+    /* 20260102T030405Z */
+    snprintf(stamp, sizeof stamp, "%.4s%.2s%.2sT%.2s%.2s%.2sZ", when, when + 5, when + 8, when + 11,
+             when + 14, when + 17);
+    snprintf(path, sizeof path, "%s/%s_%s.json", dir, l->session_id, stamp);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0)
+        l->fd = own_fd_take(fd);
+    if (l->fd.fd < 0)
+        return error_set(problem, err_from_errno(errno), 0, "cannot create %.150s: %s", path,
+                         strerror(errno));
+    return 0;
+}
+
+/* A new file with a head and a tail. */
+static int file_begin(struct local *l, struct error_detail *problem)
+{
+    int err = file_new(l, problem);
+    if (err)
+        return err;
+    /* Counted from the machine's start: small enough for a double, and the same for all processes
+     * of the machine. */
+    l->process = (struct chrome_process){.pid = (uint32_t)getpid(),
+                                         .base_ns = clock_realtime_ns() - clock_monotonic_ns(),
+                                         .name = str_from(l->config->service_name),
+                                         .session_id = str_from(l->session_id)};
+    l->n_named = 0;
+    buf_clear(&l->text);
+    chrome_head(&l->process, &l->text);
+    l->end = (off_t)l->text.len;
+    tail_put(l, &l->totals, &l->text);
+    if (buf_ok(&l->text) && write_at(l->fd.fd, l->text.ptr, l->text.len, 0))
+        return 0;
+    err = buf_ok(&l->text) ? errno : ENOMEM;
+    own_fd_close(&l->fd);
+    return error_set(problem, err_from_errno(err), 0, "cannot write to the trace file: %s",
+                     strerror(err));
+}
+
+/* The file if somebody can open it, or a new one. */
+static bool file_ready(struct local *l)
+{
+    struct stat st;
+    struct error_detail problem;
+    if (own_fd_ok(&l->fd) && fstat(l->fd.fd, &st) == 0 && st.st_nlink > 0)
+        return true;
+    own_fd_close(&l->fd);
+    if (file_begin(l, &problem) == 0)
+        return true;
+    exporter_tell(l->config, &l->told_write,
+                  "the trace file has gone, and no other can be begun: %s", problem.message);
+    return false;
+}
+
 static void local_take(struct exporter *e, const struct taken_batch *batch,
                        struct exporter_counts *counts, const struct pug_counts *totals)
 {
     struct local *l = (struct local *)e;
     struct pug_counts after = *totals;
     size_t n = batch->spans.n;
+    if (!file_ready(l)) {
+        atomic_fetch_add(&counts->lost_export, n);
+        return;
+    }
     buf_clear(&l->text);
     for (size_t i = 0; i < n; i++) {
         const struct taken *t = &batch->taken[i];
@@ -103,7 +196,7 @@ static void local_take(struct exporter *e, const struct taken_batch *batch,
     after.exported += n;
     l->totals = after;
     tail_put(l, &after, &l->text);
-    if (buf_ok(&l->text) && write_at(l->fd, l->text.ptr, l->text.len, l->end)) {
+    if (buf_ok(&l->text) && write_at(l->fd.fd, l->text.ptr, l->text.len, l->end)) {
         l->end += (off_t)events;
         atomic_fetch_add(&counts->exported, n);
         return;
@@ -115,8 +208,8 @@ static void local_take(struct exporter *e, const struct taken_batch *batch,
     l->totals = after;
     buf_clear(&l->text);
     tail_put(l, &after, &l->text);
-    if (!buf_ok(&l->text) || !write_at(l->fd, l->text.ptr, l->text.len, l->end) ||
-        ftruncate(l->fd, l->end + (off_t)l->text.len) != 0)
+    if (!buf_ok(&l->text) || !write_at(l->fd.fd, l->text.ptr, l->text.len, l->end) ||
+        ftruncate(l->fd.fd, l->end + (off_t)l->text.len) != 0)
         e_write = errno;
     exporter_tell(l->config, &l->told_write,
                   "%zu spans were not written to the trace file: %s (this is told once; the file "
@@ -132,15 +225,15 @@ static void text_write(struct local *l)
 {
     size_t events = l->text.len;
     tail_put(l, &l->totals, &l->text);
-    if (buf_ok(&l->text) && write_at(l->fd, l->text.ptr, l->text.len, l->end)) {
+    if (buf_ok(&l->text) && write_at(l->fd.fd, l->text.ptr, l->text.len, l->end)) {
         l->end += (off_t)events;
         return;
     }
     int e_write = buf_ok(&l->text) ? errno : ENOMEM;
     buf_clear(&l->text);
     tail_put(l, &l->totals, &l->text);
-    if (!buf_ok(&l->text) || !write_at(l->fd, l->text.ptr, l->text.len, l->end) ||
-        ftruncate(l->fd, l->end + (off_t)l->text.len) != 0)
+    if (!buf_ok(&l->text) || !write_at(l->fd.fd, l->text.ptr, l->text.len, l->end) ||
+        ftruncate(l->fd.fd, l->end + (off_t)l->text.len) != 0)
         e_write = errno;
     exporter_tell(l->config, &l->told_write, "metrics were not written to the trace file: %s",
                   strerror(e_write));
@@ -150,6 +243,8 @@ static void local_take_event(struct exporter *e, uint64_t time_ns, struct str na
                              const struct attrs *attrs)
 {
     struct local *l = (struct local *)e;
+    if (!file_ready(l))
+        return;
     buf_clear(&l->text);
     chrome_instant(&l->process, name, time_ns, attrs, &l->text);
     for (uint32_t i = 0; i < attrs->n; i++) /* each on a scale of its own */
@@ -192,6 +287,8 @@ static void counter_put(struct local *l, const struct metric *m, const struct me
 static void local_take_metrics(struct exporter *e, const struct metric_batch *batch)
 {
     struct local *l = (struct local *)e;
+    if (!file_ready(l))
+        return;
     buf_clear(&l->text);
     for (size_t i = 0; i < batch->n; i++)
         for (size_t k = 0; k < batch->metrics[i].n_points; k++)
@@ -199,10 +296,11 @@ static void local_take_metrics(struct exporter *e, const struct metric_batch *ba
     text_write(l);
 }
 
-static bool local_flush(struct exporter *e, uint64_t deadline_ns)
+static bool local_flush(struct exporter *e, uint64_t deadline_ns, bool again)
 {
     (void)e;
     (void)deadline_ns;
+    (void)again;
     return true; /* what was taken was written */
 }
 
@@ -210,54 +308,9 @@ static void local_close(struct exporter *e, uint64_t deadline_ns)
 {
     struct local *l = (struct local *)e;
     (void)deadline_ns;
-    if (l->fd >= 0)
-        close(l->fd);
+    own_fd_close(&l->fd);
     buf_done(&l->text);
     free(l);
-}
-
-/* As mkdir -p. */
-static int make_dirs(const char *path)
-{
-    char part[4096];
-    size_t n = strlen(path);
-    if (n >= sizeof part)
-        return ENAMETOOLONG;
-    for (size_t i = 1; i <= n; i++) {
-        if (path[i] != '/' && path[i] != '\0')
-            continue;
-        memcpy(part, path, i);
-        part[i] = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return errno;
-    }
-    return 0;
-}
-
-static int file_new(struct local *l, struct error_detail *problem)
-{
-    char path[4200], when[CLOCK_RFC3339_SIZE], stamp[24];
-    uint8_t random[8] = {0};
-    const char *dir = l->config->trace_dir;
-    int e = make_dirs(dir);
-    if (e)
-        return error_set(problem, err_from_errno(e), 0, "cannot make the directory %.120s: %s", dir,
-                         strerror(e));
-    if (getrandom(random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random) {
-        uint64_t other = clock_monotonic_ns() ^ (uint64_t)getpid() << 40;
-        memcpy(random, &other, sizeof random);
-    }
-    hex_put(l->session_id, random, sizeof random);
-    clock_rfc3339(when, clock_realtime_ns());
-    /* 20260102T030405Z */
-    snprintf(stamp, sizeof stamp, "%.4s%.2s%.2sT%.2s%.2s%.2sZ", when, when + 5, when + 8, when + 11,
-             when + 14, when + 17);
-    snprintf(path, sizeof path, "%s/%s_%s.json", dir, l->session_id, stamp);
-    l->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (l->fd < 0)
-        return error_set(problem, err_from_errno(errno), 0, "cannot create %.150s: %s", path,
-                         strerror(errno));
-    return 0;
 }
 
 int export_local_open(const struct config *c, struct exporter **ret,
@@ -272,23 +325,9 @@ int export_local_open(const struct config *c, struct exporter **ret,
                                     .flush = local_flush,
                                     .close = local_close};
     l->config = c;
-    l->fd = -1;
-    int err = file_new(l, ret_problem);
-    if (!err) {
-        struct pug_counts none = {.size = sizeof none};
-        /* Counted from the machine's start: small enough for a double, and the same for all
-         * processes of the machine. */
-        l->process = (struct chrome_process){.pid = (uint32_t)getpid(),
-                                             .base_ns = clock_realtime_ns() - clock_monotonic_ns(),
-                                             .name = str_from(c->service_name),
-                                             .session_id = str_from(l->session_id)};
-        chrome_head(&l->process, &l->text);
-        l->end = (off_t)l->text.len;
-        tail_put(l, &none, &l->text);
-        if (!buf_ok(&l->text) || !write_at(l->fd, l->text.ptr, l->text.len, 0))
-            err = error_set(ret_problem, err_from_errno(errno), 0,
-                            "cannot write to the trace file: %s", strerror(errno));
-    }
+    l->fd = OWN_FD_NONE;
+    l->totals.size = sizeof l->totals;
+    int err = file_begin(l, ret_problem);
     if (err)
         local_close(&l->exporter, 0);
     else

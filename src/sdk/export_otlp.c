@@ -109,9 +109,9 @@ static void otlp_take_metrics(struct exporter *e, const struct metric_batch *bat
     sender_put(o->sender, TARGET_METRICS, &body, n_points);
 }
 
-static bool otlp_flush(struct exporter *e, uint64_t deadline_ns)
+static bool otlp_flush(struct exporter *e, uint64_t deadline_ns, bool again)
 {
-    return sender_flush(((struct otlp *)e)->sender, deadline_ns);
+    return sender_flush(((struct otlp *)e)->sender, deadline_ns, again);
 }
 
 static void otlp_close(struct exporter *e, uint64_t deadline_ns)

@@ -192,9 +192,10 @@ static void stdout_take_metrics(struct exporter *e, const struct metric_batch *b
     atomic_fetch_add(&l->counts->metrics_lost, n - written);
 }
 
-static bool stdout_flush(struct exporter *e, uint64_t deadline_ns)
+static bool stdout_flush(struct exporter *e, uint64_t deadline_ns, bool again)
 {
     struct lines *l = (struct lines *)e;
+    (void)again; /* what waits is the rest of one line */
     return l->gone || rest_write(l, deadline_ns);
 }
 

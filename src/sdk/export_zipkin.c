@@ -34,9 +34,9 @@ static void zipkin_take(struct exporter *e, const struct taken_batch *batch,
     sender_put_spans(((struct zipkin *)e)->sender, 0, &batch->spans, encode);
 }
 
-static bool zipkin_flush(struct exporter *e, uint64_t deadline_ns)
+static bool zipkin_flush(struct exporter *e, uint64_t deadline_ns, bool again)
 {
-    return sender_flush(((struct zipkin *)e)->sender, deadline_ns);
+    return sender_flush(((struct zipkin *)e)->sender, deadline_ns, again);
 }
 
 static void zipkin_close(struct exporter *e, uint64_t deadline_ns)

@@ -37,9 +37,10 @@ struct exporter {
      * metrics too. */
     void (*take_event)(struct exporter *e, uint64_t time_ns, struct str name,
                        const struct attrs *attrs);
-    /* Waits until all that was taken has been sent or given up, at most until `deadline_ns`
-     * (CLOCK_MONOTONIC). False: time is up. */
-    bool (*flush)(struct exporter *e, uint64_t deadline_ns);
+    /* Waits until all that was taken before has been sent or given up, at most until `deadline_ns`
+     * (CLOCK_MONOTONIC). `again`: the wait that was begun last goes on; what was taken since does not
+     * belong to it. False: time is up. */
+    bool (*flush)(struct exporter *e, uint64_t deadline_ns, bool again);
     /* Gives up what is left by the deadline, and frees. */
     void (*close)(struct exporter *e, uint64_t deadline_ns);
     /* It gathers spans itself: small batches, while they are in the caches, cost it less than large ones. */

@@ -76,10 +76,14 @@ int memory_new(size_t ring_bytes, uint32_t clock, const struct memory *old, stru
         return ERR_NOMEM;
     m->ring_bytes = ring_bytes;
     m->clock = clock;
-    m->fd = file_new();
-    if (m->fd < 0 || ftruncate(m->fd, LANES_AT) < 0)
+    m->fd = OWN_FD_NONE;
+    int fd = file_new();
+    if (fd < 0)
         goto failed;
-    void *p = mmap(NULL, LANES_AT, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+    m->fd = own_fd_take(fd);
+    if (m->fd.fd < 0 || ftruncate(m->fd.fd, LANES_AT) < 0)
+        goto failed;
+    void *p = mmap(NULL, LANES_AT, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd.fd, 0);
     if (p == MAP_FAILED)
         goto failed;
     m->head = p;
@@ -103,8 +107,7 @@ int memory_new(size_t ring_bytes, uint32_t clock, const struct memory *old, stru
     return 0;
 failed:;
     int err = err_from_errno(errno);
-    if (m->fd >= 0)
-        close(m->fd);
+    own_fd_close(&m->fd);
     free(m);
     return err;
 }
@@ -116,7 +119,7 @@ void memory_free(struct memory *m)
     for (uint32_t i = 0; i < atomic_load(&m->n_lanes); i++)
         munmap(atomic_load(&m->lanes[i]), lane_map_bytes(m));
     munmap(m->head, LANES_AT);
-    close(m->fd);
+    own_fd_close(&m->fd);
     free(m);
 }
 
@@ -126,8 +129,8 @@ static struct lane *lane_map(struct memory *m, off_t at)
     char *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
-    if (mmap(p, once, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, m->fd, at) == MAP_FAILED ||
-        mmap(p + once, m->ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, m->fd,
+    if (mmap(p, once, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, m->fd.fd, at) == MAP_FAILED ||
+        mmap(p + once, m->ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, m->fd.fd,
              at + (off_t)LANE_HEAD_BYTES) == MAP_FAILED) {
         munmap(p, bytes);
         return NULL;
@@ -135,10 +138,23 @@ static struct lane *lane_map(struct memory *m, off_t at)
     return (struct lane *)(void *)p;
 }
 
+/* The host has closed the file: lanes to come lie in another one. Readers from outside see those that
+ * were there; recording goes on. */
+static bool file_anew(struct memory *m)
+{
+    int fd = file_new();
+    own_fd_close(&m->fd);
+    if (fd >= 0)
+        m->fd = own_fd_take(fd);
+    return m->fd.fd >= 0;
+}
+
 static int lane_prepare(struct memory *m, uint32_t index)
 {
     off_t at = (off_t)LANES_AT + (off_t)index * (off_t)lane_stride(m);
-    if (ftruncate(m->fd, at + (off_t)lane_stride(m)) < 0)
+    if (!own_fd_ok(&m->fd) && !file_anew(m))
+        return err_from_errno(errno);
+    if (ftruncate(m->fd.fd, at + (off_t)lane_stride(m)) < 0)
         return err_from_errno(errno);
     struct lane *lane = lane_map(m, at);
     if (!lane)

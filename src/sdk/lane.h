@@ -26,6 +26,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "sdk/id.h"
+#include "sdk/own_fd.h"
 #include "sdk/record.h"
 #include "sdk/ticks.h"
 
@@ -101,7 +102,7 @@ struct memory_head {
 #define LANES_AT ((sizeof(struct memory_head) + 4095) & ~(size_t)4095)
 
 struct memory {
-    int fd;
+    struct own_fd fd;
     size_t ring_bytes;
     struct memory_head *head;
     uint32_t clock; /* of pug__lane.clock */

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *keep(struct config *c, const char *text)
 {
@@ -296,11 +297,22 @@ static int redact_init(struct config *c, struct settings *s)
     return 0;
 }
 
+/* A daemon changes its directory after pug_start, and its child begins a file of its own. */
+static const char *absolute(struct config *c, const char *dir)
+{
+    char here[4096];
+    if (!dir[0]) /* not the root */
+        dir = ".";
+    if (dir[0] == '/' || !getcwd(here, sizeof here) || here[0] != '/')
+        return keep(c, dir);
+    return arena_printf(&c->arena, "%s/%s", here, dir);
+}
+
 static int convert(struct config *c, struct settings *s, const struct pug_options *o)
 {
     const struct setting *v = s->values;
     c->backend = backend_of(v[SET_BACKEND].text);
-    c->trace_dir = keep(c, v[SET_TRACE_DIR].text);
+    c->trace_dir = absolute(c, v[SET_TRACE_DIR].text);
     c->include_args = v[SET_INCLUDE_ARGS].boolean;
     c->thread_context = v[SET_THREAD_CONTEXT].boolean;
     c->process_context = v[SET_PROCESS_CONTEXT].boolean;

@@ -66,6 +66,7 @@ struct config {
     pug_log_fn *log;
     void *log_user;
     struct resource resource;
+    bool instance_is_ours; /* nobody has set service.instance.id */
     struct scope scope;
 };
 
@@ -74,6 +75,8 @@ struct config {
 MUST_USE int config_init(struct config *ret, const struct pug_options *options,
                          struct error_detail *ret_problem);
 void config_done(struct config *c);
+/* In a forked child: what says which process it is. */
+void config_resource_renew(struct config *c);
 /* The resource and the scope; resource.c. False: no memory. */
 bool config_resource(struct config *c, const char *service_name, const char *service_version);
 

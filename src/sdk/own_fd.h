@@ -24,5 +24,10 @@ struct own_fd own_fd_take(int fd);
 bool own_fd_ok(const struct own_fd *f);
 /* Closes it if it is ours; then it is none. */
 void own_fd_close(struct own_fd *f);
+/* In the child after fork: closes what was the parent's, up to OWN_FDS_MAX of them. Its structs are
+ * then not ok. */
+void own_fds_forked(void);
+
+#define OWN_FDS_MAX 64
 
 #endif

@@ -176,6 +176,41 @@ static void a_scope_is_a_span_with_its_attributes(void **state)
     assert_int_equal(s->flags & 0xff, PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM);
 }
 
+static int n_told;
+static char told_last[300];
+
+static void tell(void *user, const char *message)
+{
+    n_told++;
+    snprintf(told_last, sizeof told_last, "%s", message);
+}
+
+static void a_span_that_ends_before_it_begins_lasts_0_and_is_told_once(void **state)
+{
+    struct pug_span handle;
+    n_told = 0;
+    f.config.log = tell;
+    for (int i = 0; i < 3; i++) {
+        PUG_SPAN("skewed", PUG_INT("n", i));
+        my_lane()->fast.top->start += UINT64_C(1) << 30; /* as if read on another CPU */
+    }
+    pug_span_start(&handle, "skewed handle");
+    pug_span_end(&handle);
+    {
+        PUG_SPAN("upright");
+    }
+    drain();
+    drain();
+    const struct span *s = find("skewed");
+    assert_int_equal(f.n, 5);
+    assert_true(s->start_ns > 0);
+    assert_int_equal(s->end_ns, s->start_ns);
+    assert_int_equal(attr(s, "n")->integer, 0);
+    assert_true(find("upright")->end_ns >= find("upright")->start_ns);
+    assert_int_equal(n_told, 1);
+    assert_non_null(strstr(told_last, "before it began"));
+}
+
 static void strings_of_every_length_arrive(void **state)
 {
     char text[80], key[8];
@@ -837,7 +872,7 @@ static void threads_without_a_lane_count_what_they_lose(void **state)
 /* A reader that knows only the file: it finds the open spans of a process that was killed. */
 static void open_spans_can_be_read_after_kill_9(void **state)
 {
-    int ready[2], fd = atomic_load(&sdk.memory)->fd;
+    int ready[2], fd = atomic_load(&sdk.memory)->fd.fd;
     char byte;
     assert_int_equal(pipe(ready), 0);
     pid_t child = fork();
@@ -920,6 +955,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_scope_is_a_span_with_its_attributes),
+        TEST(a_span_that_ends_before_it_begins_lasts_0_and_is_told_once),
         TEST(strings_of_every_length_arrive),
         TEST(a_long_string_is_cut_between_characters),
         TEST(spans_nest),

@@ -111,6 +111,7 @@ bool config_resource(struct config *c, const char *service_name, const char *ser
     resource_add_str(c, &l, STR("telemetry.sdk.version"), PUGMARK_VERSION);
     resource_add_list(c, &l, settings_variable("OTEL_RESOURCE_ATTRIBUTES"));
     resource_add_str(c, &l, STR("service.name"), program_invocation_short_name);
+    c->instance_is_ours = !resource_find(&l, STR("service.instance.id"));
     resource_add_str(c, &l, STR("service.instance.id"), instance_id(c));
     resource_add(&l, STR("process.pid"),
                  (struct value){.type = VALUE_INT, .integer = (int64_t)getpid()});
@@ -122,4 +123,17 @@ bool config_resource(struct config *c, const char *service_name, const char *ser
     c->service_name = arena_str(&c->arena, c->resource.service_name).ptr;
     c->scope = (struct scope){.name = STR("pugmark"), .version = STR(PUGMARK_VERSION)};
     return c->service_name != NULL;
+}
+
+void config_resource_renew(struct config *c)
+{
+    struct resource_list l = {(struct attr *)(uintptr_t)c->resource.attrs.items,
+                              c->resource.attrs.n};
+    struct attr *pid = resource_find(&l, STR("process.pid"));
+    struct attr *instance = resource_find(&l, STR("service.instance.id"));
+    const char *id = c->instance_is_ours ? instance_id(c) : NULL;
+    if (pid && pid->value.type == VALUE_INT)
+        pid->value.integer = (int64_t)getpid();
+    if (instance && id)
+        instance->value.string = str_from(id);
 }

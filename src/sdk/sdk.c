@@ -6,7 +6,9 @@
 #include "sdk/span.h"
 #include "sdk/watch.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +51,7 @@ static void forked(void)
     if (pug__lane_1)
         pthread_setspecific(sdk.key, NULL);
     pug__lane_1 = NULL;
+    own_fds_forked(); /* connections and files are the parent's */
     sdk.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     sdk.parents = atomic_load(&sdk.memory);
     sdk.drain = NULL; /* as it is in the middle of something */
@@ -62,11 +65,59 @@ static void forked(void)
     atomic_store(&sdk.state, state == SDK_ON ? SDK_FORKED : SDK_OFF);
 }
 
+/* A program may call exit() in a signal handler that interrupted one of our calls: the lock is then
+ * waited for as long as a stop may take, and no longer. */
 static void exits(void)
 {
-    int errno_before = errno;
     (void)pug_stop();
-    errno = errno_before;
+}
+
+/* A plugin that has us inside (libpugmark.a) and is unloaded would take our threads' code away. */
+static void pin(void)
+{
+    Dl_info info;
+    if (dladdr(&sdk, &info) && info.dli_fname)
+        (void)dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
+/* ---- what our calls do not do to the caller ----
+ *
+ * errno stays. The thread is not cancelled inside, with our lock held. Files over RLIMIT_FSIZE and
+ * pipes without readers are errors here: their signals are not delivered. */
+
+struct guest {
+    int errno_before, cancel_before;
+    sigset_t mask_before;
+    bool xfsz_pending, pipe_pending;
+};
+
+static void guest_enter(struct guest *g)
+{
+    sigset_t ours, pending;
+    g->errno_before = errno;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g->cancel_before);
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGXFSZ);
+    sigaddset(&ours, SIGPIPE);
+    sigpending(&pending);
+    g->xfsz_pending = sigismember(&pending, SIGXFSZ);
+    g->pipe_pending = sigismember(&pending, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &ours, &g->mask_before);
+}
+
+static void guest_leave(const struct guest *g)
+{
+    sigset_t ours;
+    sigemptyset(&ours);
+    if (!g->xfsz_pending)
+        sigaddset(&ours, SIGXFSZ);
+    if (!g->pipe_pending)
+        sigaddset(&ours, SIGPIPE);
+    while (sigtimedwait(&ours, NULL, &(struct timespec){0}) > 0)
+        ;
+    pthread_sigmask(SIG_SETMASK, &g->mask_before, NULL);
+    pthread_setcancelstate(g->cancel_before, &(int){0});
+    errno = g->errno_before;
 }
 
 static int once_init(void)
@@ -79,8 +130,9 @@ static int once_init(void)
     if (pthread_atfork(NULL, NULL, forked) != 0)
         return ERR_NOMEM;
     /* After the exporter was opened: what OpenSSL registers then must run after this. */
-    if (atexit(exits) != 0)
+    if (atexit(exits) != 0 || at_quick_exit(exits) != 0)
         return ERR_NOMEM;
+    pin();
     done = true;
     return 0;
 }
@@ -187,11 +239,12 @@ static int start_locked(const struct pug_options *options)
 
 int pug_start(const struct pug_options *options)
 {
-    int errno_before = errno;
+    struct guest g;
+    guest_enter(&g);
     pthread_mutex_lock(&sdk.lock);
     int err = start_locked(options);
     pthread_mutex_unlock(&sdk.lock);
-    errno = errno_before;
+    guest_leave(&g);
     return err;
 }
 
@@ -199,19 +252,23 @@ void sdk_revive(void)
 {
     int expected = SDK_FORKED;
     struct error_detail problem = {.code = 0};
+    struct guest g;
     if (!atomic_compare_exchange_strong(&sdk.state, &expected, SDK_REVIVING))
         return;
+    guest_enter(&g);
+    config_resource_renew(&sdk.config);
     if (run(&problem) == 0) {
         atomic_store(&sdk.state, SDK_ON);
     } else {
         __atomic_store_n(&pug__on_1, 0, __ATOMIC_RELEASE);
         atomic_store(&sdk.state, SDK_OFF);
     }
+    guest_leave(&g);
 }
 
 /* ---- stop ---- */
 
-static int stop_locked(void)
+static int stop_locked(uint64_t deadline_ns)
 {
     int state = atomic_load(&sdk.state);
     if (state == SDK_OFF || state == SDK_REVIVING)
@@ -221,34 +278,45 @@ static int stop_locked(void)
         atomic_store(&sdk.state, SDK_OFF);
         return 0;
     }
-    bool clean = drain_stop(sdk.drain, clock_monotonic_ns() + sdk.config.stop_timeout_ns);
+    bool clean = drain_stop(sdk.drain, deadline_ns);
     atomic_store(&sdk.state, SDK_OFF);
     return clean ? 0 : PUG_ERR_TIMEOUT;
 }
 
 int pug_stop(void)
 {
-    int errno_before = errno;
-    pthread_mutex_lock(&sdk.lock);
-    int err = stop_locked();
-    pthread_mutex_unlock(&sdk.lock);
-    errno = errno_before;
+    struct guest g;
+    struct timespec when;
+    guest_enter(&g);
+    uint64_t deadline = clock_monotonic_ns() + sdk.config.stop_timeout_ns;
+    when = (struct timespec){(time_t)(deadline / NS_PER_S), (long)(deadline % NS_PER_S)};
+    int err = PUG_ERR_TIMEOUT;
+    if (pthread_mutex_clocklock(&sdk.lock, CLOCK_MONOTONIC, &when) == 0) {
+        err = stop_locked(deadline);
+        pthread_mutex_unlock(&sdk.lock);
+    }
+    guest_leave(&g);
     return err;
 }
 
 int pug_flush(unsigned timeout_ms)
 {
-    int errno_before = errno, err = 0;
+    struct guest g;
+    int err = 0;
+    guest_enter(&g);
     pthread_mutex_lock(&sdk.lock);
-    if (atomic_load(&sdk.state) == SDK_ON) {
+    /* Not waited for with the lock held: somebody may want to stop meanwhile. The drain is there
+     * for good. */
+    struct drain *drain = atomic_load(&sdk.state) == SDK_ON ? sdk.drain : NULL;
+    pthread_mutex_unlock(&sdk.lock);
+    if (drain) {
         uint64_t lost = atomic_load(&counts.lost_export) + atomic_load(&counts.lost_queue_full);
-        if (!drain_flush(sdk.drain, clock_monotonic_ns() + timeout_ms * NS_PER_MS))
+        if (!drain_flush(drain, clock_monotonic_ns() + timeout_ms * NS_PER_MS))
             err = PUG_ERR_TIMEOUT;
         else if (lost != atomic_load(&counts.lost_export) + atomic_load(&counts.lost_queue_full))
             err = PUG_ERR_IO;
     }
-    pthread_mutex_unlock(&sdk.lock);
-    errno = errno_before;
+    guest_leave(&g);
     return err;
 }
 

@@ -55,8 +55,9 @@ struct target {
     /* under lock */
     struct body *first, **last;
     size_t bytes;
-    uint64_t first_ns; /* when the queue was empty last */
-    bool busy;         /* there is a request */
+    uint64_t first_ns;                /* when the queue was empty last */
+    size_t in_request;                /* bodies that left the queue and are not done */
+    uint64_t n_put, n_done, flush_to; /* bodies */
 };
 
 struct sender {
@@ -123,7 +124,8 @@ static void finish(struct sender *s, struct target *t, uint64_t lost)
     atomic_fetch_add(t->is.lost, lost);
     t->state = IDLE;
     pthread_mutex_lock(&s->lock);
-    t->busy = false;
+    t->n_done += t->in_request;
+    t->in_request = 0;
     pthread_cond_broadcast(&s->idle);
     pthread_mutex_unlock(&s->lock);
 }
@@ -235,6 +237,7 @@ static void join(struct sender *s, struct target *t)
         if (!t->first)
             t->last = &t->first;
         t->bytes -= b->buf.len;
+        t->in_request++;
         t->n_things += b->n_things;
         if (!first)
             buf_str(&t->request, t->is.mark);
@@ -243,7 +246,6 @@ static void join(struct sender *s, struct target *t)
     }
     buf_str(&t->request, t->is.tail);
     t->first_ns = clock_monotonic_ns(); /* what is left did not fit */
-    t->busy = true;
 }
 
 /* With the lock held: when what waits goes out. A request costs the program far more than the bodies
@@ -388,6 +390,7 @@ static void drop_all(struct sender *s)
             struct body *b = t->first;
             t->first = b->next;
             t->bytes -= b->buf.len;
+            t->n_done++;
             atomic_fetch_add(t->is.lost, b->n_things);
             body_free(b);
         }
@@ -457,6 +460,7 @@ void sender_put(struct sender *s, unsigned target, struct buf *body, size_t n_th
         *t->last = b;
         t->last = &b->next;
         t->bytes += b->buf.len;
+        t->n_put++;
         if (is_first || (!was_due && due_ns(s, t) == 0))
             wake(s);
     }
@@ -501,15 +505,17 @@ void sender_put_spans(struct sender *s, unsigned target, const struct span_batch
 static bool all_sent(const struct sender *s)
 {
     for (unsigned i = 0; i < s->n_targets; i++)
-        if (s->targets[i].first || s->targets[i].busy)
+        if (s->targets[i].n_done < s->targets[i].flush_to)
             return false;
     return true;
 }
 
-bool sender_flush(struct sender *s, uint64_t deadline_ns)
+bool sender_flush(struct sender *s, uint64_t deadline_ns, bool again)
 {
     struct timespec when = {(time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S)};
     pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->n_targets && !again; i++)
+        s->targets[i].flush_to = s->targets[i].n_put;
     s->n_flushing++;
     wake(s);
     while (!all_sent(s) && clock_monotonic_ns() < deadline_ns)

@@ -40,8 +40,9 @@ void sender_put(struct sender *s, unsigned target, struct buf *body, size_t n_th
 /* The same for spans; a batch whose encoding is too long for one request becomes several bodies. */
 void sender_put_spans(struct sender *s, unsigned target, const struct span_batch *batch,
                       void (*encode)(const struct span_batch *batch, struct buf *out));
-/* Waits until everything put is sent or lost. False: it is `deadline_ns` (CLOCK_MONOTONIC). */
-bool sender_flush(struct sender *s, uint64_t deadline_ns);
+/* Waits until everything put before is sent or lost; see `flush` in exporter.h. From the drain's
+ * thread. False: it is `deadline_ns` (CLOCK_MONOTONIC). */
+bool sender_flush(struct sender *s, uint64_t deadline_ns, bool again);
 /* Breaks off what runs, counts the rest as lost, frees. */
 void sender_close(struct sender *s);
 
