@@ -1,6 +1,7 @@
 /* The engine: runs the fleet. What a container runtime would do for a honeynet, done with processes.
  *
  *   engine --dir DIR [--file FLEET.json]
+ *   engine --dir DIR list | deploy FLEET.json | teardown NAME...     asks the one that runs
  *
  * It takes requests over engine.sock (fleet.h), one after the other. What it is to run is described
  * in fleet.json in the run directory, which it keeps: killed and started again it deploys that. --file
@@ -383,6 +384,58 @@ static void find_decoy_program(void)
         die("%s cannot be run: %s", decoy_program, strerror(errno));
 }
 
+/* ---- asking the one that runs ---- */
+
+/* Prints what came of it: 0, or 1. */
+static int print(int result, json_t *answer)
+{
+    if (result == 0)
+        json_dumpf(answer, stdout, JSON_INDENT(2));
+    if (result == 0)
+        putchar('\n');
+    json_decref(answer);
+    return result ? 1 : 0;
+}
+
+static int command(int argc, char **argv)
+{
+    PUG_SPAN("fleet.command", PUG_STR("command", argv[0]));
+    json_t *result = NULL;
+    if (strcmp(argv[0], "list") == 0 && argc == 1) {
+        json_t *answer;
+        int err = engine_ask(json_pack("{s:s}", "op", "list"), &answer);
+        if (err == 0) {
+            result = json_incref(json_object_get(answer, "deckies"));
+            json_decref(answer);
+        }
+        return print(err, result);
+    }
+    bool is_deploy = strcmp(argv[0], "deploy") == 0 && argc == 2;
+    if (!is_deploy && (strcmp(argv[0], "teardown") != 0 || argc < 2))
+        return 2;
+    struct repository *repo = repository_open(run_path("decoys.db").text);
+    int err = -1;
+    if (is_deploy) {
+        json_error_t problem;
+        json_t *file = json_load_file(argv[1], 0, &problem);
+        json_t *deckies = json_incref(json_object_get(file, "deckies"));
+        if (!file)
+            say("%s:%d: %s", argv[1], problem.line, problem.text);
+        else if (!deckies)
+            say("%s has no \"deckies\"", argv[1]);
+        else
+            err = fleet_deploy(repo, deckies, &result);
+        json_decref(file);
+    } else {
+        json_t *names = json_array();
+        for (int i = 1; i < argc; i++)
+            json_array_append_new(names, json_string(argv[i]));
+        err = fleet_teardown(repo, names, &result);
+    }
+    repository_close(repo);
+    return print(err, result);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {{"dir", 1, NULL, 'd'}, {"file", 1, NULL, 'f'}, {0}};
@@ -393,6 +446,13 @@ int main(int argc, char **argv)
         *(c == 'd' ? &dir : &file) = optarg;
     }
     service_start("engine", dir);
+    if (optind < argc) {
+        int status = command(argc - optind, argv + optind);
+        if (status == 2)
+            fprintf(stderr, "usage: engine --dir DIR list | deploy FILE | teardown NAME...\n");
+        service_stop();
+        return status;
+    }
     find_decoy_program();
     int listener = listen_socket();
     if (!deploy_file(run_path("fleet.json").text) && file && !deploy_file(file))

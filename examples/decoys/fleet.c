@@ -109,20 +109,22 @@ int fleet_deploy(struct repository *repo, json_t *deckies, json_t **ret_deckies)
     return result;
 }
 
-int fleet_teardown(struct repository *repo, json_t *names)
+int fleet_teardown(struct repository *repo, json_t *names, json_t **ret_names)
 {
     json_t *answer, *name;
+    if (engine_ask(json_pack("{s:s, s:o}", "op", "teardown", "names", names), &answer) != 0)
+        return -1;
+    json_t *gone = json_object_get(answer, "names");
     size_t i;
-    json_incref(names);
-    int result = engine_ask(json_pack("{s:s, s:o}", "op", "teardown", "names", names), &answer);
-    if (result == 0)
-        json_decref(answer);
-    json_array_foreach(names, i, name)
+    int result = json_is_array(gone) ? 0 : -1;
+    json_array_foreach(gone, i, name)
     {
         if (result == 0)
             result = repo->delete_decky(repo, json_string_value(name));
     }
-    json_decref(names);
+    if (result == 0)
+        *ret_names = json_incref(gone);
+    json_decref(answer);
     return result;
 }
 

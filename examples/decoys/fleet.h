@@ -26,8 +26,8 @@ int engine_ask(json_t *request, json_t **ret_answer);
 
 /* Deploys and remembers in the database: 0 and an array of what came of each. Steals `deckies`. */
 int fleet_deploy(struct repository *repo, json_t *deckies, json_t **ret_deckies);
-/* Takes them away, here and there. Steals `names`. */
-int fleet_teardown(struct repository *repo, json_t *names);
+/* Takes them away, here and there; the names of those that were there. Steals `names`. */
+int fleet_teardown(struct repository *repo, json_t *names, json_t **ret_names);
 
 /* Gives a decoy another face: what it calls itself, and its port. 0 and the decky as it is now, 1
  * when there is none of that name, -1. */

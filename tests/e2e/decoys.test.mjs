@@ -12,11 +12,9 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
+import { DECKIES, DECOYS, PIPELINE, System, attribute, named, parentName, trace } from './decoys.mjs';
 import { PUGMARK, Server, randomHex, until } from './lib.mjs';
 
-const DECOYS = process.env.DECOYS ?? fileURLToPath(new URL('../../build/examples/decoys', import.meta.url));
-const DECKIES = { 'web-01': 'http', 'ssh-01': 'ssh', 'telnet-01': 'telnet' };
-const PIPELINE = ['collector', 'ingester', 'profiler', 'correlation', 'api'];
 const SEED_NAMES = [
   'collector.stream_container', 'collector.event', 'ingester.process_record', 'ingester.extract_bounty',
   'profiler.incremental_update', 'profiler.update_profiles', 'profiler.process_ip', 'profiler.timing_stats',
@@ -27,132 +25,6 @@ const SEED_NAMES = [
   'api.get_attackers', 'api.get_attacker_detail', 'api.get_attacker_commands', 'api.get_stats', 'api.get_health',
   'api.stream_events', 'sse.emit_logs'];
 
-// A test that fails leaves nothing running.
-const children = new Set();
-process.on('exit', () => { for (const child of children) child.kill('SIGKILL'); });
-
-/** The processes of one run directory. */
-class System {
-  /** Without a server it is not traced. `without`: names of programs that are not started. */
-  static async start(server, without = []) {
-    const system = new System();
-    system.dir = await mkdtemp(path.join(tmpdir(), 'pugmark-decoys-'));
-    system.env = { ...process.env };
-    delete system.env.PUG_TRACING;
-    if (server) Object.assign(system.env, { PUG_TRACING: 'true', PUG_BACKEND: 'otlp', PUG_OTLP_ENDPOINT: server.endpoints.otlp_http });
-    system.running = new Map();
-    for (const [name, kind] of Object.entries(DECKIES)) system.run(name, 'decoy', '--kind', kind, '--name', name);
-    for (const name of PIPELINE) if (!without.includes(name)) system.run(name, name);
-    system.ports = {};
-    for (const name of [...Object.keys(DECKIES), ...without.includes('api') ? [] : ['api']]) {
-      system.ports[name] = await until(`the port of ${name}`, () =>
-        readFile(path.join(system.dir, 'ports', name), 'utf8').then(Number, () => undefined));
-    }
-    return system;
-  }
-
-  run(name, program, ...args) {
-    const child = spawn(path.join(DECOYS, program), ['--dir', this.dir, ...args], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
-    child.text = '';
-    child.stdout.setEncoding('utf8').on('data', (text) => { child.text += text; });
-    child.stderr.setEncoding('utf8').on('data', (text) => { child.text += text; });
-    child.ended = once(child, 'exit').finally(() => children.delete(child));
-    children.add(child);
-    this.running.set(name, child);
-    return child;
-  }
-
-  async end(name, signal = 'SIGTERM') {
-    const child = this.running.get(name);
-    this.running.delete(name);
-    child.kill(signal);
-    const [code] = await child.ended;
-    if (signal === 'SIGTERM') assert.equal(code, 0, `${name} ended with ${code}: ${child.text}`);
-  }
-
-  /** Ends each with SIGTERM; each must exit 0. What it exported has arrived then. */
-  async stop() {
-    for (const name of [...this.running.keys()]) await this.end(name);
-    await rm(this.dir, { recursive: true });
-  }
-
-  /** One intrusion: {traceId, ip}. */
-  async intrusion() {
-    const driver = this.run('driver', 'driver', '--once');
-    const [code] = await driver.ended;
-    this.running.delete('driver');
-    assert.equal(code, 0, driver.text);
-    const [, traceId, ip] = driver.text.match(/^intrusion (\S+) (\S+)$/m);
-    return { traceId, ip };
-  }
-
-  /** Asks the API as the admin, who logs in first: [status, parsed body]. */
-  async ask(pathname, options = {}) {
-    const base = `http://127.0.0.1:${this.ports.api}`;
-    if (!this.token) {
-      const password = await readFile(path.join(this.dir, 'admin-password'), 'utf8');
-      const login = await fetch(`${base}/auth/login`, { method: 'POST', body: JSON.stringify({ username: 'admin', password }) });
-      this.token = (await login.json()).token;
-    }
-    const response = await fetch(base + pathname, { headers: { authorization: `Bearer ${this.token}` }, ...options });
-    return [response.status, await response.json()];
-  }
-
-  async sql(query) {
-    const { stdout } = await promisify(execFile)('sqlite3', ['-json', '-readonly', path.join(this.dir, 'decoys.db'), query]);
-    return stdout ? JSON.parse(stdout) : [];
-  }
-
-  async records() {
-    const text = await readFile(path.join(this.dir, 'logs.jsonl'), 'utf8');
-    let offset = 0;
-    return text.split('\n').slice(0, -1).flatMap((line) => {
-      const at = offset;
-      offset += Buffer.byteLength(line) + 1;
-      try {
-        return [{ ...JSON.parse(line), at }];
-      } catch { // what a killed collector left half written, or a test put there
-        return [];
-      }
-    });
-  }
-
-  /** Sends bytes from an address of its own; resolves to the answer. */
-  async talk(decky, from, bytes) {
-    const socket = net.connect({ port: this.ports[decky], host: '127.0.0.1', localAddress: from });
-    let answer = '';
-    socket.setEncoding('latin1').on('data', (text) => { answer += text; });
-    socket.end(bytes, 'latin1');
-    await once(socket, 'close');
-    return answer;
-  }
-
-  async rows(count) {
-    return until(`${count} rows`, async () => {
-      const rows = await this.sql('SELECT * FROM logs ORDER BY id').catch(() => []);
-      return rows.length >= count ? rows : undefined;
-    });
-  }
-}
-
-/** The trace as soon as `ready` finds in it what it wants. */
-async function trace(server, traceId, ready) {
-  return until(`trace ${traceId}`, async () => {
-    const response = await fetch(`${server.endpoints.page}/api/pugmark/traces/${traceId}`);
-    if (response.status !== 200) return undefined;
-    const found = await response.json();
-    for (const span of found.spans) span.service = found.resources[span.resource].service;
-    found.by = new Map(found.spans.map((span) => [span.spanId, span]));
-    return ready(found) ? found : undefined;
-  });
-}
-
-const named = (found, name) => found.spans.filter((span) => span.name === name);
-const parentName = (found, span) => found.by.get(span.parentSpanId)?.name;
-const attribute = (span, key) => {
-  const value = span.attributes.find((a) => a.key === key)?.value;
-  return value && Object.values(value)[0];
-};
 const context = (record) => {
   const [, version, traceId, spanId, flags] = record._trace.traceparent.match(/^(..)-(.{32})-(.{16})-(..)$/);
   return { version, traceId, spanId, flags };
