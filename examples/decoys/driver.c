@@ -1,6 +1,6 @@
 /* The load driver: plays attackers and users.
  *
- *   driver --dir DIR [--web NAME] [--ssh NAME] [--telnet NAME] [--once] [--pause-ms N]
+ *   driver --dir DIR [--web NAME] [--ssh NAME] [--telnet NAME] [--tls NAME] [--once] [--pause-ms N]
  *
  * An intrusion is one trace, `driver.scenario`: a user watches the stream, an attacker probes a web
  * server and an SSH server, and when the profile is there the user opens it. Its trace id is
@@ -11,6 +11,7 @@
  */
 #include "common.h"
 #include "ssh.h"
+#include "tls_server.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -25,6 +26,7 @@
 #define PATIENCE_MS 15000 /* for something to appear */
 
 static uint16_t web_port, ssh_port, telnet_port, api_port;
+static uint16_t tls_port; /* 0: there is no decoy that speaks it */
 
 struct attacker {
     char ip[16];
@@ -123,6 +125,33 @@ static void attack_ssh(const struct attacker *a)
         pug_error(PUG_CURRENT, strerror(errno));
     while (read(fd, version, sizeof version) > 0)
         ; /* until the server has had enough */
+}
+
+/* Twice, the second time with the session of the first, as browsers and robots do. */
+static void attack_https(const struct attacker *a, const char *path)
+{
+    PUG_SPAN("driver.attack_https", PUG_KIND(PUG_KIND_CLIENT), PUG_STR("url.path", path));
+    SSL_CTX *client = tls_client_new();
+    SSL_SESSION *session = NULL;
+    for (int i = 0; client && i < 2; i++) {
+        char answer[1024];
+        AUTO_CLOSE int fd = connect_loopback(a->ip, tls_port, 5000);
+        SSL *tls = fd < 0 ? NULL : tls_connect(client, fd, "router.example", session);
+        if (!tls) {
+            pug_error(PUG_CURRENT, fd < 0 ? strerror(errno) : tls_error());
+            break;
+        }
+        int n = snprintf(answer, sizeof answer, "GET %s HTTP/1.1\r\nUser-Agent: zgrab/0.x\r\n\r\n",
+                         path);
+        if (SSL_write(tls, answer, n) == n)
+            while (SSL_read(tls, answer, sizeof answer) > 0)
+                ;
+        if (!session)
+            session = SSL_get1_session(tls);
+        tls_close(tls);
+    }
+    SSL_SESSION_free(session);
+    SSL_CTX_free(client);
 }
 
 /* Commands of telnet (RFC 854, 1572). */
@@ -406,16 +435,43 @@ static void browse(void)
         json_decref(user_asks(&u, "GET", paths[i], NULL));
 }
 
+/* A stranger who speaks TLS: something for the sniffer. */
+static void tls_scan(void)
+{
+    struct attacker a = attacker_new(true);
+    PUG_SPAN("driver.tls_scan", PUG_STR("attacker.ip", a.ip));
+    if (tls_port)
+        attack_https(&a, "/manager/html");
+    else
+        pug_event(PUG_CURRENT, "no decoy speaks TLS");
+}
+
+/* A user who runs the fleet, where there is an engine: another decoy, and another face for it. */
+static void operate(void)
+{
+    PUG_SPAN("driver.operate");
+    struct user u = {.token = ""};
+    if (!user_login(&u)) {
+        pug_error(PUG_CURRENT, "the user could not log in");
+        return;
+    }
+    json_decref(user_asks(&u, "GET", "/config", NULL));
+    if (access(run_path("engine.sock").text, F_OK) != 0)
+        return;
+    json_decref(user_asks(&u, "POST", "/fleet/deploy",
+                          "{\"deckies\":[{\"name\":\"decky-01\",\"service\":\"http\"}]}"));
+    json_decref(user_asks(&u, "POST", "/fleet/mutate-interval/decky-01", "{\"interval_s\":10}"));
+    json_decref(user_asks(&u, "POST", "/fleet/mutate/decky-01", "{}"));
+    json_decref(user_asks(&u, "GET", "/fleet/deckies", NULL));
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"dir", 1, NULL, 'd'},
-                                            {"web", 1, NULL, 'w'},
-                                            {"ssh", 1, NULL, 's'},
-                                            {"telnet", 1, NULL, 't'},
-                                            {"once", 0, NULL, 'o'},
-                                            {"pause-ms", 1, NULL, 'p'},
-                                            {0}};
-    const char *dir = NULL, *web = "web-01", *ssh = "ssh-01", *telnet = "telnet-01";
+    static const struct option options[] = {{"dir", 1, NULL, 'd'},      {"web", 1, NULL, 'w'},
+                                            {"ssh", 1, NULL, 's'},      {"telnet", 1, NULL, 't'},
+                                            {"tls", 1, NULL, 'T'},      {"once", 0, NULL, 'o'},
+                                            {"pause-ms", 1, NULL, 'p'}, {0}};
+    const char *dir = NULL, *web = "web-01", *ssh = "ssh-01", *telnet = "telnet-01", *tls = NULL;
     bool once = false;
     int pause_ms = 1500;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -432,6 +488,9 @@ int main(int argc, char **argv)
         case 't':
             telnet = optarg;
             break;
+        case 'T':
+            tls = optarg;
+            break;
         case 'o':
             once = true;
             break;
@@ -447,16 +506,18 @@ int main(int argc, char **argv)
     ssh_port = port_wait(ssh, PATIENCE_MS);
     telnet_port = port_wait(telnet, PATIENCE_MS);
     api_port = port_wait("api", PATIENCE_MS);
-    if (!web_port || !ssh_port || !telnet_port || !api_port)
+    tls_port = tls ? port_wait(tls, PATIENCE_MS) : 0;
+    if (!web_port || !ssh_port || !telnet_port || !api_port || (tls && !tls_port))
         die("the other programs do not run in this directory");
 
-    static void (*const others[])(void) = {scan, browse, botnet, brute_force};
+    static void (*const others[])(void) = {scan, tls_scan, browse, operate, botnet, brute_force};
+    size_t n_others = sizeof others / sizeof *others;
     bool good = true;
     for (size_t i = 0; i == 0 || (!once && wait_for(-1, pause_ms)); i++) {
         if (i % 3 == 0)
             good = intrusion();
         else
-            others[i * 2 / 3 % 4]();
+            others[(i * 2 / 3) % n_others]();
     }
     service_stop();
     return once && !good;

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,21 +37,26 @@ enum {
     STOP_MS = 5000,      /* for a child to end by itself */
 };
 
-/* In the order in which they are started; they end in the reverse order, but for the pipeline,
- * which ends from its beginning. */
+/* In the order in which they are started, which is that of the pipeline; they end in the same, so
+ * that each hands on what it has, but for the driver, which ends first. */
 static const struct program {
     const char *name; /* of its log */
     const char *argv[8];
+    bool packets; /* looks at them, and is left out for who may not */
 } programs[] = {
     {"web-01", {"decoy", "--kind", "http", "--name", "web-01"}},
     {"ssh-01", {"decoy", "--kind", "ssh", "--name", "ssh-01"}},
     {"telnet-01", {"decoy", "--kind", "telnet", "--name", "telnet-01"}},
+    {"tls-01", {"decoy", "--kind", "https", "--name", "tls-01", "--tls-max", "1.2"}},
+    {"engine", {"engine"}},
+    {"mutator", {"mutator"}},
+    {"sniffer", {"sniffer", "--interface", "lo", "--decky", "tls-01"}, .packets = true},
     {"collector", {"collector"}},
     {"ingester", {"ingester"}},
     {"profiler", {"profiler"}},
     {"correlation", {"correlation"}},
     {"api", {"api"}},
-    {"driver", {"driver"}},
+    {"driver", {"driver", "--tls", "tls-01"}},
 };
 enum { N_PROGRAMS = sizeof programs / sizeof *programs };
 
@@ -65,6 +71,7 @@ struct demo {
     char dir[PATH_MAX];    /* everything temporary */
     const char *data;      /* the server's; NULL: in dir */
     bool keep_running;
+    bool no_packets; /* the kernel does not let us look at them */
     struct arena arena;
     struct str page, otlp_http;
     struct child server, children[N_PROGRAMS];
@@ -336,6 +343,15 @@ static int start_server(struct demo *d)
 
 /* ---- the sample system ---- */
 
+/* Root, or CAP_NET_RAW: the kernel is asked, for it knows. */
+static bool may_see_packets(void)
+{
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 static int start_programs(struct demo *d)
 {
     char *run = in_dir(d, "run");
@@ -347,8 +363,11 @@ static int start_programs(struct demo *d)
     setenv("PUG_BACKEND", "otlp", 1);
     setenv("PUG_OTLP_ENDPOINT", d->otlp_http.ptr, 1);
     int err = 0;
+    d->no_packets = !may_see_packets();
     for (size_t i = 0; i < N_PROGRAMS && !err; i++) {
         const struct program *p = &programs[i];
+        if (p->packets && d->no_packets)
+            continue;
         const char *argv[16];
         size_t n = 0;
         argv[n++] = arena_printf(&d->arena, "%s/%s", d->decoys, p->argv[0]);
@@ -390,7 +409,7 @@ static int first_intrusion(struct demo *d, char ret_trace_id[33])
             return ERR_CLOSED;
         }
         for (size_t i = 0; i < N_PROGRAMS - 1; i++)
-            if (child_is_gone(d, &d->children[i]))
+            if (d->children[i].name && child_is_gone(d, &d->children[i]))
                 return ERR_CLOSED;
     }
     say("nothing came of the attack within %d s", SCENARIO_MS / 1000);
@@ -443,6 +462,8 @@ static int show(struct demo *d, const char *trace_id)
         "The page:   %s\nThis trace: %s/trace/%s\n\n"
         "An attacker probes two decoys, a user looks him up: one trace through every program.\n\n",
         d->page.ptr, d->page.ptr, trace_id);
+    if (d->no_packets)
+        printf("The sniffer is left out: looking at packets takes root or CAP_NET_RAW.\n\n");
     fflush(stdout);
     char verb[] = "trace", option[] = "--server", id[33];
     snprintf(id, sizeof id, "%s", trace_id);
@@ -495,11 +516,10 @@ static int play(struct demo *d)
 static const char help[] =
     "usage: pugmark demo [--once] [--data DIR]\n"
     "\n"
-    "Starts a server and the sample system (decoy services, a collector, an ingester, two workers, "
-    "an\n"
-    "API, and a load driver that plays attackers and users), and shows one trace that crosses all "
-    "of\n"
-    "them. Goes on until Ctrl-C.\n"
+    "Starts a server and the sample system (decoy services and an engine that runs more of them, "
+    "a\n"
+    "sniffer, a collector, an ingester, workers, an API, and a load driver that plays attackers and\n"
+    "users), and shows one trace that crosses the pipeline. Goes on until Ctrl-C.\n"
     "\n"
     "  --once       show the trace when it is whole, then end: 0, or 1 and what is missing\n"
     "  --data DIR   keep the traces here; without it they go when the demo ends\n";
