@@ -119,7 +119,9 @@ struct pug_options {
  *     PUG_ERR_BUSY         started already; it stays on, the options are ignored
  *     PUG_ERR_INVALID      a value that makes no sense; options->size not set
  *     PUG_ERR_UNSUPPORTED  no such backend or protocol, or libcurl missing
- *     PUG_ERR_NOT_FOUND    trace_dir cannot be made or opened: a part of its path is missing
+ *     PUG_ERR_NOT_FOUND    trace_dir cannot be made or opened: a part of its path is missing;
+ *                          or config_file is not there; or the OTLP headers, which
+ *                          otlp_headers_optional = false asks for, cannot be had
  *     PUG_ERR_FULL         no space left for the trace or for the rings
  *     PUG_ERR_IO           trace_dir cannot be written for another reason (permission, ...)
  *     PUG_ERR_NOMEM        no memory, or no thread

@@ -41,6 +41,13 @@ void arena_done(struct arena *a)
     *a = (struct arena){.bytes_max = a->bytes_max, .first = a->first};
 }
 
+void arena_wipe(struct arena *a)
+{
+    for (struct arena_chunk *chunk = a->head; chunk; chunk = chunk->older)
+        explicit_bzero(chunk->room, chunk->bytes - sizeof *chunk);
+    arena_done(a);
+}
+
 void arena_reset(struct arena *a)
 {
     struct arena_chunk *kept = a->head;

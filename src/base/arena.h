@@ -18,6 +18,7 @@ struct arena {
 #define ARENA_INIT ((struct arena){0})
 
 void arena_done(struct arena *a);
+void arena_wipe(struct arena *a);  /* zeroes what is in it, and frees: for secrets */
 void arena_reset(struct arena *a); /* keeps the newest chunk for reuse */
 
 /* 8-byte aligned, not zeroed; NULL when memory or the limit is exhausted. n may be 0. */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "sdk/lane.h"
 #include "sdk/redact.h"
+#include "sdk/secret.h"
 #include "sdk/settings_file.h"
 
 #include <stdio.h>
@@ -87,9 +88,70 @@ static int endpoint_init(struct config *c, const struct settings *s)
     const char *suffix = c->otlp_protocol == OTLP_GRPC ? GRPC_TRACES : complete ? "" : "/v1/traces";
     c->otlp_url = arena_printf(&c->arena, "%.*s%s", STR_ARG(url), suffix);
     c->otlp_metrics_url = metrics_url(c, &s->values[SET_OTLP_METRICS_ENDPOINT], url, complete);
-    const char *headers = settings_variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS");
-    c->otlp_headers = keep(c, headers ? headers : settings_variable("OTEL_EXPORTER_OTLP_HEADERS"));
     return c->otlp_url ? 0 : ERR_NOMEM;
+}
+
+/* ---- the headers, which are secret ---- */
+
+/* That a secret is not there is worth a word only when somebody has asked for it. */
+static bool is_asked_for(const struct settings *s)
+{
+    return s->values[SET_SECRETS_PROVIDER].origin != ORIGIN_DEFAULT ||
+           s->values[SET_OTLP_HEADERS_VAULT_KEY].origin != ORIGIN_DEFAULT ||
+           !s->values[SET_OTLP_HEADERS_OPTIONAL].boolean;
+}
+
+static int headers_from_provider(struct config *c, struct settings *s)
+{
+    const struct setting *key = &s->values[SET_OTLP_HEADERS_VAULT_KEY];
+    const char *provider = s->values[SET_SECRETS_PROVIDER].text;
+    struct setting_source source = setting_source_of(key);
+    struct error_detail detail = {0};
+    struct buf secret = {.bytes_max = 2 * SECRET_BYTES_MAX};
+    struct buf list = {.bytes_max = 4 * SECRET_BYTES_MAX};
+    int err = secret_get(s, key->text, &secret, &detail);
+    if (!err)
+        err = secret_to_headers(buf_as_str(&secret), &list, &detail);
+    if (!err) {
+        c->otlp_headers = arena_str(&c->arena, buf_as_str(&list)).ptr;
+        err = c->otlp_headers ? 0 : ERR_NOMEM;
+    }
+    secret_free(&secret);
+    secret_free(&list);
+    if (!err || (err == ERR_NOT_FOUND && !is_asked_for(s)))
+        return 0;
+    const char *what = detail.message[0] ? detail.message : err_text(err);
+    if (s->values[SET_OTLP_HEADERS_OPTIONAL].boolean)
+        settings_warn(
+            s, &source,
+            "no OTLP headers from the provider \"%s\" under \"%.60s\": %s; spans are sent "
+            "without authentication",
+            provider, key->text, what);
+    else
+        settings_problem(s, &source, ERR_NOT_FOUND, true,
+                         "no OTLP headers from the provider \"%s\" under \"%.60s\": %s", provider,
+                         key->text, what);
+    return s->problem.code;
+}
+
+/* Those of pug_options, of the provider, of the standard variable: the first there are. */
+static int headers_init(struct config *c, struct settings *s, const char *from_options)
+{
+    const char *standard = settings_variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS");
+    if (!standard)
+        standard = settings_variable("OTEL_EXPORTER_OTLP_HEADERS");
+    if (from_options) {
+        c->otlp_headers = keep(c, from_options);
+        return c->otlp_headers ? 0 : ERR_NOMEM;
+    }
+    if (!standard || is_asked_for(s)) {
+        int err = headers_from_provider(c, s);
+        if (err)
+            return err;
+    }
+    if (!c->otlp_headers)
+        c->otlp_headers = keep(c, standard);
+    return 0;
 }
 
 /* ---- sampler and propagators ---- */
@@ -333,8 +395,8 @@ static int convert(struct config *c, struct settings *s, const struct pug_option
         err = redact_init(c, s);
     if (!err && c->backend == PUG_BACKEND_OTLP)
         err = endpoint_init(c, s);
-    if (!err && o->otlp_headers)
-        c->otlp_headers = keep(c, o->otlp_headers);
+    if (!err && c->backend == PUG_BACKEND_OTLP)
+        err = headers_init(c, s, o->otlp_headers);
     return err;
 }
 
@@ -422,6 +484,6 @@ int config_init(struct config *ret, const struct pug_options *options,
 
 void config_done(struct config *c)
 {
-    arena_done(&c->arena);
+    arena_wipe(&c->arena); /* the headers are in it */
     *c = (struct config){.on = false};
 }
