@@ -109,8 +109,11 @@ PUG__INLINE struct pug_queue *pug__channel_queue(const struct pug_channel *chann
 }
 PUG__INLINE int pug_channel_new(const struct pug_channel_options *options, struct pug_channel **ret)
 {
-    return pug_queue_new(options->element_bytes, options->capacity,
-                         (struct pug_queue **)(void *)ret);
+    struct pug_queue *queue;
+    int code = pug_queue_new(options->element_bytes, options->capacity, &queue);
+    if (code == 0)
+        *ret = (struct pug_channel *)(void *)queue;
+    return code;
 }
 PUG__INLINE void pug_channel_free(struct pug_channel *channel)
 {

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "pugmark/metrics.h"
+#include "sdk/alloc.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -307,6 +308,7 @@ int pug_metrics_read(const char *name, struct pug_metric *ret)
     struct pug_metric m = {.size = sizeof m};
     struct histogram h = {.count = 0};
     size_t size = ret->size;
+    ALLOC_OURS;
     if (!name || size < offsetof(struct pug_metric, kind) || size > 65536)
         return PUG_ERR_INVALID;
     struct str cut = name_cut(str_from(name));

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "pugmark/channel.h"
+#include "sdk/alloc.h"
 #include "sdk/sdk.h"
 #include "sdk/span.h"
 
@@ -217,6 +218,7 @@ int pug_channel_new(const struct pug_channel_options *options, struct pug_channe
 {
     struct pug_channel_options o = {.size = 0};
     int errno_before = errno;
+    ALLOC_OURS;
     if (!options || options->size < offsetof(struct pug_channel_options, send_span) ||
         options->size > 4096)
         return PUG_ERR_INVALID;
@@ -247,6 +249,7 @@ int pug_channel_new(const struct pug_channel_options *options, struct pug_channe
 
 void pug_channel_free(struct pug_channel *c)
 {
+    ALLOC_OURS;
     if (!c)
         return;
     pthread_mutex_lock(&registry.lock);

@@ -1,3 +1,4 @@
+#include "sdk/alloc.h"
 #include "sdk/sdk.h"
 
 #include "base/clock.h"
@@ -206,7 +207,7 @@ static int start_locked(const struct pug_options *options)
 {
     struct error_detail problem = {.code = 0};
     struct config config;
-    _Atomic bool told = false;
+    _Atomic bool told = false, told_alloc = false;
     if (atomic_load(&sdk.state) != SDK_OFF || (sdk.drain && drain_is_running(sdk.drain)))
         return PUG_ERR_BUSY;
     int err = config_init(&config, options, &problem);
@@ -223,6 +224,10 @@ static int start_locked(const struct pug_options *options)
     }
     config_done(&sdk.config);
     sdk.config = config;
+    if (config.alloc_tracking && !alloc_find())
+        exporter_tell(&sdk.config, &told_alloc,
+                      "alloc_tracking is on, but nobody counts allocations: preload "
+                      "libpugmark-alloc.so or link with -lpugmark-alloc");
     err = run(&problem);
     if (err) {
         exporter_tell(&sdk.config, &told, "tracing is off: %s", problem.message);
@@ -239,6 +244,7 @@ static int start_locked(const struct pug_options *options)
 
 int pug_start(const struct pug_options *options)
 {
+    ALLOC_OURS;
     struct guest g;
     guest_enter(&g);
     pthread_mutex_lock(&sdk.lock);
@@ -252,6 +258,7 @@ void sdk_revive(void)
 {
     int expected = SDK_FORKED;
     struct error_detail problem = {.code = 0};
+    ALLOC_OURS;
     struct guest g;
     if (!atomic_compare_exchange_strong(&sdk.state, &expected, SDK_REVIVING))
         return;
@@ -285,6 +292,7 @@ static int stop_locked(uint64_t deadline_ns)
 
 int pug_stop(void)
 {
+    ALLOC_OURS;
     struct guest g;
     struct timespec when;
     guest_enter(&g);

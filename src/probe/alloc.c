@@ -1,0 +1,295 @@
+/* libpugmark-alloc: the malloc family, counted.
+ *
+ * A layer over the allocator that the program would have without us, whichever that is: the next one
+ * in the order of libraries. Each thread has four sums that only grow; a span takes their difference
+ * (sdk/watch.c), so nothing here knows of spans, and there is no stack of frames that could run
+ * under or over.
+ *
+ * 1. Bytes are counted as malloc_usable_size() has them, when they come and when they go: what is
+ *    freed everywhere adds up to what was allocated everywhere.
+ * 2. realloc that moves is a free and an allocation; in place it is an allocation of what was added
+ *    or a free of what was taken away; when nothing changes it is neither.
+ * 3. Looking for the next allocator may itself allocate: that memory comes from `early`, is never
+ *    given back, and is not counted.
+ * 4. A function of the allocator that calls another one of the family by its name comes through here
+ *    twice; what the inner call counted is undone (`counts = before`).
+ * 5. libpugmark's own work in the program's threads is not counted (pug__alloc_pause).
+ *
+ * Nothing here locks, and nothing is done at fork: a child's thread goes on with its sums. */
+#include "pugmark/alloc.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PUBLIC __attribute__((visibility("default")))
+#define EARLY_BYTES 16384
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+
+static __thread struct pug_alloc_counts counts __attribute__((tls_model("initial-exec")));
+static __thread int paused __attribute__((tls_model("initial-exec")));
+
+/* ---- the allocator below ---- */
+
+static struct {
+    void *(*malloc)(size_t);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void (*free)(void *);
+    void *(*memalign)(size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
+    size_t (*usable)(void *);
+} next;
+
+static enum { UNKNOWN, ASKING, KNOWN } state;
+
+static char early[EARLY_BYTES] __attribute__((aligned(16)));
+static size_t early_used;
+
+static bool is_early(const void *p)
+{
+    return (const char *)p >= early && (const char *)p < early + EARLY_BYTES;
+}
+
+/* Zeros, for it is used once. Its size stands in front of it. */
+static void *early_alloc(size_t n)
+{
+    size_t room = (n + 31) & ~(size_t)15;
+    if (room < n || room > EARLY_BYTES - early_used) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    char *p = early + early_used;
+    early_used += room;
+    memcpy(p, &n, sizeof n);
+    return p + 16;
+}
+
+static size_t early_size(const void *p)
+{
+    size_t n;
+    memcpy(&n, (const char *)p - 16, sizeof n);
+    return n;
+}
+
+static void find(void *slot, const char *name)
+{
+    void *found = dlsym(RTLD_NEXT, name);
+    memcpy(slot, &found, sizeof found);
+}
+
+/* The first allocation of a process comes before its second thread. False: we are being asked from
+ * within. */
+static bool ask(void)
+{
+    if (state == ASKING)
+        return false;
+    int errno_before = errno;
+    state = ASKING;
+    find(&next.malloc, "malloc");
+    find(&next.calloc, "calloc");
+    find(&next.realloc, "realloc");
+    find(&next.free, "free");
+    find(&next.memalign, "memalign");
+    find(&next.aligned_alloc, "aligned_alloc");
+    find(&next.posix_memalign, "posix_memalign");
+    find(&next.valloc, "valloc");
+    find(&next.pvalloc, "pvalloc");
+    find(&next.usable, "malloc_usable_size");
+    errno = errno_before;
+    if (!next.malloc || !next.calloc || !next.realloc || !next.free || !next.usable) {
+        state = UNKNOWN; /* there is no allocator: every allocation fails */
+        return false;
+    }
+    state = KNOWN;
+    return true;
+}
+
+static inline bool known(void)
+{
+    return LIKELY(state == KNOWN) || ask();
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    (void)known();
+}
+
+/* ---- counting ---- */
+
+static inline void count_alloc(uint64_t bytes)
+{
+    if (LIKELY(!paused)) {
+        counts.alloc_count++;
+        counts.alloc_bytes += bytes;
+    }
+}
+
+static inline void count_free(uint64_t bytes)
+{
+    if (LIKELY(!paused)) {
+        counts.dealloc_count++;
+        counts.dealloc_bytes += bytes;
+    }
+}
+
+static inline void *counted(void *p)
+{
+    if (LIKELY(p))
+        count_alloc(next.usable(p));
+    return p;
+}
+
+PUBLIC void pug__alloc_read(struct pug_alloc_counts *ret);
+PUBLIC void pug__alloc_pause(int by);
+
+void pug__alloc_read(struct pug_alloc_counts *ret)
+{
+    *ret = counts;
+}
+
+void pug__alloc_pause(int by)
+{
+    paused += by;
+}
+
+/* ---- the family ---- */
+
+PUBLIC void *malloc(size_t n)
+{
+    return known() ? counted(next.malloc(n)) : early_alloc(n);
+}
+
+PUBLIC void free(void *p)
+{
+    if (!p || is_early(p) || !known())
+        return;
+    count_free(next.usable(p));
+    next.free(p);
+}
+
+PUBLIC void *calloc(size_t n, size_t size)
+{
+    size_t bytes;
+    if (known())
+        return counted(next.calloc(n, size));
+    if (!__builtin_mul_overflow(n, size, &bytes))
+        return early_alloc(bytes);
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *from_early(void *p, size_t n)
+{
+    size_t had = early_size(p);
+    void *moved = malloc(n);
+    if (moved)
+        memcpy(moved, p, had < n ? had : n);
+    return moved;
+}
+
+PUBLIC void *realloc(void *p, size_t n)
+{
+    if (!p)
+        return malloc(n);
+    if (is_early(p))
+        return from_early(p, n);
+    if (!known()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    size_t had = next.usable(p);
+    struct pug_alloc_counts before = counts;
+    uintptr_t was = (uintptr_t)p;
+    void *got = next.realloc(p, n);
+    counts = before;
+    if (!got) {
+        if (n == 0) /* freed, as glibc has it */
+            count_free(had);
+        return NULL;
+    }
+    size_t has = next.usable(got);
+    if ((uintptr_t)got != was) {
+        count_free(had);
+        count_alloc(has);
+    } else if (has > had) {
+        count_alloc(has - had);
+    } else if (has < had) {
+        count_free(had - has);
+    }
+    return got;
+}
+
+PUBLIC void *reallocarray(void *p, size_t n, size_t size)
+{
+    size_t bytes;
+    if (!__builtin_mul_overflow(n, size, &bytes))
+        return realloc(p, bytes);
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* What one of the rarer functions gave. */
+static void *counted_once(void *p, struct pug_alloc_counts before)
+{
+    counts = before;
+    return counted(p);
+}
+
+static void *missing(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+PUBLIC void *memalign(size_t alignment, size_t n)
+{
+    struct pug_alloc_counts before = counts;
+    return known() && next.memalign ? counted_once(next.memalign(alignment, n), before) : missing();
+}
+
+PUBLIC void *aligned_alloc(size_t alignment, size_t n)
+{
+    struct pug_alloc_counts before = counts;
+    return known() && next.aligned_alloc ? counted_once(next.aligned_alloc(alignment, n), before)
+                                         : missing();
+}
+
+PUBLIC int posix_memalign(void **ret, size_t alignment, size_t n)
+{
+    struct pug_alloc_counts before = counts;
+    if (!known() || !next.posix_memalign)
+        return ENOMEM;
+    int e = next.posix_memalign(ret, alignment, n);
+    counts = before;
+    if (e == 0)
+        counted(*ret);
+    return e;
+}
+
+PUBLIC void *valloc(size_t n)
+{
+    struct pug_alloc_counts before = counts;
+    return known() && next.valloc ? counted_once(next.valloc(n), before) : missing();
+}
+
+PUBLIC void *pvalloc(size_t n)
+{
+    struct pug_alloc_counts before = counts;
+    return known() && next.pvalloc ? counted_once(next.pvalloc(n), before) : missing();
+}
+
+PUBLIC size_t malloc_usable_size(void *p)
+{
+    if (!p)
+        return 0;
+    if (is_early(p))
+        return early_size(p);
+    return known() ? next.usable(p) : 0;
+}

@@ -1,0 +1,17 @@
+/* Where allocations are counted (probe/alloc.c), if they are. */
+#ifndef SDK_ALLOC_H
+#define SDK_ALLOC_H
+
+#include <stdbool.h>
+
+/* Gives the counters to watch.h. False: nobody counts. */
+bool alloc_find(void);
+
+/* What the library allocates in the program's threads from here to the end of the scope is not
+ * counted as the program's. */
+#define ALLOC_OURS                                                                                 \
+    __attribute__((cleanup(alloc_ours_end), unused)) int alloc_ours = alloc_ours_begin()
+int alloc_ours_begin(void);
+void alloc_ours_end(int *ours);
+
+#endif
