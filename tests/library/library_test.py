@@ -119,8 +119,9 @@ def too_many_attributes_are_named(compiler, work):
 def declared():
     text = "".join(p.read_text(encoding="utf-8") for p in sorted((INCLUDE / "pugmark").glob("*.h"))
                    if p.name not in ("inline.h", "disable.h"))
-    names = set(re.findall(r"^[a-z][\w \*]*?\b\*?(pug_\w+)\(", text, re.M))
-    return {n for n in names if n not in ("pug_carrier_set", "pug_carrier_get", "pug_log_fn")}
+    # Types, and functions of libc by other names, are not ours to export.
+    text = re.sub(r"^(typedef\b[^;]*|extern\b[^;]*__asm__\([^;]*);", "", text, flags=re.M)
+    return set(re.findall(r"^[a-z][\w \*]*?\b\*?(pug_\w+)\(", text, re.M))
 
 
 def exported():
