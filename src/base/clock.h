@@ -8,6 +8,7 @@
 
 #define NS_PER_US UINT64_C(1000)
 #define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_DAY (UINT64_C(86400) * NS_PER_S)
 #define NS_PER_S UINT64_C(1000000000)
 
 static inline uint64_t clock_ns(clockid_t id)

@@ -4,6 +4,7 @@
  * left behind, however it ends, and Ctrl-C reaches the children in the order that lets them hand
  * over their spans: load first, then along the pipeline, the server last. What they write lies in
  * one temporary directory. Ports are taken as they are free. */
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/demo_check.h"
@@ -15,7 +16,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <getopt.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -526,29 +526,18 @@ static const char help[] =
 
 int cli_demo(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"once", 0, NULL, 'o'}, {"data", 1, NULL, 'd'}, {"help", 0, NULL, 'h'}, {0}};
     struct demo d = {.arena = ARENA_INIT, .keep_running = true, .signals = -1};
-    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        switch (c) {
-        case 'o':
-            d.keep_running = false;
-            break;
-        case 'd':
-            d.data = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return CLI_DONE;
-        default:
-            fputs(help, stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (optind < argc) {
-        fputs(help, stderr);
-        return CLI_USAGE;
-    }
+    bool once = false;
+    int status;
+    const struct args_option options[] = {{.name = "once", .flag = &once},
+                                          {.name = "data", .text = &d.data}};
+    int n = args_parse("demo", help, options, sizeof options / sizeof *options, argc, argv,
+                       &status);
+    if (n < 0)
+        return status;
+    if (n > 0)
+        return args_wrong("demo", "what is \"%s\"", argv[1]);
+    d.keep_running = !once;
     sigset_t ours;
     sigemptyset(&ours);
     sigaddset(&ours, SIGINT);

@@ -4,6 +4,7 @@
  * bytes; connections take them and send side by side. With --prepare everything is encoded first,
  * so that what is measured afterwards is the receiver and not the drawing. A batch that was refused
  * for now (429, 503) is sent again after Retry-After. */
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/load_gen.h"
 #include "cli/term.h"
@@ -15,7 +16,6 @@
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -436,106 +436,45 @@ static const char help[] =
     "  --prepare             encode everything before the first request\n"
     "  --json                results for machines\n";
 
-static bool parse_number(const char *option, uint64_t least, uint64_t most, uint64_t *ret)
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct options *o)
 {
-    uint64_t n;
-    if (!str_to_u64(str_from(optarg), &n) || n < least || n > most) {
-        fprintf(stderr, "pugmark load: --%s takes a whole number from %llu to %llu, not \"%s\"\n",
-                option, (unsigned long long)least, (unsigned long long)most, optarg);
-        return false;
-    }
-    *ret = n;
-    return true;
-}
-
-/* Fills `o`, or returns the exit status to end with. */
-static int parse_options(int argc, char **argv, struct options *o)
-{
-    enum { OTLP, OUT, TRACES, SPANS, RATE, SEED, START, BATCH, CONNECTIONS, PREPARE, JSON, HELP };
-    static const struct option table[] = {
-        {"otlp", required_argument, NULL, OTLP},
-        {"out", required_argument, NULL, OUT},
-        {"traces", required_argument, NULL, TRACES},
-        {"spans-per-trace", required_argument, NULL, SPANS},
-        {"rate", required_argument, NULL, RATE},
-        {"seed", required_argument, NULL, SEED},
-        {"start", required_argument, NULL, START},
-        {"batch", required_argument, NULL, BATCH},
-        {"prepare", no_argument, NULL, PREPARE},
-        {"connections", required_argument, NULL, CONNECTIONS},
-        {"json", no_argument, NULL, JSON},
-        {"help", no_argument, NULL, HELP},
-        {NULL, 0, NULL, 0},
-    };
     uint64_t spans = 10, batch = 100, connections = 4;
-    bool ok = true;
-    int option, at = 0;
+    int status;
     *o = (struct options){.url = "http://127.0.0.1:4318", .traces = 1000, .seed = 1};
-    while (ok && (option = getopt_long(argc, argv, "", table, &at)) != -1) {
-        switch (option) {
-        case OTLP:
-            o->url = optarg;
-            break;
-        case OUT:
-            o->out = optarg;
-            break;
-        case TRACES:
-            ok = parse_number("traces", 1, UINT64_C(1000000000000), &o->traces);
-            break;
-        case SPANS:
-            ok = parse_number("spans-per-trace", 1, LOAD_SPANS_PER_TRACE_MAX, &spans);
-            break;
-        case RATE:
-            ok = parse_number("rate", 1, UINT64_C(1000000000), &o->rate);
-            break;
-        case SEED:
-            ok = parse_number("seed", 0, UINT64_MAX, &o->seed);
-            break;
-        case START:
-            ok = parse_number("start", 1, UINT64_MAX / 2, &o->start_ns);
-            break;
-        case BATCH:
-            ok = parse_number("batch", 1, 100000, &batch);
-            break;
-        case CONNECTIONS:
-            ok = parse_number("connections", 1, CONNECTIONS_MAX, &connections);
-            break;
-        case PREPARE:
-            o->prepare = true;
-            break;
-        case JSON:
-            o->json = true;
-            break;
-        case HELP:
-            fputs(help, stdout);
-            exit(CLI_DONE);
-        default:
-            ok = false;
-            break;
-        }
-    }
-    if (ok && optind < argc) {
-        fprintf(stderr, "pugmark load: \"%s\" is one argument too many\n", argv[optind]);
-        ok = false;
-    }
-    if (!ok) {
-        fputs("`pugmark load --help` lists the options\n", stderr);
-        return CLI_USAGE;
-    }
+    const struct args_option options[] = {
+        {.name = "otlp", .text = &o->url},
+        {.name = "out", .text = &o->out},
+        {.name = "traces", .count = &o->traces, .min = 1, .max = UINT64_C(1000000000000)},
+        {.name = "spans-per-trace", .count = &spans, .min = 1, .max = LOAD_SPANS_PER_TRACE_MAX},
+        {.name = "rate", .count = &o->rate, .min = 1, .max = UINT64_C(1000000000)},
+        {.name = "seed", .count = &o->seed, .max = UINT64_MAX},
+        {.name = "start", .count = &o->start_ns, .min = 1, .max = UINT64_MAX / 2},
+        {.name = "batch", .count = &batch, .min = 1, .max = 100000},
+        {.name = "connections", .count = &connections, .min = 1, .max = CONNECTIONS_MAX},
+        {.name = "prepare", .flag = &o->prepare},
+        {.name = "json", .flag = &o->json},
+    };
+    int n = args_parse("load", help, options, sizeof options / sizeof *options, argc, argv,
+                       &status);
+    if (n < 0)
+        return status;
+    if (n > 0)
+        return args_wrong("load", "what is \"%s\"", argv[1]);
     o->spans_per_trace = (unsigned)spans;
     o->batch_traces = (unsigned)batch;
     o->connections = (unsigned)connections;
     if (!o->start_ns) /* the mean gap between traces is 1 ms */
         o->start_ns = clock_realtime_ns() -
                       (o->traces < 86400000 ? o->traces : 86400000) * NS_PER_MS;
-    return CLI_DONE;
+    return -1;
 }
 
 int cli_load(int argc, char **argv)
 {
     struct load load = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    int status = parse_options(argc, argv, &load.options);
-    if (status)
+    int status = parse(argc, argv, &load.options);
+    if (status >= 0)
         return status;
     size_t base_bytes = strlen(load.options.url);
     while (base_bytes && load.options.url[base_bytes - 1] == '/')

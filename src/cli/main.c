@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,7 +32,8 @@ int main(int argc, char **argv)
         usage(stderr);
         return CLI_USAGE;
     }
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+    bool help = !strcmp(argv[1], "help");
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || (help && argc == 2)) {
         usage(stdout);
         return CLI_DONE;
     }
@@ -39,9 +41,11 @@ int main(int argc, char **argv)
         puts("pugmark " PUGMARK_VERSION);
         return CLI_DONE;
     }
+    const char *name = argv[help ? 2 : 1];
+    char *only_help[] = {argv[1], (char[]){"--help"}, NULL};
     for (const struct verb *v = verbs; v->name; v++)
-        if (!strcmp(argv[1], v->name))
-            return v->run(argc - 1, argv + 1);
-    fprintf(stderr, "pugmark: there is no verb \"%s\"; `pugmark --help` lists them\n", argv[1]);
+        if (!strcmp(name, v->name))
+            return help ? v->run(2, only_help) : v->run(argc - 1, argv + 1);
+    fprintf(stderr, "pugmark: there is no verb \"%s\"; `pugmark --help` lists them\n", name);
     return CLI_USAGE;
 }

@@ -1,4 +1,5 @@
 /* pugmark query 'TRACEQL': the newest traces that match, one a line. */
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/term.h"
@@ -6,11 +7,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 
 enum { LIMIT_DEFAULT = 20, LIMIT_MAX = 1000 };
-#define NS_PER_DAY (UINT64_C(24) * 3600 * NS_PER_S)
 
 struct row {
     struct str trace_id, service, name;
@@ -33,105 +32,54 @@ struct options {
     bool explain;
 };
 
-static void usage(FILE *out)
-{
-    fputs(
-        "usage: pugmark query 'TRACEQL' [--since 1h] [--limit N] [--json|--csv] [--explain]\n"
-        "                     [--server URL]\n"
-        "\n"
-        "Lists the newest traces in which spans match.\n"
-        "\n"
-        "  --since DURATION  how far to look back, by the start of the span: 15m, 1h, 7d;\n"
-        "                    default 1h\n"
-        "  --limit N         traces, 1 to 1000; default 20\n"
-        "  --json            the server's answer as it is\n"
-        "  --csv             a header line and one line a trace; durations in nanoseconds\n"
-        "  --explain         also what was read to find them, on stderr\n"
-        "  --server URL      default " CLIENT_SERVER_DEFAULT "\n"
-        "\n"
-        "Examples:\n"
-        "  pugmark query '{ status = error }'\n"
-        "  pugmark query '{ resource.service.name = \"api\" && duration > 100ms }'\n"
-        "  pugmark query '{ .http.route =~ \"/cart/.*\" } && { name = \"db.query\" }' --since 7d\n",
-        out);
-}
-
-/* Also days, which people ask for and Go's durations lack. */
-static bool since_parse(const char *text, uint64_t *ret_ns)
-{
-    struct str s = str_from(text);
-    uint64_t days;
-    if (s.len > 1 && s.ptr[s.len - 1] == 'd' && str_to_u64((struct str){s.ptr, s.len - 1}, &days) &&
-        days <= 36500) {
-        *ret_ns = days * NS_PER_DAY;
-        return days > 0;
-    }
-    return str_to_duration_ns(s, ret_ns) && *ret_ns > 0;
-}
+static const char help[] =
+    "usage: pugmark query 'TRACEQL' [--since 1h] [--limit N] [--json|--csv] [--explain]\n"
+    "                     [--server URL]\n"
+    "\n"
+    "Lists the newest traces in which spans match.\n"
+    "\n"
+    "  --since DURATION  how far to look back, by the start of the span: 15m, 1h, 7d;\n"
+    "                    default 1h\n"
+    "  --limit N         traces, 1 to 1000; default 20\n"
+    "  --json            the server's answer as it is\n"
+    "  --csv             a header line and one line a trace; durations in nanoseconds\n"
+    "  --explain         also what was read to find them, on stderr\n"
+    "  --server URL      default " CLIENT_SERVER_DEFAULT "\n"
+    "\n"
+    "Examples:\n"
+    "  pugmark query '{ status = error }'\n"
+    "  pugmark query '{ resource.service.name = \"api\" && duration > 100ms }'\n"
+    "  pugmark query '{ .http.route =~ \"/cart/.*\" } && { name = \"db.query\" }' --since 7d\n";
 
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    enum { SINCE = 256, LIMIT, JSON, CSV, EXPLAIN, SERVER };
-    static const struct option longs[] = {
-        {"since", required_argument, NULL, SINCE}, {"limit", required_argument, NULL, LIMIT},
-        {"json", no_argument, NULL, JSON},         {"csv", no_argument, NULL, CSV},
-        {"explain", no_argument, NULL, EXPLAIN},   {"server", required_argument, NULL, SERVER},
-        {"help", no_argument, NULL, 'h'},          {0},
+    bool json = false, csv = false;
+    int status;
+    *o = (struct options){.server = CLIENT_SERVER_DEFAULT,
+                          .limit = LIMIT_DEFAULT,
+                          .since = "1h",
+                          .since_ns = 3600 * NS_PER_S};
+    const struct args_option options[] = {
+        {.name = "since", .duration_ns = &o->since_ns, .text = &o->since},
+        {.name = "limit", .count = &o->limit, .min = 1, .max = LIMIT_MAX},
+        {.name = "json", .flag = &json},
+        {.name = "csv", .flag = &csv},
+        {.name = "explain", .flag = &o->explain},
+        {.name = "server", .text = &o->server},
     };
-    *o = (struct options){
-        .server = CLIENT_SERVER_DEFAULT,
-        .since = "1h",
-        .limit = LIMIT_DEFAULT,
-        .since_ns = 3600 * NS_PER_S,
-    };
-    for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
-        switch (c) {
-        case SINCE:
-            o->since = optarg;
-            if (!since_parse(optarg, &o->since_ns)) {
-                fprintf(stderr,
-                        "pugmark query: --since \"%s\": expected a duration such as 15m, 1h, 7d\n",
-                        optarg);
-                return CLI_USAGE;
-            }
-            break;
-        case LIMIT:
-            if (!str_to_u64(str_from(optarg), &o->limit) || !o->limit || o->limit > LIMIT_MAX) {
-                fprintf(stderr, "pugmark query: --limit \"%s\": expected 1 to %d\n", optarg,
-                        LIMIT_MAX);
-                return CLI_USAGE;
-            }
-            break;
-        case JSON:
-            o->format = FORMAT_JSON;
-            break;
-        case CSV:
-            o->format = FORMAT_CSV;
-            break;
-        case EXPLAIN:
-            o->explain = true;
-            break;
-        case SERVER:
-            o->server = optarg;
-            break;
-        case 'h':
-            usage(stdout);
-            return CLI_DONE;
-        default:
-            usage(stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (optind + 1 != argc) {
-        if (optind == argc)
-            fputs("pugmark query: which traces? An example: pugmark query '{ status = error }'\n",
-                  stderr);
-        else
-            fputs("pugmark query: one query at a time; put it in single quotes\n", stderr);
-        return CLI_USAGE;
-    }
-    o->query = argv[optind];
+    int n = args_parse("query", help, options, sizeof options / sizeof *options, argc, argv,
+                       &status);
+    if (n < 0)
+        return status;
+    if (n == 0)
+        return args_wrong("query", "which traces? An example: pugmark query '{ status = error }'");
+    if (n > 1)
+        return args_wrong("query", "one query at a time, in quotes");
+    if (json && csv)
+        return args_wrong("query", "--json or --csv");
+    o->format = json ? FORMAT_JSON : csv ? FORMAT_CSV : FORMAT_TABLE;
+    o->query = argv[1];
     return -1;
 }
 

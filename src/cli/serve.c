@@ -4,6 +4,7 @@
  * alone; the store opens (recovery); everything listens; the ready file says where. On SIGTERM or
  * SIGINT: not ready any more, the receivers answer what they have, the page ends its streams, the
  * store seals, exit 0. A second signal ends it at once: what was acknowledged is in the log. */
+#include "cli/args.h"
 #include "cli/cli.h"
 
 #include "base/buf.h"
@@ -17,7 +18,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <malloc.h>
 #include <pugmark/pugmark.h>
 #include <signal.h>
@@ -73,35 +73,32 @@ struct serve {
     size_t n_endpoints;
 };
 
-static void usage(FILE *out)
-{
-    fputs("usage: pugmark serve [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
-          "                     [--ready-file FILE] [--durability sync|write]\n"
-          "                     [--memtable-bytes N] [--trace-self] [-v]\n"
-          "\n"
-          "Receives spans over OTLP, keeps them, and serves the page and the APIs.\n"
-          "\n"
-          "  --data DIR          where the spans live; made when absent. Default:\n"
-          "                      $XDG_STATE_HOME/pugmark, else ~/.local/state/pugmark,\n"
-          "                      else ./pugmark-data\n"
-          "  --listen ADDRESS    numeric IPv4 or IPv6 address; default 127.0.0.1.\n"
-          "                      There is no authentication: another address opens it to all\n"
-          "                      who can reach it.\n"
-          "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686\n"
-          "  --ports auto        free ports; the ready file says which\n"
-          "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
-          "  --durability sync   an answer means that the spans survive a power cut (default)\n"
-          "  --durability write  an answer means that they survive the end of this process\n"
-          "  --memtable-bytes N  spans are sealed into a segment when they take more memory\n"
-          "                      than this; there may be two such lots. Default: 64 MiB\n"
-          "  --trace-self        the server's own work appears as service \"pugmark\"; "
-          "PUG_TRACING=true\n"
-          "                      does the same\n"
-          "  -v, --verbose       tell more on stderr\n"
-          "\n"
-          "SIGTERM answers what is under way, seals, and exits 0.\n",
-          out);
-}
+static const char help[] =
+    "usage: pugmark serve [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
+    "                     [--ready-file FILE] [--durability sync|write]\n"
+    "                     [--memtable-bytes N] [--trace-self] [-v]\n"
+    "\n"
+    "Receives spans over OTLP, keeps them, and serves the page and the APIs.\n"
+    "\n"
+    "  --data DIR          where the spans live; made when absent. Default:\n"
+    "                      $XDG_STATE_HOME/pugmark, else ~/.local/state/pugmark,\n"
+    "                      else ./pugmark-data\n"
+    "  --listen ADDRESS    numeric IPv4 or IPv6 address; default 127.0.0.1.\n"
+    "                      There is no authentication: another address opens it to all\n"
+    "                      who can reach it.\n"
+    "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686\n"
+    "  --ports auto        free ports; the ready file says which\n"
+    "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
+    "  --durability sync   an answer means that the spans survive a power cut (default)\n"
+    "  --durability write  an answer means that they survive the end of this process\n"
+    "  --memtable-bytes N  spans are sealed into a segment when they take more memory\n"
+    "                      than this; there may be two such lots. Default: 64 MiB\n"
+    "  --trace-self        the server's own work appears as service \"pugmark\"; "
+    "PUG_TRACING=true\n"
+    "                      does the same\n"
+    "  -v, --verbose       tell more on stderr\n"
+    "\n"
+    "SIGTERM answers what is under way, seals, and exits 0.\n";
 
 static char *default_data_dir(void)
 {
@@ -120,70 +117,35 @@ static char *default_data_dir(void)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    enum { DATA = 256, LISTEN, PORTS, READY_FILE, DURABILITY, MEMTABLE_BYTES, TRACE_SELF };
-    static const struct option longs[] = {
-        {"data", required_argument, NULL, DATA},
-        {"listen", required_argument, NULL, LISTEN},
-        {"ports", required_argument, NULL, PORTS},
-        {"ready-file", required_argument, NULL, READY_FILE},
-        {"durability", required_argument, NULL, DURABILITY},
-        {"memtable-bytes", required_argument, NULL, MEMTABLE_BYTES},
-        {"trace-self", no_argument, NULL, TRACE_SELF},
-        {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
-    const char *data = NULL;
+    static const char *const ports[] = {"default", "auto", NULL}, *const durabilities[] = {
+                                                                      "sync", "write", NULL};
+    const char *data = NULL, *port = ports[0], *durability = durabilities[0];
+    bool verbose = false;
+    int status;
     *o = (struct options){.listen = "127.0.0.1"};
-    for (int c; (c = getopt_long(argc, argv, "vh", longs, NULL)) != -1;) {
-        bool ok = true;
-        switch (c) {
-        case DATA:
-            data = optarg;
-            ok = *optarg != '\0';
-            break;
-        case LISTEN:
-            o->listen = optarg;
-            break;
-        case PORTS:
-            o->auto_ports = !strcmp(optarg, "auto");
-            ok = o->auto_ports || !strcmp(optarg, "default");
-            break;
-        case READY_FILE:
-            o->ready_file = optarg;
-            break;
-        case DURABILITY:
-            o->durable_write = !strcmp(optarg, "write");
-            ok = o->durable_write || !strcmp(optarg, "sync");
-            break;
-        case MEMTABLE_BYTES:
-            ok = str_to_u64(str_from(optarg), &o->memtable_bytes) && o->memtable_bytes > 0 &&
-                 o->memtable_bytes <= MEMTABLE_BYTES_LIMIT;
-            break;
-        case TRACE_SELF:
-            o->trace_self = true;
-            break;
-        case 'v':
-            log_set_level(LOG_LEVEL_DEBUG);
-            break;
-        case 'h':
-            usage(stdout);
-            return CLI_DONE;
-        default:
-            usage(stderr);
-            return CLI_USAGE;
-        }
-        if (!ok) {
-            fprintf(stderr, "pugmark serve: \"%s\" is not a value of %s\n", optarg,
-                    argv[optind - 1] == optarg ? argv[optind - 2] : argv[optind - 1]);
-            return CLI_USAGE;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "pugmark serve: what is \"%s\"? `pugmark serve --help` tells\n",
-                argv[optind]);
-        return CLI_USAGE;
-    }
+    const struct args_option options[] = {
+        {.name = "data", .text = &data},
+        {.name = "listen", .text = &o->listen},
+        {.name = "ports", .choice = &port, .choices = ports},
+        {.name = "ready-file", .text = &o->ready_file},
+        {.name = "durability", .choice = &durability, .choices = durabilities},
+        {.name = "memtable-bytes",
+         .bytes = &o->memtable_bytes,
+         .min = 1,
+         .max = MEMTABLE_BYTES_LIMIT},
+        {.name = "trace-self", .flag = &o->trace_self},
+        {.name = "verbose", .letter = 'v', .flag = &verbose},
+    };
+    int n = args_parse("serve", help, options, sizeof options / sizeof *options, argc, argv,
+                       &status);
+    if (n < 0)
+        return status;
+    if (n > 0)
+        return args_wrong("serve", "what is \"%s\"", argv[1]);
+    if (verbose)
+        log_set_level(LOG_LEVEL_DEBUG);
+    o->auto_ports = port == ports[1];
+    o->durable_write = durability == durabilities[1];
     o->data = data ? strdup(data) : default_data_dir();
     if (!o->data) {
         fputs("pugmark serve: out of memory\n", stderr);
@@ -403,9 +365,37 @@ static void housekeeping(struct serve *s, uint64_t *requests_before, bool *is_tr
     }
 }
 
+/* For --verbose: what came, and what became of it. */
+static void say_what_changed(struct serve *s, struct ingest_stats *before, uint64_t *segments)
+{
+    struct ingest_stats now;
+    struct store_stats store;
+    uint64_t refused = 0, refused_before = 0;
+    ingest_stats(s->ingest, &now);
+    store_stats(s->store, &store);
+    for (int i = 0; i < REFUSED_N; i++) {
+        refused += now.spans_refused[i];
+        refused_before += before->spans_refused[i];
+    }
+    if (now.requests != before->requests)
+        log_debug("received requests=%llu spans=%llu stored=%llu refused=%llu bytes=%llu",
+                  (unsigned long long)(now.requests - before->requests),
+                  (unsigned long long)(now.spans_received - before->spans_received),
+                  (unsigned long long)(now.spans_stored - before->spans_stored),
+                  (unsigned long long)(refused - refused_before),
+                  (unsigned long long)(now.body_bytes - before->body_bytes));
+    if (store.segments != *segments)
+        log_debug("sealed segments=%llu segment_spans=%llu segment_bytes=%llu",
+                  (unsigned long long)store.segments, (unsigned long long)store.segment_spans,
+                  (unsigned long long)store.segment_bytes);
+    *before = now;
+    *segments = store.segments;
+}
+
 static void wait_for_end(struct serve *s, const sigset_t *signals)
 {
-    uint64_t requests = 0;
+    uint64_t requests = 0, segments = 0;
+    struct ingest_stats before = {.requests = 0};
     bool is_trimmed = false;
     for (;;) {
         const struct timespec pause = {HOUSEKEEPING_MS / 1000,
@@ -413,10 +403,12 @@ static void wait_for_end(struct serve *s, const sigset_t *signals)
         int signal_number = sigtimedwait(signals, NULL, &pause);
         if (signal_number == SIGTERM || signal_number == SIGINT)
             return;
-        if (signal_number == SIGHUP)
+        if (signal_number == SIGHUP) {
             log_info("SIGHUP: there is no configuration file to read again");
-        else if (signal_number < 0 && errno == EAGAIN)
+        } else if (signal_number < 0 && errno == EAGAIN) {
             housekeeping(s, &requests, &is_trimmed);
+            say_what_changed(s, &before, &segments);
+        }
     }
 }
 

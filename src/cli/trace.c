@@ -1,4 +1,5 @@
 /* pugmark trace ID|FILE: a waterfall in the terminal. */
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/term.h"
@@ -8,7 +9,6 @@
 #include "wire/otlp_json.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -20,64 +20,39 @@ struct options {
     bool json, all, attributes;
 };
 
-static void usage(FILE *out)
-{
-    fputs("usage: pugmark trace ID|FILE [--attributes] [--all] [--json] [--server URL]\n"
-          "\n"
-          "Shows one trace as a waterfall: of a server, or those in a file of OTLP (JSON or\n"
-          "protobuf).\n"
-          "\n"
-          "  --attributes  attributes and events of every span; else of errors only\n"
-          "  --all         every span, also of a trace with more than 500\n"
-          "  --json        the server's answer as it is\n"
-          "  --server URL  default " CLIENT_SERVER_DEFAULT "\n"
-          "\n"
-          "`pugmark query` finds ids.\n",
-          out);
-}
+static const char help[] =
+    "usage: pugmark trace ID|FILE [--attributes] [--all] [--json] [--server URL]\n"
+    "\n"
+    "Shows one trace as a waterfall: of a server, or those in a file of OTLP (JSON or\n"
+    "protobuf).\n"
+    "\n"
+    "  --attributes  attributes and events of every span; else of errors only\n"
+    "  --all         every span, also of a trace with more than 500\n"
+    "  --json        the server's answer as it is\n"
+    "  --server URL  default " CLIENT_SERVER_DEFAULT "\n"
+    "\n"
+    "`pugmark query` finds ids.\n";
 
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    enum { JSON = 256, ALL, ATTRIBUTES, SERVER };
-    static const struct option longs[] = {
-        {"json", no_argument, NULL, JSON},
-        {"all", no_argument, NULL, ALL},
-        {"attributes", no_argument, NULL, ATTRIBUTES},
-        {"server", required_argument, NULL, SERVER},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
+    int status;
     *o = (struct options){.server = CLIENT_SERVER_DEFAULT};
-    for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
-        switch (c) {
-        case JSON:
-            o->json = true;
-            break;
-        case ALL:
-            o->all = true;
-            break;
-        case ATTRIBUTES:
-            o->attributes = true;
-            break;
-        case SERVER:
-            o->server = optarg;
-            break;
-        case 'h':
-            usage(stdout);
-            return CLI_DONE;
-        default:
-            usage(stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (optind + 1 != argc) {
-        fputs(optind == argc ? "pugmark trace: which one? `pugmark query '{}'` lists ids\n"
-                             : "pugmark trace: one trace at a time\n",
-              stderr);
-        return CLI_USAGE;
-    }
-    o->what = argv[optind];
+    const struct args_option options[] = {
+        {.name = "json", .flag = &o->json},
+        {.name = "all", .flag = &o->all},
+        {.name = "attributes", .flag = &o->attributes},
+        {.name = "server", .text = &o->server},
+    };
+    int n = args_parse("trace", help, options, sizeof options / sizeof *options, argc, argv,
+                       &status);
+    if (n < 0)
+        return status;
+    if (n == 0)
+        return args_wrong("trace", "which one? `pugmark query '{}'` lists ids");
+    if (n > 1)
+        return args_wrong("trace", "one trace at a time");
+    o->what = argv[1];
     return -1;
 }
 
