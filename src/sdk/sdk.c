@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "sdk/handover.h"
 #include "sdk/propagate.h"
+#include "sdk/process_context.h"
 #include "sdk/span.h"
 #include "sdk/watch.h"
 
@@ -49,6 +50,7 @@ static void forked(void)
         return;
     span_current_context(&sdk.inherited);
     sdk.inherited_by = pthread_self();
+    process_context_forked();
     if (pug__lane_1)
         pthread_setspecific(sdk.key, NULL);
     pug__lane_1 = NULL;
@@ -200,6 +202,7 @@ static int run(struct error_detail *problem)
      */
     memory_free(parents);
     sdk.parents = NULL;
+    process_context_publish(&sdk.config);
     return 0;
 }
 
@@ -285,6 +288,7 @@ static int stop_locked(uint64_t deadline_ns)
         atomic_store(&sdk.state, SDK_OFF);
         return 0;
     }
+    process_context_remove();
     bool clean = drain_stop(sdk.drain, deadline_ns);
     atomic_store(&sdk.state, SDK_OFF);
     return clean ? 0 : PUG_ERR_TIMEOUT;

@@ -1,6 +1,7 @@
 #include "sdk/watch.h"
 
 #include "sdk/sdk.h"
+#include "sdk/thread_context.h"
 
 static _Atomic unsigned reasons_now;
 static _Atomic(watch_allocations_fn *) read_allocations;
@@ -85,6 +86,8 @@ void watch_begin(struct lane *lane, struct pug__slot *slot, const struct pug__si
 {
     if (watch_reasons() & WATCH_ALLOCATIONS)
         allocations_begin(lane, slot);
+    if (watch_reasons() & WATCH_THREAD_CONTEXT)
+        thread_context_set(lane, slot);
 }
 
 void watch_end(struct lane *lane, struct pug__slot *slot)
@@ -95,4 +98,6 @@ void watch_end(struct lane *lane, struct pug__slot *slot)
 
 void watch_moved(struct lane *lane)
 {
+    if (watch_reasons() & WATCH_THREAD_CONTEXT || otel_thread_ctx_v1)
+        thread_context_set(lane, lane->fast.top);
 }
