@@ -34,6 +34,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <pugmark/capture.h>
+
 #define SAID_BYTES_MAX 8192
 #define RESTORE_MAX 40
 #define BATCH_MAX 8
@@ -157,7 +159,7 @@ struct call {
     bool failed;
     /* of a batch */
     pthread_t thread;
-    struct pug_context batch;
+    struct pug_capture batch;
 };
 
 static void tool_exec(struct call *c)
@@ -221,7 +223,7 @@ static void dispatch(struct turn *t, struct call *c)
 static void *exec_in_thread(void *arg)
 {
     struct call *c = arg;
-    PUG_ATTACH(&c->batch);
+    PUG_RESUME(&c->batch);
     tool_exec(c);
     return NULL;
 }
@@ -236,7 +238,7 @@ static void tool_batch(struct turn *t, struct call *calls, size_t n)
             continue;
         queues_status(calls[i].tool);
         queues_measure(METRIC_TOOL_CALLS, 1);
-        calls[i].batch = pug_context_current();
+        calls[i].batch = pug_capture_current();
         started[i] = pthread_create(&calls[i].thread, NULL, exec_in_thread, &calls[i]) == 0;
         if (!started[i])
             tool_exec(&calls[i]);
@@ -253,12 +255,14 @@ static void run_calls(struct turn *t, const json_t *wanted)
     struct call calls[BATCH_MAX] = {{0}};
     size_t n = 0, i;
     json_t *one;
-    json_array_foreach(wanted, i, one) if (n < BATCH_MAX)
+    json_array_foreach(wanted, i, one)
     {
-        calls[n++] = (struct call){.id = string_at(one, "id"),
-                                   .tool = string_at(one, "name"),
-                                   .arguments = json_object_get(one, "arguments")};
-        text_addf(&t->tools, "%s%s", t->tools.len ? " " : "", string_at(one, "name"));
+        if (n < BATCH_MAX) {
+            calls[n++] = (struct call){.id = string_at(one, "id"),
+                                       .tool = string_at(one, "name"),
+                                       .arguments = json_object_get(one, "arguments")};
+            text_addf(&t->tools, "%s%s", t->tools.len ? " " : "", string_at(one, "name"));
+        }
     }
     if (n == 1)
         dispatch(t, &calls[0]);
@@ -297,13 +301,15 @@ static json_t *all_tools(void)
  * returned (a new reference). */
 static json_t *process_response(struct turn *t, struct llm_reply *reply)
 {
-    PUG_SPAN("agent.process_response", PUG_STR("gen_ai.provider", reply->provider));
+    PUG_SPAN("agent.process_response", PUG_STR("gen_ai.provider.name", reply->provider));
     json_t *calls = json_array(), *one;
     size_t i;
-    json_array_foreach(reply->tool_calls, i,
-                       one) if (*string_at(one, "name") &&
-                                json_is_object(json_object_get(one, "arguments")) &&
-                                json_array_size(calls) < BATCH_MAX) json_array_append(calls, one);
+    json_array_foreach(reply->tool_calls, i, one)
+    {
+        if (*string_at(one, "name") && json_is_object(json_object_get(one, "arguments")) &&
+            json_array_size(calls) < BATCH_MAX)
+            json_array_append(calls, one);
+    }
     json_t *message = json_pack("{s:s, s:s}", "role", "assistant", "content", trim(reply->text));
     if (json_array_size(calls) > 0)
         json_object_set(message, "tool_calls", calls);

@@ -15,7 +15,7 @@
 
 static const char *const names[N_CHANNELS] = {"cli", "telegram", "discord", "slack"};
 static const char *url_base;
-static int input = -1;
+static int input = -1, wake = -1;
 static bool echoing, at_end;
 static struct text pending;          /* of the input */
 static bool in_pieces;               /* the answer has begun to be shown */
@@ -26,9 +26,10 @@ const char *channel_name(enum channel which)
     return names[which];
 }
 
-void channels_start(int fd, bool echo, const char *url)
+void channels_start(int fd, bool echo, int wake_fd, const char *url)
 {
     input = fd;
+    wake = wake_fd;
     echoing = echo;
     url_base = url;
 }
@@ -47,7 +48,7 @@ static const char *string_at(const json_t *object, const char *key)
 /* ---- the terminal ---- */
 
 /* True when there is something to read; false when we were woken. */
-static bool input_waits(int wake)
+static bool input_waits(void)
 {
     if (pending.len && memchr(pending.bytes, '\n', pending.len))
         return true;
@@ -72,9 +73,13 @@ static char *next_line(void)
     return line.bytes;
 }
 
-static char *cli_receive(int wake)
+static char *cli_receive(void)
 {
-    if (at_end || !input_waits(wake))
+    if (!echoing && !at_end) {
+        printf("> ");
+        fflush(stdout);
+    }
+    if (at_end || !input_waits())
         return NULL;
     PUG_SPAN("channel.cli", PUG_STR("channel.operation", "receive"));
     char *line = next_line();
@@ -89,7 +94,7 @@ char *channel_ask(const char *question)
 {
     printf("%s ", question);
     fflush(stdout);
-    char *line = next_line();
+    char *line = input_waits() ? next_line() : NULL;
     if (echoing)
         printf("%s\n", line ? line : "");
     return line;
@@ -231,13 +236,13 @@ static void slack_send(const char *text)
 
 /* ---- all ---- */
 
-char *channel_receive(enum channel which, int wake, struct pug_context *ret_received)
+char *channel_receive(enum channel which, struct pug_context *ret_received)
 {
     char *text = NULL;
     receiving = (struct pug_context){0};
     switch (which) {
     case CLI:
-        text = cli_receive(wake);
+        text = cli_receive();
         break;
     case TELEGRAM:
         text = telegram_receive();

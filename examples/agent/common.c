@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <pugmark/pugmark.h>
+#include <pugmark/log.h>
 
 #define LINE_BYTES_MAX (1u << 20)
 #define CHILD_END_MS 3000
@@ -58,14 +58,11 @@ void service_stop(void)
 
 PRINTF_LIKE(1, 0) static void say_list(const char *format, va_list args)
 {
-    char line[1024], trace_id[33], span_id[17];
+    char line[1024];
     vsnprintf(line, sizeof line, format, args);
     struct pug_context here = pug_context_current();
-    pug_trace_id_hex(&here, trace_id);
-    pug_span_id_hex(&here, span_id);
-    if (*trace_id)
-        fprintf(stderr, "%s: %s otel_trace_id=%s otel_span_id=%s\n", service_name, line, trace_id,
-                span_id);
+    if (pug_context_valid(&here))
+        fprintf(stderr, "%s: %s " PUG_LOG_FMT "\n", service_name, line, PUG_LOG_ARGS);
     else
         fprintf(stderr, "%s: %s\n", service_name, line);
 }

@@ -41,8 +41,10 @@ static int64_t know_all(struct text *system, const char *prefix, json_t *facts)
     json_t *fact;
     int64_t n = (int64_t)json_array_size(facts);
     json_array_foreach(facts, i, fact)
+    {
         know(system, prefix,
              json_is_string(fact) ? json_string_value(fact) : string_at(fact, "content"));
+    }
     json_decref(facts);
     return n;
 }
@@ -108,7 +110,11 @@ static void compact(const char *session, json_t *history, size_t n)
     PUG_SPAN("context.compaction", PUG_INT("context.messages", (int64_t)n));
     json_t *oldest = json_array(), *m;
     size_t i;
-    json_array_foreach(history, i, m) if (i < n) json_array_append(oldest, m);
+    json_array_foreach(history, i, m)
+    {
+        if (i < n)
+            json_array_append(oldest, m);
+    }
     if (memory_summarize(session, oldest) == 0)
         for (i = 0; i < n; i++)
             json_array_remove(history, 0);
@@ -154,8 +160,11 @@ void context_microcompact(json_t *messages)
     size_t i, tokens = 0;
     json_t *m;
     int64_t saved = 0;
-    json_array_foreach(messages, i, m) if (strcmp(string_at(m, "role"), "tool") == 0)
-        tokens += tokens_of(string_at(m, "content"));
+    json_array_foreach(messages, i, m)
+    {
+        if (strcmp(string_at(m, "role"), "tool") == 0)
+            tokens += tokens_of(string_at(m, "content"));
+    }
     if (tokens <= (size_t)settings.result_tokens)
         return;
     PUG_SPAN("context.microcompact", PUG_INT("context.tokens", (int64_t)tokens));

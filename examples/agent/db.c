@@ -10,6 +10,8 @@
 
 #include <pugmark/pugmark.h>
 
+#define BUSY_MS 5000 /* another agent has the same file */
+
 static const char schema[] =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
     "CREATE TABLE IF NOT EXISTS messages("
@@ -62,7 +64,8 @@ void db_open(const char *path)
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&turn, &recursive);
-    if (sqlite3_open(path, &db) != SQLITE_OK || sqlite3_exec(db, schema, NULL, NULL, NULL) ||
+    if (sqlite3_open(path, &db) != SQLITE_OK || sqlite3_busy_timeout(db, BUSY_MS) != SQLITE_OK ||
+        sqlite3_exec(db, schema, NULL, NULL, NULL) ||
         sqlite3_create_function(db, "cosine", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, cosine,
                                 NULL, NULL) != SQLITE_OK)
         die("cannot use %s: %s", path, sqlite3_errmsg(db));

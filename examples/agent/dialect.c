@@ -62,8 +62,11 @@ static json_t *system_text(const json_t *messages)
     struct text all = {0};
     size_t i;
     json_t *m;
-    json_array_foreach(messages, i, m) if (strcmp(string_at(m, "role"), "system") == 0)
-        text_addf(&all, "%s%s", all.len ? "\n\n" : "", string_at(m, "content"));
+    json_array_foreach(messages, i, m)
+    {
+        if (strcmp(string_at(m, "role"), "system") == 0)
+            text_addf(&all, "%s%s", all.len ? "\n\n" : "", string_at(m, "content"));
+    }
     json_t *text = json_string(text_of(&all));
     text_done(&all);
     return text;
@@ -85,10 +88,13 @@ static json_t *claude_message(const json_t *m)
         json_array_append_new(
             blocks, json_pack("{s:s, s:O}", "type", "text", "text", json_object_get(m, "content")));
     }
-    json_array_foreach(json_object_get(m, "tool_calls"), i, call) json_array_append_new(
-        blocks, json_pack("{s:s, s:O, s:O, s:O}", "type", "tool_use", "id",
-                          json_object_get(call, "id"), "name", json_object_get(call, "name"),
-                          "input", json_object_get(call, "arguments")));
+    json_array_foreach(json_object_get(m, "tool_calls"), i, call)
+    {
+        json_array_append_new(blocks, json_pack("{s:s, s:O, s:O, s:O}", "type", "tool_use", "id",
+                                                json_object_get(call, "id"), "name",
+                                                json_object_get(call, "name"), "input",
+                                                json_object_get(call, "arguments")));
+    }
     return json_pack("{s:s, s:o}", "role", role, "content", blocks);
 }
 
@@ -112,10 +118,13 @@ static json_t *claude_request(const struct dialect *d, const json_t *messages, c
             json_array_append_new(list, message);
         }
     }
-    json_array_foreach(tools, i, tool) json_array_append_new(
-        all, json_pack("{s:O, s:O, s:O}", "name", json_object_get(tool, "name"), "description",
-                       json_object_get(tool, "description"), "input_schema",
-                       json_object_get(tool, "parameters")));
+    json_array_foreach(tools, i, tool)
+    {
+        json_array_append_new(all,
+                              json_pack("{s:O, s:O, s:O}", "name", json_object_get(tool, "name"),
+                                        "description", json_object_get(tool, "description"),
+                                        "input_schema", json_object_get(tool, "parameters")));
+    }
     return json_pack("{s:s, s:i, s:b, s:o, s:o, s:o}", "model", d->model, "max_tokens", 1024,
                      "stream", stream, "system", system_text(messages), "messages", list, "tools",
                      all);
@@ -141,7 +150,10 @@ static void claude_take(struct reading *r, const json_t *o)
     read_word(r->finish, sizeof r->finish, delta ? delta : o, "stop_reason");
     read_count(&r->input_tokens, json_object_get(message, "usage"), "input_tokens");
     read_count(&r->output_tokens, json_object_get(message, "usage"), "output_tokens");
-    json_array_foreach(json_object_get(message, "content"), i, block) claude_block(r, block, true);
+    json_array_foreach(json_object_get(message, "content"), i, block)
+    {
+        claude_block(r, block, true);
+    }
     if (strcmp(type, "content_block_start") == 0)
         claude_block(r, json_object_get(o, "content_block"), false);
     if (strcmp(type, "content_block_delta") == 0) {
@@ -187,8 +199,10 @@ static json_t *openai_request(const struct dialect *d, const json_t *messages, c
     if (json_array_size(tools) > 0)
         json_object_set_new(request, "tools", json_array());
     json_array_foreach(tools, i, tool)
+    {
         json_array_append_new(json_object_get(request, "tools"),
                               json_pack("{s:s, s:O}", "type", "function", "function", tool));
+    }
     if (schema)
         json_object_set_new(request, "response_format",
                             json_pack("{s:s, s:{s:O, s:O}}", "type", "json_schema", "json_schema",
@@ -234,10 +248,13 @@ static json_t *ollama_request(const struct dialect *d, const json_t *messages, c
         json_t *calls = json_object_get(m, "tool_calls"), *name = json_object_get(m, "name");
         if (calls)
             json_object_set_new(message, "tool_calls", json_array());
-        json_array_foreach(calls, j, call) json_array_append_new(
-            json_object_get(message, "tool_calls"),
-            json_pack("{s:{s:O, s:O}}", "function", "name", json_object_get(call, "name"),
-                      "arguments", json_object_get(call, "arguments")));
+        json_array_foreach(calls, j, call)
+        {
+            json_array_append_new(json_object_get(message, "tool_calls"),
+                                  json_pack("{s:{s:O, s:O}}", "function", "name",
+                                            json_object_get(call, "name"), "arguments",
+                                            json_object_get(call, "arguments")));
+        }
         if (name)
             json_object_set(message, "tool_name", name);
         json_array_append_new(list, message);
@@ -247,8 +264,10 @@ static json_t *ollama_request(const struct dialect *d, const json_t *messages, c
     if (json_array_size(tools) > 0)
         json_object_set_new(request, "tools", json_array());
     json_array_foreach(tools, i, tool)
+    {
         json_array_append_new(json_object_get(request, "tools"),
                               json_pack("{s:s, s:O}", "type", "function", "function", tool));
+    }
     if (schema)
         json_object_set(request, "format", (json_t *)(uintptr_t)schema);
     return request;
@@ -283,9 +302,12 @@ static json_t *gemini_content(const json_t *m)
                                                json_object_get(m, "content")));
     else if (*string_at(m, "content"))
         json_array_append_new(parts, json_pack("{s:O}", "text", json_object_get(m, "content")));
-    json_array_foreach(json_object_get(m, "tool_calls"), i, call) json_array_append_new(
-        parts, json_pack("{s:{s:O, s:O}}", "functionCall", "name", json_object_get(call, "name"),
-                         "args", json_object_get(call, "arguments")));
+    json_array_foreach(json_object_get(m, "tool_calls"), i, call)
+    {
+        json_array_append_new(parts, json_pack("{s:{s:O, s:O}}", "functionCall", "name",
+                                               json_object_get(call, "name"), "args",
+                                               json_object_get(call, "arguments")));
+    }
     return json_pack("{s:s, s:o}", "role", strcmp(role, "assistant") == 0 ? "model" : "user",
                      "parts", parts);
 }
@@ -296,8 +318,11 @@ static json_t *gemini_request(const struct dialect *d, const json_t *messages, c
     (void)d, (void)stream; /* both stand in the path */
     json_t *contents = json_array(), *m;
     size_t i;
-    json_array_foreach(messages, i, m) if (strcmp(string_at(m, "role"), "system") != 0)
-        json_array_append_new(contents, gemini_content(m));
+    json_array_foreach(messages, i, m)
+    {
+        if (strcmp(string_at(m, "role"), "system") != 0)
+            json_array_append_new(contents, gemini_content(m));
+    }
     json_t *request = json_pack("{s:o, s:{s:[{s:o}]}}", "contents", contents, "systemInstruction",
                                 "parts", "text", system_text(messages));
     if (json_array_size(tools) > 0)

@@ -296,7 +296,10 @@ int llm_embed(const char *text, float ret[EMBED_DIM])
     json_t *vector = json_array_get(json_object_get(q.whole, "embeddings"), 0), *x;
     size_t i;
     if (result == 0 && json_array_size(vector) == EMBED_DIM) {
-        json_array_foreach(vector, i, x) ret[i] = (float)json_number_value(x);
+        json_array_foreach(vector, i, x)
+        {
+            ret[i] = (float)json_number_value(x);
+        }
         pug_set_int(PUG_CURRENT, "gen_ai.usage.input_tokens",
                     json_integer_value(json_object_get(q.whole, "prompt_eval_count")));
     } else {

@@ -103,7 +103,7 @@ static void visitor(enum channel channel, const char *text)
 {
     struct pug_context received;
     stand_in_write(services_url, channel_name(channel), text);
-    AUTO_FREE char *said = channel_receive(channel, wake, &received);
+    AUTO_FREE char *said = channel_receive(channel, &received);
     if (said)
         agent_turn(channel, said, &received);
 }
@@ -151,7 +151,7 @@ static void talk(void)
     while (more && !queues_cancelled(CANCEL_AGENT)) {
         struct pug_context received;
         take_changes(false);
-        AUTO_FREE char *line = channel_receive(CLI, wake, &received);
+        AUTO_FREE char *line = channel_receive(CLI, &received);
         if (!line)
             break;
         char *said = trim(line);
@@ -292,7 +292,8 @@ int main(int argc, char **argv)
     curl_global_init(CURL_GLOBAL_DEFAULT);
     demo_prepare(options.dir);
     start_stand_ins();
-    channels_start(options.demo ? demo_script() : 0, options.demo || !isatty(0), services_url);
+    channels_start(options.demo ? demo_script() : 0, options.demo || !isatty(0), wake,
+                   services_url);
     queues_start(options.status, ask_person);
     if (end_signals < 0 || wake < 0 || pthread_create(&signal_thread, NULL, wait_for_signals, NULL))
         die("cannot wait for signals");

@@ -11,7 +11,7 @@
 #include <pugmark/pugmark.h>
 
 #define SERVERS_MAX 8
-#define ANSWER_MS 3000
+#define ANSWER_MS 10000
 #define ASKED_MS 120000 /* when the server asks the person in between */
 #define REFRESH_MS 300000
 #define VERSION "2025-06-18"
@@ -254,8 +254,11 @@ static struct server *server_with(const char *tool)
     size_t i;
     json_t *one;
     for (struct server *s = servers; s < servers + n_servers; s++)
-        json_array_foreach(s->tools, i,
-                           one) if (strcmp(string_at(one, "name"), tool) == 0) return s;
+        json_array_foreach(s->tools, i, one)
+        {
+            if (strcmp(string_at(one, "name"), tool) == 0)
+                return s;
+        }
     return NULL;
 }
 
@@ -269,10 +272,13 @@ void mcp_tools_add(json_t *tools)
     size_t i;
     json_t *one;
     for (struct server *s = servers; s < servers + n_servers; s++)
-        json_array_foreach(s->tools, i, one) json_array_append_new(
-            tools, json_pack("{s:O, s:O, s:O}", "name", json_object_get(one, "name"), "description",
-                             json_object_get(one, "description"), "parameters",
-                             json_object_get(one, "inputSchema")));
+        json_array_foreach(s->tools, i, one)
+        {
+            json_array_append_new(tools,
+                                  json_pack("{s:O, s:O, s:O}", "name", json_object_get(one, "name"),
+                                            "description", json_object_get(one, "description"),
+                                            "parameters", json_object_get(one, "inputSchema")));
+        }
 }
 
 char *mcp_call_tool(const char *call_id, const char *tool, const json_t *arguments,
@@ -293,7 +299,9 @@ char *mcp_call_tool(const char *call_id, const char *tool, const json_t *argumen
     size_t i;
     json_t *part;
     json_array_foreach(json_object_get(result, "content"), i, part)
+    {
         text_addf(&all, "%s%s", i ? "\n" : "", string_at(part, "text"));
+    }
     *ret_failed = json_is_true(json_object_get(result, "isError"));
     json_decref(result);
     if (*ret_failed) {

@@ -116,7 +116,9 @@ static json_t *notes_call(const char *name, const json_t *arguments)
         size_t i;
         json_t *note;
         json_array_foreach(notes, i, note)
+        {
             text_addf(&all, "%s%zu. %s", i ? "\n" : "", i + 1, json_string_value(note));
+        }
         json_t *result = text_result(all.len ? all.bytes : "There are no notes.", false);
         text_done(&all);
         return result;

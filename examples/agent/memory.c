@@ -115,11 +115,12 @@ static void extract_graph(const char *text)
                                "type", "array");
     json_t *found = llm_extract(text, schema), *relation;
     size_t i;
-    json_array_foreach(json_object_get(found, "relations"), i,
-                       relation) if (*string_at(relation, "source") &&
-                                     *string_at(relation, "target"))
-        db_run(&upsert, "sss", string_at(relation, "source"), string_at(relation, "kind"),
-               string_at(relation, "target"));
+    json_array_foreach(json_object_get(found, "relations"), i, relation)
+    {
+        if (*string_at(relation, "source") && *string_at(relation, "target"))
+            db_run(&upsert, "sss", string_at(relation, "source"), string_at(relation, "kind"),
+                   string_at(relation, "target"));
+    }
     pug_set_int(PUG_CURRENT, "graph.relations",
                 (int64_t)json_array_size(json_object_get(found, "relations")));
     json_decref(found);
@@ -135,8 +136,11 @@ static void extract_persona(const char *text)
                                "properties", "facts", "type", "object");
     json_t *found = llm_extract(text, schema), *value;
     const char *fact;
-    json_object_foreach(json_object_get(found, "facts"), fact, value) if (json_is_string(value))
-        db_run(&upsert, "ss", fact, json_string_value(value));
+    json_object_foreach(json_object_get(found, "facts"), fact, value)
+    {
+        if (json_is_string(value))
+            db_run(&upsert, "ss", fact, json_string_value(value));
+    }
     pug_set_int(PUG_CURRENT, "persona.facts",
                 (int64_t)json_object_size(json_object_get(found, "facts")));
     json_decref(found);
@@ -234,8 +238,11 @@ static bool has_content(const json_t *list, const char *content)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(list, i,
-                       one) if (strcmp(string_at(one, "content"), content) == 0) return true;
+    json_array_foreach(list, i, one)
+    {
+        if (strcmp(string_at(one, "content"), content) == 0)
+            return true;
+    }
     return false;
 }
 
@@ -250,10 +257,12 @@ static void recall_relation(json_t *list, const json_t *relation)
                            string_at(relation, "target"));
     size_t i;
     json_t *row;
-    json_array_foreach(rows, i, row) if (!has_content(list, string_at(row, "content")))
+    json_array_foreach(rows, i, row)
     {
-        json_object_set_new(row, "score", json_real(RECALL_SCORE));
-        json_array_append(list, row);
+        if (!has_content(list, string_at(row, "content"))) {
+            json_object_set_new(row, "score", json_real(RECALL_SCORE));
+            json_array_append(list, row);
+        }
     }
     json_decref(rows);
 }
@@ -269,15 +278,21 @@ json_t *memory_recall(const char *query, int max)
     size_t i;
     if (llm_embed(query, vector) == 0) {
         json_t *alike = memory_vector_search("memories", vector, RECALL_SCORE, max);
-        json_array_foreach(alike, i, row) json_array_append_new(
-            found, json_pack("{s:O, s:O}", "content", json_object_get(row, "key"), "score",
-                             json_object_get(row, "score")));
+        json_array_foreach(alike, i, row)
+        {
+            json_array_append_new(found,
+                                  json_pack("{s:O, s:O}", "content", json_object_get(row, "key"),
+                                            "score", json_object_get(row, "score")));
+        }
         json_decref(alike);
     }
     walk_graph(query, max, recall_relation, found);
     while ((int)json_array_size(found) > max)
         json_array_remove(found, json_array_size(found) - 1);
-    json_array_foreach(found, i, row) db_run(&used, "s", string_at(row, "content"));
+    json_array_foreach(found, i, row)
+    {
+        db_run(&used, "s", string_at(row, "content"));
+    }
     pug_set_int(PUG_CURRENT, "memory.recalled", (int64_t)json_array_size(found));
     return found;
 }
@@ -289,7 +304,9 @@ json_t *memory_persona(void)
     json_t *rows = db_rows(&select, ""), *facts = json_object(), *row;
     size_t i;
     json_array_foreach(rows, i, row)
+    {
         json_object_set(facts, string_at(row, "fact"), json_object_get(row, "value"));
+    }
     json_decref(rows);
     return facts;
 }

@@ -22,7 +22,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <pugmark/pugmark.h>
+#include <pugmark/capture.h>
 
 #define KEEP_MESSAGES 4 /* the newest are never compacted */
 #define ALIKE_SCORE 0.85
@@ -58,7 +58,10 @@ size_t memory_compaction_probe(const json_t *messages, size_t tokens_max)
     PUG_SPAN("memory.compaction_probe");
     size_t n = json_array_size(messages), tokens = 0, i;
     json_t *m;
-    json_array_foreach(messages, i, m) tokens += tokens_of(string_at(m, "content"));
+    json_array_foreach(messages, i, m)
+    {
+        tokens += tokens_of(string_at(m, "content"));
+    }
     size_t until = tokens > tokens_max && n > KEEP_MESSAGES ? n - KEEP_MESSAGES : 0;
     /* A question and its answer stay together. */
     while (until > 0 && strcmp(string_at(json_array_get(messages, until - 1), "role"), "user") == 0)
@@ -106,7 +109,10 @@ json_t *memory_digests(const char *session, int max)
         "SELECT content FROM digests WHERE session<>?1 ORDER BY rowid DESC LIMIT ?2"};
     json_t *rows = db_rows(&select, "si", session, (int64_t)max), *list = json_array(), *row;
     size_t i;
-    json_array_foreach(rows, i, row) json_array_append(list, json_object_get(row, "content"));
+    json_array_foreach(rows, i, row)
+    {
+        json_array_append(list, json_object_get(row, "content"));
+    }
     json_decref(rows);
     return list;
 }
@@ -125,7 +131,9 @@ static void digest_session(const char *session)
     json_t *rows = db_rows(&select, "s", session), *row;
     size_t i;
     json_array_foreach(rows, i, row)
+    {
         text_addf(&digest, "%s%s", i ? "; " : "", string_at(row, "content"));
+    }
     json_decref(rows);
     if (digest.len)
         db_run(&upsert, "ss", session, digest.bytes);
@@ -200,24 +208,25 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t done;
     char session[64]; /* over; "" when there is none */
-    struct pug_context asker;
+    struct pug_capture asker;
     unsigned asked, rounds;
 } loop = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
 
 static void go_round(void)
 {
     pthread_mutex_lock(&loop.lock);
-    struct pug_context asker = loop.asker;
+    struct pug_context asker;
+    bool linked = pug_capture_context(&loop.asker, &asker);
     char session[sizeof loop.session];
     unsigned asked = loop.asked;
     memcpy(session, loop.session, sizeof session);
     *loop.session = '\0';
-    loop.asker = (struct pug_context){0};
+    loop.asker = (struct pug_capture){0};
     pthread_mutex_unlock(&loop.lock);
     {
         /* Its own trace: it gathers what many turns left. Who asked for it is linked. */
         PUG_SPAN("memory.consolidation_loop");
-        if (pug_context_valid(&asker))
+        if (linked)
             pug_link(PUG_CURRENT, &asker);
         consolidate();
         forget();
@@ -267,7 +276,7 @@ bool memory_loop_ask(const char *session)
     until.tv_sec += ASK_MS / 1000;
     pthread_mutex_lock(&loop.lock);
     snprintf(loop.session, sizeof loop.session, "%s", session);
-    loop.asker = pug_context_current();
+    loop.asker = pug_capture_current();
     unsigned mine = ++loop.asked;
     wake_loop();
     int err = 0;

@@ -105,12 +105,14 @@ static void read_claude(struct question *q, const json_t *o)
     json_t *m, *block;
     text_add(&q->system, string_at(o, "system"));
     json_array_foreach(json_object_get(o, "messages"), i, m)
-        json_array_foreach(json_object_get(m, "content"), j, block)
     {
-        if (strcmp(string_at(block, "type"), "tool_result") == 0)
-            heard_tool(q, string_at(block, "content"));
-        else if (strcmp(string_at(m, "role"), "user") == 0)
-            heard_user(q, string_at(block, "text"));
+        json_array_foreach(json_object_get(m, "content"), j, block)
+        {
+            if (strcmp(string_at(block, "type"), "tool_result") == 0)
+                heard_tool(q, string_at(block, "content"));
+            else if (strcmp(string_at(m, "role"), "user") == 0)
+                heard_user(q, string_at(block, "text"));
+        }
     }
     q->tools = json_array_size(json_object_get(o, "tools")) > 0;
 }
@@ -123,13 +125,15 @@ static void read_gemini(struct question *q, const json_t *o)
         json_array_get(json_object_get(json_object_get(o, "systemInstruction"), "parts"), 0);
     text_add(&q->system, string_at(system, "text"));
     json_array_foreach(json_object_get(o, "contents"), i, m)
-        json_array_foreach(json_object_get(m, "parts"), j, part)
     {
-        const json_t *response = json_object_get(part, "functionResponse");
-        if (response)
-            heard_tool(q, string_at(json_object_get(response, "response"), "result"));
-        else if (strcmp(string_at(m, "role"), "user") == 0 && json_object_get(part, "text"))
-            heard_user(q, string_at(part, "text"));
+        json_array_foreach(json_object_get(m, "parts"), j, part)
+        {
+            const json_t *response = json_object_get(part, "functionResponse");
+            if (response)
+                heard_tool(q, string_at(json_object_get(response, "response"), "result"));
+            else if (strcmp(string_at(m, "role"), "user") == 0 && json_object_get(part, "text"))
+                heard_user(q, string_at(part, "text"));
+        }
     }
     q->tools = json_array_size(json_object_get(o, "tools")) > 0;
 }
