@@ -8,6 +8,7 @@ enum cli_exit { CLI_DONE = 0, CLI_COULD_NOT = 1, CLI_USAGE = 2 };
 int cli_demo(int argc, char **argv);
 int cli_load(int argc, char **argv);
 int cli_query(int argc, char **argv);
+int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_trace(int argc, char **argv);
 

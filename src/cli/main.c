@@ -13,6 +13,7 @@ static const struct verb {
     {"demo", cli_demo, "the sample system against a server of its own"},
     {"load", cli_load, "synthetic traces, sent or written to a file"},
     {"query", cli_query, "the newest traces that match a TraceQL query"},
+    {"run", cli_run, "a program with spans for its HTTP, SQL and Redis calls, no source needed"},
     {"serve", cli_serve, "receive spans, keep them, serve the page and the APIs"},
     {"trace", cli_trace, "one trace as a waterfall in the terminal"},
     {NULL, NULL, NULL},

@@ -157,8 +157,18 @@ def manual_program():
 def has_everything(installed):
     for path in ("bin/pugmark", "include/pugmark/pugmark.h", "share/man/man1/pugmark.1", "share/man/man3/pugmark.3"):
         assert list(installed.prefix.glob(path + "*")), f"{path} is not there"
+    assert list(installed.prefix.glob("libexec/pugmark/libpugmark-run.so")), "libpugmark-run.so is not in libexec"
     said = run([installed.prefix / "bin/pugmark", "--version"])
     assert re.fullmatch(r"pugmark \d+\.\d+\.\d+\n", said), said
+
+
+def runs_a_program(installed):
+    folder = installed.root / "run"
+    folder.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PUG_", "OTEL_", "LD_"))}
+    said = run([installed.prefix / "bin/pugmark", "run", "-o", folder, "--", "sqlite3", ":memory:", "SELECT 7"], env=environment)
+    assert said.startswith("7\n") and "1 span of 1 process" in said, said
+    assert len(list(folder.glob("*.json"))) == 1
 
 
 def exported_names(installed):
@@ -176,6 +186,7 @@ def main():
         installed = Installed(pathlib.Path(folder))
         cases = [
             ("what is needed is installed", lambda: has_everything(installed)),
+            ("what `pugmark run` preloads finds the library", lambda: runs_a_program(installed)),
             ("the library's names are its own", lambda: exported_names(installed)),
             ("the README's program works", lambda: installed.compile_and_run(readme_program(), "hello", "cc")),
             ("and with clang", lambda: installed.compile_and_run(readme_program(), "hello", "clang")),
