@@ -325,6 +325,75 @@ test('without tracing nothing is injected, stored or exported, and the work is d
   await server.stop();
 });
 
+/** Adds a record to logs.jsonl, as a collector would, and waits for its row. */
+async function addRecord(system, ip, trace) {
+  const record = { timestamp: new Date().toISOString(), decky: 'web-01', service: 'http', event_type: 'request', attacker_ip: ip,
+    fields: { path: '/' }, message: 'HTTP request', container: 'web-01', offset: 1e9, ...trace };
+  await appendFile(path.join(system.dir, 'logs.jsonl'), `${JSON.stringify(record)}\n`);
+  return until(`the row of ${ip}`, async () => (await system.sql(`SELECT * FROM logs WHERE attacker_ip='${ip}'`))[0]);
+}
+
+test('a record without _trace is not lost: its row begins a trace of its own', async () => {
+  const { server, system } = await aBusySystem();
+  for (const [ip, damage] of [['127.9.9.20', {}], ['127.9.9.21', { _trace: { traceparent: `00-${'0'.repeat(32)}-${randomHex(16)}-01` } }]]) {
+    const row = await addRecord(system, ip, damage);
+    const found = await trace(server, row.trace_id, (t) => t.by.has(row.span_id));
+    assert.equal(found.by.get(row.span_id).name, 'ingester.process_record');
+    assert.equal(found.by.get(row.span_id).parentSpanId, '');
+  }
+});
+
+test('a row without trace_id and span_id is shown in the stream, without a link', async () => {
+  const { server, system } = await aBusySystem();
+  const row = await addRecord(system, '127.9.9.22', { _trace: { traceparent: `00-${randomHex(32)}-${randomHex(16)}-00` } });
+  assert.deepEqual([row.trace_id, row.span_id], [null, null]);
+  await system.ask('/stats'); // logs in
+  const traceId = randomHex(32), user = new AbortController();
+  const response = await fetch(`http://127.0.0.1:${system.ports.api}/stream`, { signal: user.signal,
+    headers: { authorization: `Bearer ${system.token}`, 'last-event-id': String(row.id - 1), traceparent: `00-${traceId}-${randomHex(16)}-01` } });
+  let text = '';
+  for await (const chunk of response.body) {
+    text += Buffer.from(chunk).toString();
+    if (/^data: .*\n\n/m.test(text)) break;
+  }
+  user.abort();
+  assert.ok(text.includes('127.9.9.22'), text);
+  const found = await trace(server, traceId, (t) => named(t, 'sse.emit_logs').length);
+  const first = named(found, 'sse.emit_logs')[0];
+  assert.deepEqual(first.links.filter((link) => link.spanId === '0000000000000000' || !link.spanId), []);
+  assert.equal(first.links.length, Number(attribute(first, 'rows')) - 1);
+});
+
+test('programs whose server is not there say so once, and do their work', async () => {
+  const probe = net.createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, 'close'); // nobody listens there now
+  const system = await System.start({ endpoints: { otlp_http: `http://127.0.0.1:${port}` } });
+  const { ip } = await system.intrusion();
+  assert.equal((await system.sql(`SELECT count(*) AS n FROM attackers WHERE ip='${ip}'`))[0].n, 1);
+  const { text } = system.running.get('collector'), collector = system.running.get('collector');
+  await until('the collector to say it', () => (/tracing: .+/.test(collector.text) ? true : undefined));
+  assert.equal(text.match(/tracing: /g)?.length ?? 1, 1, text);
+  await system.stop();
+});
+
+test('programs without libcurl say what is missing, and do their work', async () => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-nocurl-'));
+  for (const name of ['libcurl.so.4', 'libcurl-gnutls.so.4', 'libcurl.so']) await writeFile(path.join(scratch, name), 'no library');
+  const system = await System.start({ endpoints: { otlp_http: 'http://127.0.0.1:9' } }, ['ingester', 'profiler', 'correlation', 'api']);
+  await system.end('collector');
+  system.env.LD_LIBRARY_PATH = scratch;
+  const collector = system.run('collector', 'collector');
+  await system.talk('web-01', '127.9.9.30', 'GET / HTTP/1.1\r\n\r\n');
+  await until('the record', async () => ((await system.records()).some((record) => record.attacker_ip === '127.9.9.30') ? true : undefined));
+  assert.match(collector.text, /libcurl is not installed \(Debian: libcurl4\)/);
+  assert.equal(collector.text.match(/libcurl/g).length, collector.text.match(/libcurl is not installed/g).length * 2, collector.text);
+  await system.stop();
+  await rm(scratch, { recursive: true });
+});
+
 test('collector and ingester, killed over and over, neither lose nor repeat a line', async () => {
   const system = await System.start(null, ['profiler', 'correlation', 'api']);
   const lines = 300;
