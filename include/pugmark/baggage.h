@@ -156,6 +156,24 @@ PUG__INLINE int pug_baggage_current(struct pug_baggage *ret_baggage)
 {
     return pug__no_baggage(ret_baggage);
 }
+PUG__INLINE int pug__not_there(void)
+{
+    return PUG_ERR_NOT_FOUND;
+}
+
+/* As in disable.h: checked as the function does, and not evaluated but for what is written to. */
+#define pug_baggage_set(...) (0 ? (pug_baggage_set)(__VA_ARGS__) : pug__zero())
+#define pug_baggage_get(...)                                                                       \
+    (0 ? (pug_baggage_get)(__VA_ARGS__)                                                            \
+       : pug__not_found(PUG__BEFORE(__VA_ARGS__), PUG__LAST(__VA_ARGS__)))
+#define pug_baggage_remove(...) (0 ? (pug_baggage_remove)(__VA_ARGS__) : pug__not_there())
+#define pug_baggage_next(...) (0 ? (pug_baggage_next)(__VA_ARGS__) : pug__zero())
+#define pug_baggage_decode(...)                                                                    \
+    (0 ? (pug_baggage_decode)(__VA_ARGS__)                                                         \
+       : pug__not_found(PUG__BEFORE(__VA_ARGS__), PUG__LAST(__VA_ARGS__)))
+#define pug_baggage_extract(...)                                                                   \
+    (0 ? (pug_baggage_extract)(__VA_ARGS__) : pug__no_baggage(PUG__LAST(__VA_ARGS__)))
+#define pug_baggage_header(...) (0 ? (pug_baggage_header)(__VA_ARGS__) : pug__zero())
 #else
 /* Makes `baggage` current and returns what was. */
 struct pug__ambient pug__baggage_begin(const struct pug_baggage *baggage);

@@ -66,6 +66,8 @@ PUG__INLINE int pug_capture_context(const struct pug_capture *capture,
     (void)capture;
     return pug__none(ret_context);
 }
+#define pug_capture_context(...)                                                                   \
+    (0 ? (pug_capture_context)(__VA_ARGS__) : pug__none(PUG__LAST(__VA_ARGS__)))
 #else
 struct pug__resumed {
     struct pug__slot *slot;

@@ -48,6 +48,11 @@ typedef char pug_attachment;
         PUG__SEEN(span);                                                                           \
         PUG__NOTHING(__VA_ARGS__);                                                                 \
     } while (0)
+#define pug_link_with(span, to, ...)                                                               \
+    do {                                                                                           \
+        PUG__SEEN(to);                                                                             \
+        pug_event(span, __VA_ARGS__);                                                              \
+    } while (0)
 #define pug_span_start(span, ...) pug_event(span, __VA_ARGS__)
 #define pug_span_start_from(span, context, ...)                                                    \
     do {                                                                                           \

@@ -129,6 +129,8 @@ void pug__copy(char *to, const char *from, size_t n);
 /* What is not on the fast path: events, handles, contexts. */
 void pug__span_none(struct pug_span *span);
 void pug__event(struct pug_span *span, struct pug__site *site, const union pug__value *values);
+void pug__link(struct pug_span *span, const struct pug_context *to, struct pug__site *site,
+               const union pug__value *values);
 void pug__span_start(struct pug_span *span, const struct pug_context *from, struct pug__site *site,
                      const union pug__value *values);
 struct pug__slot *pug__attach(const struct pug_context *context);
@@ -544,6 +546,11 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
     do {                                                                                           \
         if (PUG__ON)                                                                               \
             PUG__CALL(pug__event(span_, &pug__here, pug__values), __VA_ARGS__);                    \
+    } while (0)
+#define pug_link_with(span_, to_, ...)                                                             \
+    do {                                                                                           \
+        if (PUG__ON)                                                                               \
+            PUG__CALL(pug__link(span_, to_, &pug__here, pug__values), "link", __VA_ARGS__);        \
     } while (0)
 #define pug_span_start(span_, ...)                                                                 \
     pug_span_start_from(span_, (const struct pug_context *)0, __VA_ARGS__)

@@ -78,6 +78,7 @@ PUG__INLINE size_t pug_log_json(char *record, size_t len, size_t size)
     (void)record, (void)size;
     return len;
 }
+#define pug_log_json(...) (0 ? (pug_log_json)(__VA_ARGS__) : pug__same(PUG__BEFORE(__VA_ARGS__)))
 static inline __attribute__((unused)) size_t pug_log_format(char *out, size_t size,
                                                             const char *text)
 {

@@ -227,6 +227,7 @@ enum pug_status_code { PUG_STATUS_UNSET, PUG_STATUS_OK, PUG_STATUS_ERROR };
  * They do not become the current span; PUG_ATTACH(&span.context) makes one current for the scope.
  *
  *     pug_event(&span, "name", ...)                    // or PUG_CURRENT
+ *     pug_link_with(&span, &context, PUG_INT("position", 3))    // pug_link with attributes
  *     PUG_ATTACH(&context)                             // children of it until the scope ends
  */
 
@@ -265,7 +266,9 @@ void pug_set_name(struct pug_span *span, const char *name);
 void pug_status(struct pug_span *span, enum pug_status_code code, const char *message);
 /* pug_status(span, PUG_STATUS_ERROR, message) */
 void pug_error(struct pug_span *span, const char *message);
-/* This span continues, or gathers, the work of another one. */
+/* This span continues, or gathers, the work of another one: a batch has a link for each record it takes
+ * in, which are of many traces. 128 links of one span are kept, the others counted. pug_link_with adds
+ * attributes to the link. */
 void pug_link(struct pug_span *span, const struct pug_context *to);
 
 /* ---- the current context ---- */

@@ -52,6 +52,13 @@ PUG__INLINE size_t pug_request_id_current(char ret_id[PUG_REQUEST_ID_MAX + 1])
     ret_id[0] = '\0';
     return 0;
 }
+PUG__INLINE int pug__no_request_id(char *ret_id)
+{
+    ret_id[0] = '\0';
+    return 0;
+}
+#define pug_request_id(...)                                                                        \
+    (0 ? (pug_request_id)(__VA_ARGS__) : pug__no_request_id(PUG__LAST(__VA_ARGS__)))
 #else
 struct pug__ambient pug__request_id_begin(const char *id);
 

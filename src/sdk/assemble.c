@@ -608,32 +608,41 @@ static struct pending *pending_for(struct assembler *a, struct lane_reader *r, u
     return pending_for_seq(a, r, target);
 }
 
-static void take_event(struct assembler *a, struct pending *p, struct cursor *c, uint32_t site)
+/* The values of a site's keys as attributes of their own; false: no memory. */
+static bool site_values(const struct site_view *v, struct pending *p, struct cursor *c,
+                        struct attrs *ret)
 {
-    uint64_t when = get_u64(c);
-    const struct site_view *v = site_of(a, site);
-    struct event *events = grow(p, p->events, p->n_events, EVENTS_MAX, sizeof *events);
-    struct attr *attrs = events ? arena_array(&p->arena, v->n_keys, sizeof *attrs) : NULL;
-    if (!attrs || c->short_) {
-        p->dropped_events++;
-        return;
-    }
-    struct event e = {.time_ns = ticks_to_ns(a->ticks, when), .name = v->name};
+    struct attr *attrs = arena_array(&p->arena, v->n_keys, sizeof *attrs);
     uint32_t n = 0;
+    if (!attrs)
+        return false;
     for (int i = 0; i < v->n_keys; i++) {
         attrs[n].key = v->keys[i].name;
         if (get_value(c, v->keys[i].type, &p->arena, &attrs[n].value))
             n++;
         else
-            e.attrs.dropped++;
+            ret->dropped++;
     }
-    e.attrs.items = attrs;
-    e.attrs.n = n;
+    ret->items = attrs;
+    ret->n = n;
+    return true;
+}
+
+static void take_event(struct assembler *a, struct pending *p, struct cursor *c, uint32_t site)
+{
+    uint64_t when = get_u64(c);
+    const struct site_view *v = site_of(a, site);
+    struct event *events = grow(p, p->events, p->n_events, EVENTS_MAX, sizeof *events);
+    struct event e = {.time_ns = ticks_to_ns(a->ticks, when), .name = v->name};
+    if (!events || c->short_ || !site_values(v, p, c, &e.attrs)) {
+        p->dropped_events++;
+        return;
+    }
     p->events = events;
     p->events[p->n_events++] = e;
 }
 
-static void take_link(struct pending *p, struct cursor *c, uint32_t flags)
+static void take_link(struct assembler *a, struct pending *p, struct cursor *c, uint32_t flags)
 {
     struct link l = {.flags = (flags & 0xff) | FLAG_HAS_REMOTE |
                               (flags >> 8 & 1 ? FLAG_REMOTE : 0)};
@@ -642,8 +651,9 @@ static void take_link(struct pending *p, struct cursor *c, uint32_t flags)
     memcpy(l.span_id.bytes, words + 2, 8);
     struct str state = get_text(c);
     l.trace_state = state.len ? arena_str(&p->arena, state) : STR_NONE;
+    uint32_t site = (uint32_t)get_u64(c);
     struct link *links = grow(p, p->links, p->n_links, LINKS_MAX, sizeof *links);
-    if (!links || c->short_) {
+    if (!links || c->short_ || (site && !site_values(site_of(a, site), p, c, &l.attrs))) {
         p->dropped_links++;
         return;
     }
@@ -682,7 +692,7 @@ static void take_about(struct assembler *a, struct lane_reader *r, uint8_t kind,
         take_event(a, p, c, high);
         break;
     case RECORD_LINK:
-        take_link(p, c, high);
+        take_link(a, p, c, high);
         break;
     case RECORD_SET:
         take_set(p, c, high);

@@ -16,7 +16,7 @@
  *     RECORD_SET          target, value, key as text        [32-63: type of the value]
  *     RECORD_STATUS       target, text                      [code]
  *     RECORD_NAME         target, text
- *     RECORD_LINK         target, context                   [flags]
+ *     RECORD_LINK         target, context, site (0: none), the values of its keys       [flags]
  *     RECORD_CONTEXT      seq, context                      [flags, remote << 8]
  *     RECORD_ROOT         the same; the seq is that of a span with a context of its own, whose
  *                         parent the context is (a span id of zeros: it has none)

@@ -1,6 +1,7 @@
 /* From the macros to assembled spans, with the drain's steps made by hand: lanes of a memory of the
  * test's own, an assembler, and a list of what it delivers. */
 #include "base/test.h"
+#include "pugmark/request_id.h"
 #include "sdk/sdk.h"
 #include "sdk/span.h"
 
@@ -60,8 +61,10 @@ static void collect(void *user, const struct taken_batch *batch)
         }
         s->span.events = events;
         struct link *links = arena_array(&f.arena, s->span.n_links, sizeof *links);
-        if (s->span.n_links)
-            memcpy(links, s->span.links, s->span.n_links * sizeof *links);
+        for (uint32_t k = 0; k < s->span.n_links; k++) {
+            links[k] = s->span.links[k];
+            links[k].attrs = copy_attrs(links[k].attrs);
+        }
         s->span.links = links;
     }
 }
@@ -323,6 +326,134 @@ static void what_is_said_later_is_there(void **state)
     assert_int_equal(s->n_links, 1);
     assert_memory_equal(s->links[0].span_id.bytes, child->span_id.bytes, 8);
     assert_memory_equal(s->links[0].trace_id.bytes, child->trace_id.bytes, 16);
+}
+
+/* A handle is delivered in the round after its end. */
+static void drain_rounds(void)
+{
+    drain();
+    drain();
+}
+
+static void a_batch_has_a_link_to_each_record_it_took_in(void **state)
+{
+    enum { RECORDS = 5 };
+    struct pug_context of[RECORDS];
+    char records[RECORDS][300];
+    size_t len[RECORDS];
+    /* Each record is of a trace of its own, and says so in `_trace`. */
+    for (int i = 0; i < RECORDS; i++) {
+        PUG_SPAN("record.made");
+        of[i] = pug_context_current();
+        snprintf(records[i], sizeof records[i], "{\"n\":%d}", i);
+        len[i] = pug_json_inject(NULL, records[i], strlen(records[i]), sizeof records[i]);
+    }
+    struct pug_span batch;
+    pug_span_start(&batch, "batch", PUG_KIND(PUG_KIND_CONSUMER));
+    for (int i = 0; i < RECORDS; i++) {
+        struct pug_context from;
+        pug_json_extract(records[i], len[i], &from);
+        if (i == 0)
+            pug_link(&batch, &from);
+        else
+            pug_link_with(&batch, &from, PUG_INT("position", i), PUG_STR("topic", "orders"));
+    }
+    pug_span_end(&batch);
+    drain_rounds();
+    const struct span *s = find("batch");
+    assert_int_equal(s->n_links, RECORDS);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        assert_memory_equal(s->links[i].trace_id.bytes, of[i].trace_id, 16);
+        assert_memory_equal(s->links[i].span_id.bytes, of[i].span_id, 8);
+        assert_int_equal(s->links[i].attrs.n, i ? 2 : 0);
+        if (i) {
+            assert_int_equal(s->links[i].attrs.items[0].value.integer, i);
+            assert_str_eq(s->links[i].attrs.items[0].key, STR("position"));
+            assert_str_eq(s->links[i].attrs.items[1].value.string, STR("orders"));
+        }
+    }
+    assert_memory_not_equal(s->links[0].trace_id.bytes, s->links[1].trace_id.bytes, 16);
+}
+
+/* What a reader of log lines does: the parent is what the line names, else there is none. */
+static void ingest(const char *line, const char *name)
+{
+    char copy[300];
+    struct pug_context from;
+    snprintf(copy, sizeof copy, "%s", line);
+    pug_json_extract(copy, strlen(copy), &from);
+    struct pug_span span;
+    pug_span_start_from(&span, &from, "ingester.process_record");
+    pug_set_name(&span, name);
+    pug_span_end(&span);
+}
+
+static void a_record_without_or_with_a_damaged_trace_begins_a_trace_and_is_counted(void **state)
+{
+    struct pug_counts before = {.size = sizeof before}, after = {.size = sizeof after};
+    static const struct span_id none;
+    pug_counts_read(&before);
+    ingest("{\"a\":1,\"_trace\":{\"traceparent\":"
+           "\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}}",
+           "whole");
+    ingest("{\"a\":1}", "without");
+    ingest("{\"a\":1,\"_trace\":{\"traceparent\":\"00-0af7651916cd43dd\"}}", "cut");
+    ingest("{\"a\":1,\"_trace\":{}}", "empty");
+    ingest("{\"a\":1,\"_trace\":\"gone\"}", "odd");
+    drain_rounds();
+    uint8_t parent[8];
+    assert_true(hex_get(parent, STR("b7ad6b7169203331"), 8));
+    assert_memory_equal(find("whole")->parent_id.bytes, parent, 8);
+    static const char *const roots[] = {"without", "cut", "empty", "odd"};
+    for (int i = 0; i < 4; i++) {
+        const struct span *s = find(roots[i]);
+        assert_memory_equal(s->parent_id.bytes, none.bytes, 8);
+        assert_memory_not_equal(s->trace_id.bytes, find("whole")->trace_id.bytes, 16);
+    }
+    pug_counts_read(&after);
+    assert_int_equal(after.damaged_contexts - before.damaged_contexts, 3);
+}
+
+static void columns_of_a_database_become_links(void **state)
+{
+    static const struct {
+        const char *trace_id, *span_id;
+    } rows[] = {{"0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"},
+                {"", ""},
+                {"0AF7651916CD43DD8448EB211C80319D", "B7AD6B7169203332"},
+                {NULL, NULL},
+                {"not hexadecimal", "b7ad6b7169203331"}};
+    {
+        PUG_SPAN("sse.emit_logs");
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+            struct pug_context of;
+            if (pug_context_from_hex(&of, rows[i].trace_id, rows[i].span_id) == 0)
+                pug_link(PUG_CURRENT, &of);
+        }
+    }
+    drain();
+    const struct span *s = find("sse.emit_logs");
+    assert_int_equal(s->n_links, 2);
+    assert_int_equal(s->links[0].trace_id.bytes[15], 0x9c);
+    assert_int_equal(s->links[1].trace_id.bytes[15], 0x9d);
+    assert_int_equal(s->links[1].span_id.bytes[7], 0x32);
+}
+
+static void a_request_id_stands_on_its_span(void **state)
+{
+    char id[PUG_REQUEST_ID_MAX + 1];
+    struct pug_span handle;
+    {
+        PUG_SPAN("http.request");
+        pug_request_id(PUG_CURRENT, NULL, NULL, NULL, NULL, id);
+    }
+    drain();
+    assert_str_eq(attr(find("http.request"), "request.id")->string, str_from(id));
+    pug_span_start(&handle, "http.handled");
+    pug_request_id(&handle, NULL, NULL, NULL, NULL, id);
+    pug_span_end(&handle);
+    drain_rounds();
+    assert_str_eq(attr(find("http.handled"), "request.id")->string, str_from(id));
 }
 
 static void nothing_is_said_where_nothing_is_open(void **state)
@@ -961,6 +1092,10 @@ int main(void)
         TEST(spans_nest),
         TEST(ids_are_different),
         TEST(what_is_said_later_is_there),
+        TEST(a_batch_has_a_link_to_each_record_it_took_in),
+        TEST(a_record_without_or_with_a_damaged_trace_begins_a_trace_and_is_counted),
+        TEST(columns_of_a_database_become_links),
+        TEST(a_request_id_stands_on_its_span),
         TEST(nothing_is_said_where_nothing_is_open),
         TEST(a_span_has_a_limited_number_of_attributes_events_and_links),
         TEST(a_long_span_uses_the_long_record),

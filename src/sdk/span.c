@@ -553,20 +553,6 @@ void pug_error(struct pug_span *span, const char *message)
     pug_status(span, PUG_STATUS_ERROR, message);
 }
 
-void pug_link(struct pug_span *span, const struct pug_context *to)
-{
-    struct target t;
-    if (!pug_context_valid(to) || to->tracestate_len > PUG_TRACESTATE_MAX ||
-        !target_enter(span, &t))
-        return;
-    struct record_writer w = target_record(&t, RECORD_LINK,
-                                           to->flags | (uint32_t)(to->remote != 0) << 8);
-    record_bytes(&w, to->trace_id, 16);
-    record_bytes(&w, to->span_id, 8);
-    record_text(&w, to->tracestate, to->tracestate_len);
-    target_done(&t, &w);
-}
-
 void pug__event(struct pug_span *span, struct pug__site *site, const union pug__value *values)
 {
     struct target t;
@@ -577,6 +563,36 @@ void pug__event(struct pug_span *span, struct pug__site *site, const union pug__
     record_u64(&w, ticks_now(t.lane->fast.clock));
     record_values(&w, site, values);
     target_done(&t, &w);
+}
+
+/* `site` may be NULL: no attributes. */
+static void link_record(struct pug_span *span, const struct pug_context *to, struct pug__site *site,
+                        const union pug__value *values)
+{
+    struct target t;
+    if (!pug_context_valid(to) || to->tracestate_len > PUG_TRACESTATE_MAX ||
+        !target_enter(span, &t))
+        return;
+    struct record_writer w = target_record(&t, RECORD_LINK,
+                                           to->flags | (uint32_t)(to->remote != 0) << 8);
+    record_bytes(&w, to->trace_id, 16);
+    record_bytes(&w, to->span_id, 8);
+    record_text(&w, to->tracestate, to->tracestate_len);
+    record_u64(&w, site ? lane_site_id(atomic_load(&sdk.memory)->head, site) : 0);
+    if (site)
+        record_values(&w, site, values);
+    target_done(&t, &w);
+}
+
+void pug_link(struct pug_span *span, const struct pug_context *to)
+{
+    link_record(span, to, NULL, NULL);
+}
+
+void pug__link(struct pug_span *span, const struct pug_context *to, struct pug__site *site,
+               const union pug__value *values)
+{
+    link_record(span, to, site, values);
 }
 
 /* ---- handles ---- */

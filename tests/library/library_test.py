@@ -37,7 +37,9 @@ ENTRIES = [
     "pug__begin_skip", "pug__one_in", "pug__end_slow", "pug__clock_slow", "pug__copy", "pug__attach", "pug__detach",
     "pug__event", "pug__span_start", "pug__span_none", "pug_span_end", "pug_set_int", "pug_set_bool", "pug_set_double",
     "pug_set_str", "pug_set_strn", "pug_set_name", "pug_status", "pug_error", "pug_link", "pug_context_current",
-    "pug_context_attach", "pug_context_detach", "pug__wrap_common", "pug__wrap_begin", "pug__wrap_end",
+    "pug_context_attach", "pug_context_detach", "pug_capture_current", "pug_capture_context", "pug__resume",
+    "pug__resumed_end", "pug__baggage_begin", "pug__request_id_begin", "pug__ambient_restore", "pug_log_trace_id",
+    "pug__wrap_common", "pug__wrap_begin", "pug__wrap_end",
 ]
 
 
@@ -82,7 +84,15 @@ def disabled_leaves_nothing(compiler, optimisation, work):
 
 def header_is_clean(compiler, standard, disabled, work):
     source = work / "only.c"
-    source.write_text("#include <pugmark/pugmark.h>\n#include <pugmark/wrap.h>\nint only(void);\n"
+    every = "".join(f"#include <pugmark/{p.name}>\n" for p in sorted((INCLUDE / "pugmark").glob("*.h"))
+                    if p.name not in ("inline.h", "disable.h"))
+    source.write_text("#define PUG_LOG_SYSLOG\n" + every + "int more(void);\n"
+                      "int more(void) {\n"
+                      "    struct pug_baggage bag; struct pug_capture c = pug_capture_current(); pug_baggage_init(&bag);\n"
+                      "    PUG_BAGGAGE(&bag); PUG_RESUME(&c); PUG_REQUEST_ID(\"r\");\n"
+                      "    syslog(LOG_INFO, PUG_LOG_FMT, PUG_LOG_ARGS); pug_syslog(LOG_INFO, \"%s\", \"b\");\n"
+                      "    char text[9]; return (int)pug_log_format(text, sizeof text, \"%(otel_trace_id)\"); }\n"
+                      "int only(void);\n"
                       "struct table { int (*f)(int); };\nint wrap(struct table *t);\nint wrap(struct table *t) {\n"
                       "    static const struct pug_method m[] = {PUG_METHOD(struct table, f),\n"
                       "        PUG_METHOD_STACK(struct table, f, 512)};\n"

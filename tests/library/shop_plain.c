@@ -18,6 +18,7 @@ int order_check(struct order *o, const char *header);
 int order_sum(struct order *o);
 int order_wrap(struct methods *m, struct order *o);
 size_t order_forward(struct order *o, char *record, size_t len, size_t size);
+int order_ship(struct order *o, char *line, size_t len, size_t size);
 
 int order_sum(struct order *o)
 {
@@ -47,4 +48,9 @@ size_t order_forward(struct order *o, char *record, size_t len, size_t size)
 {
     o->id = (int)(len + size);
     return len;
+}
+
+int order_ship(struct order *o, char *line, size_t len, size_t size)
+{
+    return o->id + (int)len + (line[0] == '{') + (int)size;
 }

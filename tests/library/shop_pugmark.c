@@ -1,5 +1,8 @@
 /* shop_plain.c with every kind of instrumentation. Under PUG_DISABLE nothing of it may be left. */
+#include <pugmark/capture.h>
+#include <pugmark/log.h>
 #include <pugmark/pugmark.h>
+#include <pugmark/request_id.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +23,7 @@ int order_check(struct order *o, const char *header);
 int order_sum(struct order *o);
 int order_wrap(struct methods *m, struct order *o);
 size_t order_forward(struct order *o, char *record, size_t len, size_t size);
+int order_ship(struct order *o, char *line, size_t len, size_t size);
 
 #define METHODS(X, T)                                                                              \
     X(T, int, save, (struct order * o, int version), (o, version))                                 \
@@ -120,4 +124,35 @@ size_t order_forward(struct order *o, char *record, size_t len, size_t size)
     PUG_ATTACH(&context);
     o->id = (int)(len + size);
     return pug_json_inject(NULL, record, len, size);
+}
+
+int order_ship(struct order *o, char *line, size_t len, size_t size)
+{
+    struct pug_baggage bag, now;
+    struct pug_baggage_member member;
+    struct pug_context from;
+    char id[PUG_REQUEST_ID_MAX + 1], text[16];
+    struct pug_capture where = pug_capture_current();
+    pug_baggage_extract(header_get, line, &bag);
+    pug_baggage_set(&bag, "customer", o->customer, NULL);
+    pug_baggage_header(&bag, "uberctx-a", line);
+    pug_baggage_get(&bag, "customer", text, sizeof text);
+    pug_baggage_remove(&bag, "customer");
+    pug_baggage_init(&now);
+    pug_baggage_current(&now);
+    memset(&member, 0, sizeof member);
+    while (pug_baggage_next(&now, &member))
+        pug_baggage_decode(member.value, member.value_len, text, sizeof text);
+    pug_request_id(PUG_CURRENT, header_get, o, header_set, o, id);
+    pug_request_id_current(id);
+    PUG_BAGGAGE(&bag);
+    PUG_REQUEST_ID(id);
+    PUG_RESUME(&where);
+    pug_capture_context(&where, &from);
+    PUG_SPAN("order.ship");
+#ifndef __cplusplus
+    pug_baggage_set(&bag, "id", (const char *[]){"left", "right"}[order_number(o) & 1], NULL);
+#endif
+    len = pug_log_json(line, len, size);
+    return o->id + (int)len + (line[0] == '{') + (int)size;
 }
