@@ -1,5 +1,7 @@
 #include "base/test.h"
 #include "pugmark/pugmark.h"
+#include "sdk/options.h"
+#include "sdk/propagate.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,8 +25,12 @@ struct headers {
 
 static void header_set(void *carrier, const char *name, const char *value)
 {
+    static char copies[64][600]; /* the texts are only there during the call */
+    static unsigned next;
     struct headers *h = carrier;
-    h->items[h->n++] = (struct header){strdup(name), strdup(value)};
+    char *copy = copies[next++ % 64];
+    snprintf(copy, sizeof copies[0], "%s", value);
+    h->items[h->n++] = (struct header){name, copy};
 }
 
 static const char *header_get(void *carrier, const char *name, size_t nth, size_t *ret_len)
@@ -66,10 +72,6 @@ static void headers_go_out_as_they_came_in(void **state)
     assert_string_equal(out.items[0].value, PARENT);
     assert_string_equal(out.items[1].name, "tracestate");
     assert_string_equal(out.items[1].value, "a=1,b=2");
-    for (size_t i = 0; i < out.n; i++) {
-        free((char *)(uintptr_t)out.items[i].name);
-        free((char *)(uintptr_t)out.items[i].value);
-    }
 }
 
 static void a_value_may_come_with_its_length(void **state)
@@ -130,6 +132,141 @@ static void ids_from_a_database_make_a_context(void **state)
     assert_int_equal(
         pug_context_from_hex(&c, "0af7651916cd43dd8448eb211c80319", "b7ad6b7169203331"),
         PUG_ERR_INVALID);
+}
+
+/* ---- the other formats ---- */
+
+#define TRACE_ID "0af7651916cd43dd8448eb211c80319c"
+#define SPAN_ID "b7ad6b7169203331"
+#define B3 TRACE_ID "-" SPAN_ID "-1"
+#define ALL                                                                                        \
+    (PROPAGATE_TRACECONTEXT | PROPAGATE_B3 | PROPAGATE_B3_MULTI | PROPAGATE_JAEGER | PROPAGATE_XRAY)
+
+static const char *sent(struct headers *h, const char *name)
+{
+    return header_get(h, name, 0, &(size_t){0});
+}
+
+static void every_chosen_format_is_sent(void **state)
+{
+    struct pug_context c = context_from(PARENT, "a=1");
+    struct headers out = {.n = 0};
+    propagators_use(ALL & ~(unsigned)PROPAGATE_B3_MULTI);
+    pug_inject(&c, header_set, &out);
+    assert_int_equal(out.n, 5);
+    assert_string_equal(sent(&out, "traceparent"), PARENT);
+    assert_string_equal(sent(&out, "tracestate"), "a=1");
+    assert_string_equal(sent(&out, "b3"), B3);
+    assert_string_equal(sent(&out, "uber-trace-id"), TRACE_ID ":" SPAN_ID ":0:1");
+    assert_string_equal(sent(&out, "X-Amzn-Trace-Id"),
+                        "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=" SPAN_ID ";Sampled=1");
+    out.n = 0;
+    propagators_use(PROPAGATE_B3_MULTI);
+    pug_inject(&c, header_set, &out);
+    assert_int_equal(out.n, 3);
+    assert_string_equal(sent(&out, "X-B3-TraceId"), TRACE_ID);
+    assert_string_equal(sent(&out, "X-B3-SpanId"), SPAN_ID);
+    assert_string_equal(sent(&out, "X-B3-Sampled"), "1");
+    propagators_use(0);
+    out.n = 0;
+    pug_inject(&c, header_set, &out);
+    assert_int_equal(out.n, 0);
+    propagators_use(PROPAGATE_DEFAULT);
+}
+
+static void debug_is_sent_without_a_decision(void **state)
+{
+    struct headers in = {{{"b3", TRACE_ID "-" SPAN_ID "-d"}}, 1, false}, out = {.n = 0};
+    struct pug_context c;
+    propagators_use(PROPAGATE_B3 | PROPAGATE_B3_MULTI);
+    assert_int_equal(pug_extract(header_get, &in, &c), 1);
+    pug_inject(&c, header_set, &out);
+    assert_string_equal(sent(&out, "b3"), TRACE_ID "-" SPAN_ID "-d");
+    assert_string_equal(sent(&out, "X-B3-Flags"), "1");
+    assert_null(sent(&out, "X-B3-Sampled"));
+    propagators_use(PROPAGATE_DEFAULT);
+}
+
+/* Takes the header in front away, one after the other: the next one is read. */
+static void the_first_in_order_is_read(void **state)
+{
+    static struct header all[] = {
+        {"traceparent", "00-00000000000000000000000000000001-00000000000000a1-01"},
+        {"b3", "0000000000000002-00000000000000a1-1"},
+        {"x-b3-traceid", "0000000000000003"},
+        {"x-b3-spanid", "00000000000000a1"},
+        {"uber-trace-id", "4:a1:0:1"},
+        {"x-amzn-trace-id", "Root=1-00000000-000000000000000000000005;Parent=00000000000000a1"},
+    };
+    static const int first[] = {1, 2, 3, 0, 4, 5};
+    propagators_use(ALL);
+    for (size_t i = 0; i < 6; i++) {
+        struct headers h = {.n = 6 - i};
+        struct pug_context c;
+        if (!first[i])
+            continue;
+        memcpy(h.items, all + i, (6 - i) * sizeof all[0]);
+        assert_int_equal(pug_extract(header_get, &h, &c), 1);
+        assert_int_equal(c.trace_id[15], first[i]);
+        /* and what is not chosen is not read */
+        propagators_use(i == 5 ? ALL & ~(unsigned)PROPAGATE_XRAY : PROPAGATE_XRAY);
+        assert_int_equal(pug_extract(header_get, &h, &c), i == 5 ? 0 : 1);
+        propagators_use(ALL);
+    }
+    propagators_use(PROPAGATE_DEFAULT);
+}
+
+static void a_damaged_header_is_counted_and_the_next_one_read(void **state)
+{
+    struct headers h = {{{"traceparent", "00-x"}, {"b3", B3}}, 2, false};
+    struct headers two = {{{"b3", B3}, {"b3", B3}}, 2, false};
+    struct pug_counts before = {.size = sizeof before}, after = {.size = sizeof after};
+    struct pug_context c;
+    pug_counts_read(&before);
+    propagators_use(ALL);
+    assert_int_equal(pug_extract(header_get, &h, &c), 1);
+    assert_int_equal(c.trace_id[15], 0x9c);
+    assert_int_equal(pug_extract(header_get, &two, &c), 0);
+    propagators_use(PROPAGATE_DEFAULT);
+    pug_counts_read(&after);
+    assert_int_equal(after.damaged_contexts, before.damaged_contexts + 2);
+}
+
+static void all_formats_go_round(void **state)
+{
+    static const unsigned formats[] = {PROPAGATE_TRACECONTEXT, PROPAGATE_B3, PROPAGATE_B3_MULTI,
+                                       PROPAGATE_JAEGER, PROPAGATE_XRAY};
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        for (uint8_t flags = 0; flags < 2; flags++) {
+            struct pug_context c = context_from(PARENT, ""), back;
+            struct headers h = {.n = 0};
+            c.flags = flags;
+            propagators_use(formats[i]);
+            pug_inject(&c, header_set, &h);
+            assert_int_equal(pug_extract(header_get, &h, &back), 1);
+            assert_memory_equal(c.trace_id, back.trace_id, 16);
+            assert_memory_equal(c.span_id, back.span_id, 8);
+            assert_int_equal(back.flags, flags);
+            propagators_use(PROPAGATE_DEFAULT);
+        }
+    }
+}
+
+static void starting_chooses_the_formats_also_when_tracing_is_off(void **state)
+{
+    struct pug_options off = {.size = sizeof off, .tracing = PUG_TRACING_OFF};
+    struct headers h = {{{"b3", B3}}, 1, false};
+    struct pug_context c;
+    assert_int_equal(pug_extract(header_get, &h, &c), 0);
+    setenv("OTEL_PROPAGATORS", "b3,tracecontext", 1);
+    assert_int_equal(pug_start(&off), 0);
+    assert_int_equal(pug_extract(header_get, &h, &c), 1);
+    setenv("OTEL_PROPAGATORS", "none", 1);
+    assert_int_equal(pug_start(&off), 0);
+    assert_int_equal(pug_extract(header_get, &h, &c), 0);
+    unsetenv("OTEL_PROPAGATORS");
+    assert_int_equal(pug_start(&off), 0);
+    assert_int_equal(propagators(), PROPAGATE_DEFAULT);
 }
 
 /* ---- `_trace` ---- */
@@ -279,6 +416,12 @@ int main(void)
         cmocka_unit_test(a_damaged_tracestate_does_not_cost_the_parent),
         cmocka_unit_test(nothing_is_injected_where_there_is_no_context),
         cmocka_unit_test(ids_from_a_database_make_a_context),
+        cmocka_unit_test(every_chosen_format_is_sent),
+        cmocka_unit_test(debug_is_sent_without_a_decision),
+        cmocka_unit_test(the_first_in_order_is_read),
+        cmocka_unit_test(a_damaged_header_is_counted_and_the_next_one_read),
+        cmocka_unit_test(all_formats_go_round),
+        cmocka_unit_test(starting_chooses_the_formats_also_when_tracing_is_off),
         cmocka_unit_test(trace_becomes_the_last_member),
         cmocka_unit_test(a_trace_that_was_there_is_replaced),
         cmocka_unit_test(what_is_no_object_stays),
