@@ -57,7 +57,9 @@ struct drain {
 
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t wake, done;
+    /* `ended` apart from `done`: the same thread may wait for both, the second time in a signal
+     * handler, and a condition variable waits for those it has woken. */
+    pthread_cond_t wake, done, ended;
     /* under lock */
     bool running, stopping, finished, clean;
     uint64_t flush_wanted, flush_done, flush_deadline_ns, stop_deadline_ns;
@@ -357,8 +359,9 @@ static void serve_flush(struct drain *d)
     }
     pthread_mutex_lock(&d->lock);
     d->clean = clean;
-    if (!stopping) /* else the stop answers, when all is out */
-        d->flush_done = wanted;
+    if (stopping) /* which answers, when all is out */
+        return;
+    d->flush_done = wanted;
     pthread_cond_broadcast(&d->done);
 }
 
@@ -390,6 +393,7 @@ static void *drain_main(void *arg)
     d->clean = clean;
     d->flush_done = d->flush_wanted;
     d->finished = true;
+    pthread_cond_broadcast(&d->ended);
     pthread_cond_broadcast(&d->done);
     pthread_mutex_unlock(&d->lock);
     return NULL;
@@ -418,6 +422,7 @@ int drain_new(struct memory *memory, const struct config *config, struct drain *
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->wake, &attr);
     pthread_cond_init(&d->done, &attr);
+    pthread_cond_init(&d->ended, &attr);
     pthread_condattr_destroy(&attr);
     *ret = d;
     return 0;
@@ -448,7 +453,7 @@ static bool wait_done(struct drain *d, const bool *flag, const uint64_t *done, u
     struct timespec when;
     until(deadline_ns, &when);
     while (flag ? !*flag : *done < wanted)
-        if (pthread_cond_timedwait(&d->done, &d->lock, &when) == ETIMEDOUT)
+        if (pthread_cond_timedwait(flag ? &d->ended : &d->done, &d->lock, &when) == ETIMEDOUT)
             return flag ? *flag : *done >= wanted;
     return true;
 }

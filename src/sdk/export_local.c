@@ -1,5 +1,6 @@
-/* A Chrome trace file that is whole at every moment: what is new is written over the tail, with a
- * new tail after it. When the disk is full the old tail is put back, for which there is room; what
+/* A Chrome trace file that is whole after every write: what is new is written over the tail, with a
+ * new tail after it. (A kill -9 in the middle of a write, which the kernel then cuts at a page, leaves
+ * a file that ends early; each event is a line, and readers of this format take the whole ones.) When the disk is full the old tail is put back, for which there is room; what
  * did not fit is lost, counted, and the count is in the next tail.
  *
  * When somebody removes the file, or the program closes our descriptor, a new file is begun. */
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define THREADS_NAMED_MAX 1024
+#define PATH_BYTES 4200
 
 struct local {
     struct exporter exporter;
@@ -107,9 +109,9 @@ static int make_dirs(const char *path)
     return 0;
 }
 
-static int file_new(struct local *l, struct error_detail *problem)
+static int file_new(struct local *l, char path[PATH_BYTES], struct error_detail *problem)
 {
-    char path[4200], when[CLOCK_RFC3339_SIZE], stamp[24];
+    char when[CLOCK_RFC3339_SIZE], stamp[24];
     uint8_t random[8] = {0};
     const char *dir = l->config->trace_dir;
     int e = make_dirs(dir);
@@ -125,7 +127,7 @@ static int file_new(struct local *l, struct error_detail *problem)
     /* 20260102T030405Z */
     snprintf(stamp, sizeof stamp, "%.4s%.2s%.2sT%.2s%.2s%.2sZ", when, when + 5, when + 8, when + 11,
              when + 14, when + 17);
-    snprintf(path, sizeof path, "%s/%s_%s.json", dir, l->session_id, stamp);
+    snprintf(path, PATH_BYTES, "%s/%s_%s.json", dir, l->session_id, stamp);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd >= 0)
         l->fd = own_fd_take(fd);
@@ -138,7 +140,8 @@ static int file_new(struct local *l, struct error_detail *problem)
 /* A new file with a head and a tail. */
 static int file_begin(struct local *l, struct error_detail *problem)
 {
-    int err = file_new(l, problem);
+    char path[PATH_BYTES];
+    int err = file_new(l, path, problem);
     if (err)
         return err;
     /* Counted from the machine's start: small enough for a double, and the same for all processes
@@ -156,6 +159,7 @@ static int file_begin(struct local *l, struct error_detail *problem)
         return 0;
     err = buf_ok(&l->text) ? errno : ENOMEM;
     own_fd_close(&l->fd);
+    (void)unlink(path); /* it says nothing */
     return error_set(problem, err_from_errno(err), 0, "cannot write to the trace file: %s",
                      strerror(err));
 }

@@ -20,7 +20,7 @@
 #define GIVE_UP_TIMEOUTS 3
 #define ATTEMPTS_MAX 20
 /* How often a host may close our descriptors under us before we stop sending. */
-#define ABANDONED_MAX 16
+#define ABANDONED_MAX 100
 /* The thread looks after its descriptors at least so often. */
 #define WAIT_MAX_NS NS_PER_S
 /* Bodies wait so many flush intervals for others to go with them. */
