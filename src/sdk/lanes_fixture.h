@@ -101,7 +101,6 @@ static void lanes_stop(void)
     lanes_drain(); /* handles are held back for a round */
     watch_set(lanes.memory, 0);
     assembler_free(lanes.assembler);
-    ticks_done(&lanes.ticks);
     pug__lane_1 = NULL;
     pthread_setspecific(sdk.key, NULL);
     atomic_store(&sdk.state, SDK_OFF);
@@ -116,6 +115,7 @@ static void lanes_stop(void)
 
 static void lanes_forget(void)
 {
+    ticks_done(&lanes.ticks);
     free(lanes.seen);
     arena_done(&lanes.arena);
     memset(&lanes, 0, sizeof lanes);
