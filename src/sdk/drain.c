@@ -5,6 +5,7 @@
 #include "sdk/meter.h"
 #include "sdk/redact.h"
 #include "sdk/sdk.h"
+#include "sdk/watch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -308,6 +309,7 @@ static void round_(struct drain *d, bool deliver_all)
     /* After the spans: they are in the numbers. */
     meter_round(d->meter, d->exporter, epoch_ns, deliver_all);
     sampler_look(&sdk.sampler, d->config, d->memory);
+    watch_look(d->memory);
     /* Its failure shows as lost_no_lane. */
     if (d->spare < LANES_SPARE)
         (void)!memory_prepare(d->memory, LANES_SPARE);

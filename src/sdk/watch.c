@@ -1,6 +1,8 @@
 #include "sdk/watch.h"
 
+#include "sdk/probes.h"
 #include "sdk/sdk.h"
+#include "sdk/span.h"
 #include "sdk/thread_context.h"
 
 static _Atomic unsigned reasons_now;
@@ -80,6 +82,50 @@ static void allocations_end(struct lane *lane, const struct pug__slot *slot)
     record_commit(&w);
 }
 
+/* ---- probes ---- */
+
+volatile unsigned short pug__probes_semaphore __attribute__((section(".probes"), used));
+
+struct probe_ids {
+    uint64_t high, low, span;
+};
+
+static void probe_ids(const struct lane *lane, const struct pug__slot *slot, struct probe_ids *ret)
+{
+    struct pug_context c;
+    uint64_t words[3];
+    span_slot_context(lane, slot, &c);
+    memcpy(words, c.trace_id, 16);
+    memcpy(words + 2, c.span_id, 8);
+    *ret = (struct probe_ids){__builtin_bswap64(words[0]), __builtin_bswap64(words[1]),
+                              __builtin_bswap64(words[2])};
+}
+
+static __attribute__((noinline)) void
+probe_begin(const struct lane *lane, const struct pug__slot *slot, const struct pug__site *site)
+{
+    struct probe_ids ids;
+    probe_ids(lane, slot, &ids);
+    PROBE_SPAN_BEGIN(site->name, ids.high, ids.low, ids.span);
+}
+
+static __attribute__((noinline)) void probe_end(const struct lane *lane,
+                                                const struct pug__slot *slot)
+{
+    struct probe_ids ids;
+    probe_ids(lane, slot, &ids);
+    PROBE_SPAN_END(ids.high, ids.low, ids.span);
+}
+
+void watch_look(struct memory *m)
+{
+    unsigned reasons = watch_reasons();
+    unsigned wanted = (reasons & ~(unsigned)WATCH_PROBES) |
+                      (pug__probes_semaphore ? WATCH_PROBES : 0);
+    if (wanted != reasons)
+        watch_set(m, wanted);
+}
+
 /* ---- the hooks ---- */
 
 void watch_begin(struct lane *lane, struct pug__slot *slot, const struct pug__site *site)
@@ -88,12 +134,16 @@ void watch_begin(struct lane *lane, struct pug__slot *slot, const struct pug__si
         allocations_begin(lane, slot);
     if (watch_reasons() & WATCH_THREAD_CONTEXT)
         thread_context_set(lane, slot);
+    if (watch_reasons() & WATCH_PROBES)
+        probe_begin(lane, slot, site);
 }
 
 void watch_end(struct lane *lane, struct pug__slot *slot)
 {
     if (watch_reasons() & WATCH_ALLOCATIONS)
         allocations_end(lane, slot);
+    if (watch_reasons() & WATCH_PROBES && !(slot->state & PUG__STATE_CONTEXT))
+        probe_end(lane, slot);
 }
 
 void watch_moved(struct lane *lane)

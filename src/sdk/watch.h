@@ -39,6 +39,8 @@ bool watch_has_allocations(void);
  * the drain; a thread notices at its next span. */
 void watch_set(struct memory *m, unsigned reasons);
 unsigned watch_reasons(void);
+/* By the drain: has a tracer come to the probes, or gone? */
+void watch_look(struct memory *m);
 
 /* `site` of a scope; NULL where a context is attached. */
 void watch_begin(struct lane *lane, struct pug__slot *slot, const struct pug__site *site);

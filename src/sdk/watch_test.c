@@ -1,5 +1,6 @@
 /* Watched lanes, on the running library: what each scope's begin and end see, and what it leaves in the trace. */
 #include "sdk/lanes_fixture.h"
+#include "sdk/probes.h"
 
 static __thread struct watch_counters mine;
 
@@ -137,6 +138,32 @@ static void scopes_in_an_attached_context_are_watched(void **state)
     lanes_forget();
 }
 
+static void a_tracer_that_attaches_has_the_lanes_watched(void **state)
+{
+    start(0);
+    watch_look(lanes.memory);
+    assert_int_equal(watch_reasons(), 0);
+    pug__probes_semaphore++; /* as the kernel does */
+    watch_look(lanes.memory);
+    assert_int_equal(watch_reasons(), WATCH_PROBES);
+    {
+        PUG_SPAN("probed", PUG_INT("n", 1));
+        assert_true(pug__lane_1->top->state & PUG__STATE_WATCH);
+        struct pug_context here = pug_context_current();
+        PUG_SPAN_FROM(&here, "below");
+    }
+    pug__probes_semaphore--;
+    watch_look(lanes.memory);
+    assert_int_equal(watch_reasons(), 0);
+    {
+        PUG_SPAN("alone again");
+        assert_false(pug__lane_1->top->state & PUG__STATE_WATCH);
+    }
+    lanes_stop();
+    assert_int_equal(lanes.n, 3);
+    lanes_forget();
+}
+
 static int evaluated;
 
 static int64_t evaluate(int64_t value)
@@ -197,6 +224,7 @@ int main(void)
         cmocka_unit_test(without_a_reason_nothing_is_added),
         cmocka_unit_test(watching_that_begins_inside_a_scope_spares_it),
         cmocka_unit_test(scopes_in_an_attached_context_are_watched),
+        cmocka_unit_test(a_tracer_that_attaches_has_the_lanes_watched),
         cmocka_unit_test(the_arguments_of_a_function_are_evaluated_only_when_wanted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

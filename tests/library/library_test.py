@@ -198,6 +198,33 @@ def wrapped_functions_are_the_same(compiler, optimisation, work):
     assert run(work / "wrapped", env=environment, timeout=60) == said
 
 
+def probes_are_in(path, linked):
+    """The notes of the two probes: a nop of five bytes where they say, arguments, and one semaphore for both."""
+    notes = run("readelf", "-n", "--wide", path)
+    found = re.findall(r"Provider: (\w+)\s+Name: (\w+)\s+Location: (0x[0-9a-f]+), Base: (0x[0-9a-f]+), "
+                       r"Semaphore: (0x[0-9a-f]+)\s+Arguments: (.*)", notes)
+    assert {(f[0], f[1]) for f in found} == {("pugmark", "span_begin"), ("pugmark", "span_end")}, notes
+    for _, name, location, _, semaphore, arguments in found:
+        assert len(arguments.split()) == {"span_begin": 4, "span_end": 3}[name], arguments
+        assert all(re.fullmatch(r"8@%r\w+", a) for a in arguments.split()), arguments
+        if linked:
+            assert int(semaphore, 16) and int(location, 16), notes
+            start = int(location, 16)
+            code = run("objdump", "-d", f"--start-address={start}", f"--stop-address={start + 5}", path)
+            assert "0f 1f 44 00 00" in code, code
+    if linked:
+        assert len({f[4] for f in found}) == 1, notes
+
+
+def probes_are_where_tracers_look(work):
+    probes_are_in(BUILD / "libpugmark.so", True)
+    program = work / "probed"
+    (work / "clash.c").write_text("int arena_alloc_slow(void); int arena_alloc_slow(void) { return 1; }\n")
+    run("gcc", "-O2", "-fPIE", "-pie", f"-I{INCLUDE}", HERE / "traced.c", work / "clash.c", "-o", program,
+        BUILD / "libpugmark.a", "-lpthread", "-lm")
+    probes_are_in(program, True)
+
+
 def calls(work):
     """Function -> what it calls or jumps to, of the whole static library."""
     run("ar", "x", BUILD / "libpugmark.a", cwd=work)
@@ -276,6 +303,7 @@ def main():
         tests += [
             ("the shared library exports what the list says", exports_are_the_list),
             ("the shared library needs libc alone", needs_libc_alone),
+            ("the probes are where tracers look", probes_are_where_tracers_look),
             ("the static library shows only pug_ names", static_library_shows_only_pug),
             ("a program with the shared library leaves a valid trace", lambda w: program_traces("so", w)),
             ("a program with the static library leaves a valid trace", lambda w: program_traces("a", w)),
