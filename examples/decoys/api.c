@@ -28,7 +28,8 @@
  *
  * What changes something is for admins. Who got his password from an admin changes it first.
  *
- * Every request is a span named after its endpoint, child of the caller's span. libmicrohttpd gives
+ * Every request is a span named after its endpoint, child of the caller's span, and has an
+ * X-Request-ID, the caller's or a new one, which comes back with the answer. libmicrohttpd gives
  * each connection a thread, so that scopes work, a stream may wait, and a password may take its time
  * to be hashed. */
 #include "api.h"
@@ -201,6 +202,8 @@ enum MHD_Result send_answer(struct call *c, int status)
         return MHD_NO;
     }
     MHD_add_response_header(r, "Content-Type", "application/json");
+    if (*c->request_id)
+        MHD_add_response_header(r, "X-Request-ID", c->request_id);
     enum MHD_Result result = MHD_queue_response(c->connection, (unsigned)status, r);
     MHD_destroy_response(r);
     return result;
@@ -233,6 +236,11 @@ static const char *carried_in_headers(void *connection, const char *name, size_t
     return search.value;
 }
 
+void request_id_take(struct call *c, struct pug_span *span)
+{
+    pug_request_id(span, carried_in_headers, c->connection, NULL, NULL, c->request_id);
+}
+
 static enum MHD_Result serve(struct call *c, const char *method, const char *path)
 {
     const struct endpoint *e = endpoints, *end = endpoints + sizeof endpoints / sizeof *endpoints;
@@ -252,6 +260,8 @@ static enum MHD_Result serve(struct call *c, const char *method, const char *pat
                   PUG_STR("http.request.method", method), PUG_STR("http.route", e->path),
                   PUG_STR("url.path", path));
     pug_set_name(PUG_CURRENT, e->span);
+    request_id_take(c, PUG_CURRENT);
+    PUG_REQUEST_ID(c->request_id);
     int status = access_status(c, e);
     if (status == MHD_HTTP_OK)
         status = e->answer(c);

@@ -6,6 +6,7 @@
 #include "repository.h"
 
 #include <microhttpd.h>
+#include <pugmark/request_id.h>
 
 #define API_BODY_BYTES_MAX 4096
 
@@ -17,6 +18,7 @@ struct call {
     bool too_large;
     char user[40], name[64], token[80]; /* who asks: his uuid, his name; "" without a token */
     bool is_admin, must_change;
+    char request_id[PUG_REQUEST_ID_MAX + 1]; /* goes back with the answer */
     json_t *answer;
 };
 
@@ -39,6 +41,8 @@ int answer_row(struct call *c, json_t *rows);
 /* Finds out who asks; false when it is nobody. */
 bool caller_known(struct call *c);
 enum MHD_Result send_answer(struct call *c, int status);
+/* The caller's X-Request-ID, or a new one: for the log, on `span`, and back with the answer. */
+void request_id_take(struct call *c, struct pug_span *span);
 
 /* ---- endpoints: each returns the status and fills the answer ---- */
 

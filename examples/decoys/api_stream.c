@@ -103,6 +103,7 @@ enum MHD_Result stream_events(struct call *c, const struct pug_context *caller)
         return MHD_NO;
     pug_span_start_from(&s->span, caller, "api.stream_events", PUG_KIND(PUG_KIND_SERVER),
                         PUG_STR("http.request.method", "GET"), PUG_STR("url.path", "/stream"));
+    request_id_take(c, &s->span);
     bool may;
     {
         PUG_ATTACH(&s->span.context);
@@ -125,6 +126,7 @@ enum MHD_Result stream_events(struct call *c, const struct pug_context *caller)
         return MHD_NO;
     }
     MHD_add_response_header(r, "Content-Type", "text/event-stream");
+    MHD_add_response_header(r, "X-Request-ID", c->request_id);
     MHD_add_response_header(r, "Cache-Control", "no-store");
     enum MHD_Result result = MHD_queue_response(c->connection, MHD_HTTP_OK, r);
     MHD_destroy_response(r);

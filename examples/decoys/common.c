@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <pugmark/log.h>
 #include <pugmark/pugmark.h>
 
 #define ANSWER_BYTES_MAX (16u << 20)
@@ -102,13 +103,8 @@ PRINTF_LIKE(1, 0) static void say_list(const char *format, va_list args)
 {
     char line[1024];
     vsnprintf(line, sizeof line, format, args);
-    struct pug_context here = pug_context_current();
-    char trace_id[33], span_id[17];
-    pug_trace_id_hex(&here, trace_id);
-    pug_span_id_hex(&here, span_id);
-    if (*trace_id)
-        fprintf(stderr, "%s: %s otel_trace_id=%s otel_span_id=%s\n", service_name, line, trace_id,
-                span_id);
+    if (strcmp(pug_log_trace_id(), "0") != 0)
+        fprintf(stderr, "%s: %s " PUG_LOG_FMT "\n", service_name, line, PUG_LOG_ARGS);
     else
         fprintf(stderr, "%s: %s\n", service_name, line);
 }

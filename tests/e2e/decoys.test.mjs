@@ -307,6 +307,18 @@ test('the sample system resumes a stream behind Last-Event-ID, and ends its span
     shown.filter((row) => row.trace_id).map((row) => `${row.trace_id} ${row.span_id}`).sort());
 });
 
+test('the sample system gives a request back its X-Request-ID, or a new one, and has it on the span', async () => {
+  const { server, system } = await aBusySystem();
+  for (const [sent, expected] of [['lookup-7', /^lookup-7$/], [undefined, /^[0-9a-f]{32}$/], ['no good', /^[0-9a-f]{32}$/]]) {
+    const traceId = randomHex(32);
+    const response = await fetch(`http://127.0.0.1:${system.ports.api}/health`, {
+      headers: { traceparent: `00-${traceId}-${randomHex(16)}-01`, ...sent ? { 'x-request-id': sent } : {} } });
+    assert.match(response.headers.get('x-request-id'), expected);
+    const found = await trace(server, traceId, (t) => named(t, 'api.get_health').length);
+    assert.equal(attribute(named(found, 'api.get_health')[0], 'request.id'), response.headers.get('x-request-id'));
+  }
+});
+
 test('without tracing nothing is injected, stored or exported, and the work is done', async () => {
   const server = await Server.start();
   const system = await System.start(null);
