@@ -1,10 +1,10 @@
-#include "sdk/alloc.h"
 #include "sdk/sdk.h"
+#include "sdk/alloc.h"
 
 #include "base/clock.h"
 #include "sdk/handover.h"
-#include "sdk/propagate.h"
 #include "sdk/process_context.h"
+#include "sdk/propagate.h"
 #include "sdk/span.h"
 #include "sdk/watch.h"
 
@@ -294,16 +294,34 @@ static int stop_locked(uint64_t deadline_ns)
     return clean ? 0 : PUG_ERR_TIMEOUT;
 }
 
+/* ThreadSanitizer (clang 14) does not see that pthread_mutex_clocklock locks, and then complains of the
+ * unlock. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define LOCK_BY_WALL_CLOCK
+#endif
+#endif
+
+static int lock_until(pthread_mutex_t *lock, uint64_t deadline_ns)
+{
+#ifdef LOCK_BY_WALL_CLOCK
+    uint64_t when_ns = clock_realtime_ns() + deadline_ns - clock_monotonic_ns();
+    struct timespec when = {(time_t)(when_ns / NS_PER_S), (long)(when_ns % NS_PER_S)};
+    return pthread_mutex_timedlock(lock, &when);
+#else
+    struct timespec when = {(time_t)(deadline_ns / NS_PER_S), (long)(deadline_ns % NS_PER_S)};
+    return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &when);
+#endif
+}
+
 int pug_stop(void)
 {
     ALLOC_OURS;
     struct guest g;
-    struct timespec when;
     guest_enter(&g);
     uint64_t deadline = clock_monotonic_ns() + sdk.config.stop_timeout_ns;
-    when = (struct timespec){(time_t)(deadline / NS_PER_S), (long)(deadline % NS_PER_S)};
     int err = PUG_ERR_TIMEOUT;
-    if (pthread_mutex_clocklock(&sdk.lock, CLOCK_MONOTONIC, &when) == 0) {
+    if (lock_until(&sdk.lock, deadline) == 0) {
         err = stop_locked(deadline);
         pthread_mutex_unlock(&sdk.lock);
     }
