@@ -4,6 +4,7 @@
  * The command is our child, so that there is somebody to say it; its terminal signals reach it as ours
  * reach us, those that were sent to us alone are passed on, and we end as it ended. What its processes
  * have to tell comes through a file of lines (src/probe/run.c). */
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/program.h"
@@ -14,7 +15,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -43,87 +43,46 @@ PRINTF_LIKE(1, 2) static void say(const char *format, ...)
     fputc('\n', stderr);
 }
 
-static void usage(FILE *out)
-{
-    fputs("usage: pugmark run [OPTIONS] [--] COMMAND [ARGUMENT...]\n"
-          "\n"
-          "Runs a program with spans for what it does with libcurl, libpq, SQLite, hiredis and\n"
-          "libmicrohttpd, and says where they are. No source is needed.\n"
-          "\n"
-          "  -o, --output DIR     Chrome traces go there; default .local/traces\n"
-          "  --otlp URL           send to this OTLP receiver instead\n"
-          "  --server URL         send to the `pugmark serve` whose page this is\n"
-          "  --service NAME       service.name; default: each program's own name\n"
-          "  --query-text WHICH   of SQL and Redis: sanitized (default; values are ?), full, off\n"
-          "  --sql-comment        give PostgreSQL the trace in a comment of each query\n"
-          "  -q, --quiet          say nothing at the end\n"
-          "\n"
-          "The exit status is the command's.\n",
-          out);
-}
+static const char help[] =
+    "usage: pugmark run [OPTIONS] [--] COMMAND [ARGUMENT...]\n"
+    "\n"
+    "Runs a program with spans for what it does with libcurl, libpq, SQLite, hiredis and\n"
+    "libmicrohttpd, and says where they are. No source is needed.\n"
+    "\n"
+    "  -o, --output DIR     Chrome traces go there; default .local/traces\n"
+    "  --otlp URL           send to this OTLP receiver instead\n"
+    "  --server URL         send to the `pugmark serve` whose page this is\n"
+    "  --service NAME       service.name; default: each program's own name\n"
+    "  --query-text WHICH   of SQL and Redis: sanitized (default; values are ?), full, off\n"
+    "  --sql-comment        give PostgreSQL the trace in a comment of each query\n"
+    "  -q, --quiet          say nothing at the end\n"
+    "\n"
+    "The exit status is the command's.\n";
 
-/* -1: go on. */
-static int parse(int argc, char **argv, struct options *ret)
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct options *o)
 {
-    enum { OTLP = 256, SERVER, SERVICE, QUERY_TEXT, SQL_COMMENT };
-    static const struct option longs[] = {
-        {"output", required_argument, NULL, 'o'},
-        {"otlp", required_argument, NULL, OTLP},
-        {"server", required_argument, NULL, SERVER},
-        {"service", required_argument, NULL, SERVICE},
-        {"query-text", required_argument, NULL, QUERY_TEXT},
-        {"sql-comment", no_argument, NULL, SQL_COMMENT},
-        {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+    static const char *const query_texts[] = {"sanitized", "full", "off", NULL};
+    int status;
+    *o = (struct options){.quiet = false};
+    const struct args_option options[] = {
+        {.name = "output", .letter = 'o', .text = &o->output},
+        {.name = "otlp", .text = &o->otlp},
+        {.name = "server", .text = &o->server},
+        {.name = "service", .text = &o->service},
+        {.name = "query-text", .choice = &o->query_text, .choices = query_texts},
+        {.name = "sql-comment", .flag = &o->sql_comment},
+        {.name = "quiet", .letter = 'q', .flag = &o->quiet},
     };
-    struct options o = {.quiet = false};
-    optind = 1;
-    for (int c; (c = getopt_long(argc, argv, "+o:qh", longs, NULL)) != -1;)
-        switch (c) {
-        case 'o':
-            o.output = optarg;
-            break;
-        case OTLP:
-            o.otlp = optarg;
-            break;
-        case SERVER:
-            o.server = optarg;
-            break;
-        case SERVICE:
-            o.service = optarg;
-            break;
-        case QUERY_TEXT:
-            o.query_text = optarg;
-            break;
-        case SQL_COMMENT:
-            o.sql_comment = true;
-            break;
-        case 'q':
-            o.quiet = true;
-            break;
-        case 'h':
-            usage(stdout);
-            return CLI_DONE;
-        default:
-            usage(stderr);
-            return CLI_USAGE;
-        }
-    o.command = argv + optind;
-    if (optind == argc) {
-        usage(stderr);
-        return CLI_USAGE;
-    }
-    if ((o.output != NULL) + (o.otlp != NULL) + (o.server != NULL) > 1) {
-        say("--output, --otlp and --server exclude one another");
-        return CLI_USAGE;
-    }
-    if (o.query_text && strcmp(o.query_text, "sanitized") != 0 &&
-        strcmp(o.query_text, "full") != 0 && strcmp(o.query_text, "off") != 0) {
-        say("--query-text is sanitized, full or off, not \"%s\"", o.query_text);
-        return CLI_USAGE;
-    }
-    *ret = o;
+    int n = args_parse_command("run", help, options, sizeof options / sizeof *options, argc, argv,
+                               &status);
+    if (n < 0)
+        return status;
+    if (n == 0)
+        return args_wrong("run", "which command?");
+    if ((o->output != NULL) + (o->otlp != NULL) + (o->server != NULL) > 1)
+        return args_wrong("run", "--output, --otlp and --server exclude one another");
+    o->command = argv + 1;
     return -1;
 }
 
