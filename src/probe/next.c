@@ -32,6 +32,14 @@ static bool is_ours(const void *function)
     return module_of(function, &theirs) && module_of(&here, &ours) && theirs.map == ours.map;
 }
 
+/* Keeps the module where it is: a plugin that is closed and opened again may come to another place, and
+ * what we remember of the first must not be called then. */
+static void pin(const struct module *m)
+{
+    if (m->map->l_name[0] && !dlopen(m->map->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE))
+        dlerror();
+}
+
 static bool fill(struct next_found *f, void *function)
 {
     struct module m;
@@ -41,6 +49,7 @@ static bool fill(struct next_found *f, void *function)
     if (module_of(function, &m)) {
         f->from = m.from;
         f->to = m.to;
+        pin(&m);
     }
     return true;
 }
@@ -60,9 +69,11 @@ static void *find_local(struct next *n, const void *caller, bool *ret_inside)
     for (unsigned i = 0; i < known; i++)
         if (n->local[i].caller_module == m.map)
             return result(&n->local[i], caller, ret_inside);
-    /* Kept open: the module must not make place for another one at the same address. */
-    void *module = dlopen(m.map->l_name, RTLD_LAZY | RTLD_NOLOAD);
+    /* Kept open: it must not make place for another module at the same address. */
+    void *module = dlopen(m.map->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
     void *function = module ? dlsym(module, n->name) : NULL;
+    if (!function) /* a library that came into the global scope since */
+        function = dlsym(RTLD_NEXT, n->name);
     struct next_found f = {.caller_module = m.map};
     if (!fill(&f, function)) {
         dlerror();

@@ -56,7 +56,7 @@ static enum MHD_Result header_nth(void *cls, enum MHD_ValueKind kind, const char
 }
 
 /* What MHD exports is asked through the daemon's own copy of it: the handler's caller. */
-static const void *from_server;
+static const void *_Atomic from_server;
 
 static const char *header_get(void *carrier, const char *name, size_t nth, size_t *ret_len)
 {

@@ -189,6 +189,18 @@ test('a library that only a plugin of the program brought is seen as well (Pytho
   assert.deepEqual(spans.map((s) => [s.name, s.status.code]), [['SELECT', 'UNSET'], ['SELEC', 'ERROR']]);
 });
 
+test('plugins that come and go, threads, and children without exec', async () => {
+  const { code, stdout, stderr } = await traced(['-o', 'plugins'], [plain('host'), path.join(BUILD, 'tests', 'libplain-plugin.so')]);
+  assert.deepEqual([code, stdout], [0, 'all well\n'], stderr);
+  const files = (await readdir(path.join(dir, 'plugins'))).map((f) => path.join(dir, 'plugins', f));
+  const ids = files.flatMap((f) => JSON.parse(readFileSync(f, 'utf8')).traceEvents.filter((e) => /^[Xb]$/.test(e.ph)))
+    .map((e) => e.args.span_id);
+  // 8 openings, 4 threads with 100 rounds each, 4 children with 25 each; of 3 statements.
+  assert.equal(ids.length, 3 * (8 + 400 + 100), stderr);
+  assert.equal(new Set(ids).size, ids.length);
+  assert.match(stderr, /1524 spans of 5 processes/);
+});
+
 // ---- PostgreSQL ----
 
 function postgresBin() {
