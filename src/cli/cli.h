@@ -5,6 +5,7 @@
 
 enum cli_exit { CLI_DONE = 0, CLI_COULD_NOT = 1, CLI_USAGE = 2 };
 
+int cli_config(int argc, char **argv);
 int cli_demo(int argc, char **argv);
 int cli_load(int argc, char **argv);
 int cli_query(int argc, char **argv);

@@ -10,6 +10,7 @@ static const struct verb {
     int (*run)(int argc, char **argv);
     const char *summary;
 } verbs[] = {
+    {"config", cli_config, "check, show or bring up to date pugmark.toml"},
     {"demo", cli_demo, "the sample system against a server of its own"},
     {"load", cli_load, "synthetic traces, sent or written to a file"},
     {"query", cli_query, "the newest traces that match a TraceQL query"},

@@ -370,7 +370,7 @@ static const char *absolute(struct config *c, const char *dir)
     return arena_printf(&c->arena, "%s/%s", here, dir);
 }
 
-static int convert(struct config *c, struct settings *s, const struct pug_options *o)
+int config_convert(struct config *c, struct settings *s, const struct pug_options *o)
 {
     const struct setting *v = s->values;
     c->backend = backend_of(v[SET_BACKEND].text);
@@ -395,8 +395,6 @@ static int convert(struct config *c, struct settings *s, const struct pug_option
         err = redact_init(c, s);
     if (!err && c->backend == PUG_BACKEND_OTLP)
         err = endpoint_init(c, s);
-    if (!err && c->backend == PUG_BACKEND_OTLP)
-        err = headers_init(c, s, o->otlp_headers);
     return err;
 }
 
@@ -455,7 +453,9 @@ static int fill(struct config *c, const struct pug_options *o, struct error_deta
             return 0;
         c->on = true;
         put_options(&s, o);
-        err = convert(c, &s, o);
+        err = config_convert(c, &s, o);
+        if (!err && c->backend == PUG_BACKEND_OTLP)
+            err = headers_init(c, &s, o->otlp_headers);
     }
     if (s.problem.code && problem)
         *problem = s.problem;

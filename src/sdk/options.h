@@ -77,6 +77,10 @@ MUST_USE int config_init(struct config *ret, const struct pug_options *options,
 void config_done(struct config *c);
 /* In a forked child: what says which process it is. */
 void config_resource_renew(struct config *c);
+/* What the settings say, all but the secret headers. What is wrong with them together is told; the
+ * code of a grave one is returned. `c` begins as zeros. */
+struct settings;
+MUST_USE int config_convert(struct config *c, struct settings *s, const struct pug_options *o);
 /* The resource and the scope; resource.c. False: no memory. */
 bool config_resource(struct config *c, const char *service_name, const char *service_version);
 

@@ -188,7 +188,7 @@ static void unknown_keys_and_bad_values_are_told_with_their_place(void **state)
     }
     assert_int_equal(n_told, sizeof expected / sizeof expected[0]);
     assert_int_equal(c.stop_timeout_ns, 2 * NS_PER_S);
-    assert_string_equal(c.trace_dir, ".local/traces");
+    assert_non_null(strstr(c.trace_dir, "/.local/traces"));
     assert_int_equal(c.sampler.kind, SAMPLER_ALWAYS_ON);
     config_done(&c);
 }
@@ -306,7 +306,7 @@ static void old_sections_are_read_with_a_warning(void **state)
     assert_int_equal(c.backend, PUG_BACKEND_STDOUT);
     assert_string_equal(c.service_name, "new");
     assert_true(c.sampler.rate == 0.25);
-    assert_string_equal(c.trace_dir, "old/traces");
+    assert_non_null(strstr(c.trace_dir, "/old/traces"));
     assert_true(c.include_args);
     config_done(&c);
 }
