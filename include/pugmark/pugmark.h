@@ -123,15 +123,23 @@ struct pug_options {
  *                          or config_file is not there; or the OTLP headers, which
  *                          otlp_headers_optional = false asks for, cannot be had
  *     PUG_ERR_FULL         no space left for the trace or for the rings
- *     PUG_ERR_IO           trace_dir cannot be written for another reason (permission, ...)
+ *     PUG_ERR_IO           trace_dir cannot be written for another reason (permission, ...), or
+ *                          standard output is closed
  *     PUG_ERR_NOMEM        no memory, or no thread
- * What is open at exit() is flushed as by pug_stop(). Not signal-safe. */
+ *
+ * exit() and quick_exit() flush as pug_stop() does. _exit(), abort(), exec and a signal that kills
+ * leave behind what has been written: call pug_flush() before exec and daemon(). After fork() the
+ * child records for itself, from its first span on, and what was open stays the parent's; after
+ * _Fork() or a bare clone() it must not record. A program may close our descriptors.
+ * Not signal-safe, no cancellation point. */
 int pug_start(const struct pug_options *options);
 /* Sends what is recorded and stops. Spans that are open are written with the end they have now and
- * the attribute `pugmark.unfinished`. PUG_ERR_TIMEOUT when not all could be sent in time. */
+ * the attribute `pugmark.unfinished`. PUG_ERR_TIMEOUT when not all could be sent in time. Any thread,
+ * also while another one flushes; not signal-safe, no cancellation point. */
 int pug_stop(void);
 /* Waits until everything recorded before the call has been handed to the backend and, with OTLP,
- * was accepted. PUG_ERR_TIMEOUT, PUG_ERR_IO when some of it was lost on the way. */
+ * was accepted. PUG_ERR_TIMEOUT, PUG_ERR_IO when some of it was lost on the way. Any thread; not
+ * signal-safe, no cancellation point. */
 int pug_flush(unsigned timeout_ms);
 /* Is tracing on? For work that only prepares attributes. */
 int pug_on(void);
