@@ -9,7 +9,7 @@
 
 /* In libpugmark-alloc. Weak, for it is seldom there. */
 extern void pug__alloc_read(struct pug_alloc_counts *ret) __attribute__((weak));
-extern void pug__alloc_pause(int by) __attribute__((weak));
+extern void pug__alloc_write(const struct pug_alloc_counts *to) __attribute__((weak));
 
 _Static_assert(sizeof(struct watch_counters) == sizeof(struct pug_alloc_counts) &&
                    offsetof(struct watch_counters, alloc_bytes) ==
@@ -21,10 +21,10 @@ _Static_assert(sizeof(struct watch_counters) == sizeof(struct pug_alloc_counts) 
                "they are read by one function");
 
 typedef void read_fn(struct pug_alloc_counts *ret);
-typedef void pause_fn(int by);
+typedef void write_fn(const struct pug_alloc_counts *to);
 
 static _Atomic(read_fn *) reads;
-static _Atomic(pause_fn *) pauses;
+static _Atomic(write_fn *) writes;
 
 /* A preloaded object is not seen by a weak name in a program that libpugmark.a is linked into. */
 static void *look(const char *name)
@@ -37,16 +37,16 @@ static read_fn *find(void)
     read_fn *found = atomic_load(&reads);
     if (found)
         return found;
-    pause_fn *pause = pug__alloc_pause;
+    write_fn *writer = pug__alloc_write;
     found = pug__alloc_read;
     if (!found) {
-        void *at[2] = {look("pug__alloc_read"), look("pug__alloc_pause")};
+        void *at[2] = {look("pug__alloc_read"), look("pug__alloc_write")};
         memcpy(&found, &at[0], sizeof found);
-        memcpy(&pause, &at[1], sizeof pause);
+        memcpy(&writer, &at[1], sizeof writer);
     }
-    if (!found || !pause)
+    if (!found || !writer)
         return NULL;
-    atomic_store(&pauses, pause);
+    atomic_store(&writes, writer);
     atomic_store(&reads, found);
     return found;
 }
@@ -73,16 +73,19 @@ int pug_alloc_counts_read(struct pug_alloc_counts *ret)
     return 0;
 }
 
-int alloc_ours_begin(void)
+struct alloc_ours alloc_ours_begin(void)
 {
-    pause_fn *pause = atomic_load(&pauses);
-    if (pause)
-        pause(1);
-    return pause != NULL;
+    struct alloc_ours ours = {.known = false};
+    read_fn *found = atomic_load(&reads);
+    if (found) {
+        found(&ours.before);
+        ours.known = true;
+    }
+    return ours;
 }
 
-void alloc_ours_end(int *ours)
+void alloc_ours_end(struct alloc_ours *ours)
 {
-    if (*ours)
-        atomic_load (&pauses)(-1);
+    if (ours->known)
+        atomic_load (&writes)(&ours->before);
 }

@@ -4,14 +4,21 @@
 
 #include <stdbool.h>
 
+#include "pugmark/alloc.h"
+
 /* Gives the counters to watch.h. False: nobody counts. */
 bool alloc_find(void);
 
 /* What the library allocates in the program's threads from here to the end of the scope is not
  * counted as the program's. */
 #define ALLOC_OURS                                                                                 \
-    __attribute__((cleanup(alloc_ours_end), unused)) int alloc_ours = alloc_ours_begin()
-int alloc_ours_begin(void);
-void alloc_ours_end(int *ours);
+    __attribute__((cleanup(alloc_ours_end), unused)) struct alloc_ours alloc_ours =                \
+        alloc_ours_begin()
+struct alloc_ours {
+    struct pug_alloc_counts before;
+    bool known;
+};
+struct alloc_ours alloc_ours_begin(void);
+void alloc_ours_end(struct alloc_ours *ours);
 
 #endif
