@@ -99,6 +99,7 @@ def header_is_clean(compiler, standard, disabled, work):
                       "    return PUG_WRAP_METHODS(t, \"t.\", m) + PUG_UNWRAP_METHODS(t, m); }\n"
                       "int only(void) { PUG_SPAN(\"a\"); PUG_FN();\n"
                       "    PUG_SPAN(\"b\", PUG_INT(\"i\", 1), PUG_STR(\"s\", \"t\"), PUG_KIND(PUG_KIND_CLIENT));\n"
+                      "    PUG_SPAN_ONE_IN(7, \"c\", PUG_INT(\"i\", 1), PUG_STR(\"s\", \"t\"));\n"
                       "    pug_event(PUG_CURRENT, \"e\", PUG_DOUBLE(\"d\", 1.5)); return 0; }\n")
     run(compiler, *(["-x", "c++"] if compiler.endswith("++") else []), f"-std={standard}", "-O2", "-Wall", "-Wextra",
         "-Wshadow", "-Wconversion", "-pedantic", "-Werror", *(["-DPUG_DISABLE"] if disabled else []), f"-I{INCLUDE}", "-c",
@@ -107,7 +108,7 @@ def header_is_clean(compiler, standard, disabled, work):
 
 def scope_needs_a_block(compiler, work):
     source = work / "block.c"
-    for scope in ('PUG_SPAN("a")', "PUG_FN()", "PUG_ATTACH(0)", 'PUG_SPAN_FROM(0, "a")'):
+    for scope in ('PUG_SPAN("a")', "PUG_FN()", 'PUG_SPAN_ONE_IN(3, "a")', "PUG_ATTACH(0)", 'PUG_SPAN_FROM(0, "a")'):
         for body, fine in ((f"if (c) {{ {scope}; c++; }}", True), (f"if (c) {scope};", False)):
             source.write_text(f"#include <pugmark/pugmark.h>\nint f(int c);\nint f(int c) {{ {body} return c; }}\n")
             done = subprocess.run([compiler, "-std=gnu17", "-fsyntax-only", f"-I{INCLUDE}", source], capture_output=True,
@@ -226,32 +227,44 @@ def probes_are_where_tracers_look(work):
 
 
 def calls(work):
-    """Function -> what it calls or jumps to, of the whole static library."""
+    """Function -> what it calls, jumps to or takes the address of, of the whole static library. Functions of the same name
+    (static ones of several files) are one: that can only add to what is reached."""
     run("ar", "x", BUILD / "libpugmark.a", cwd=work)
-    graph, current = {}, None
+    graph, starts, inside = {}, {}, []
+    current = section = None
     for line in run("objdump", "-dr", "--no-show-raw-insn", work / "pugmark.o").splitlines():
-        start = re.match(r"[0-9a-f]+ <(.+)>:$", line)
-        if start:
-            current = graph.setdefault(start.group(1), set())
+        if line.startswith("Disassembly of section "):
+            section = line.split()[-1].rstrip(":")
             continue
-        relocation = re.search(r"R_X86_64_(?:PLT32|PC32|GOTPCREL\w*|32S?|64)\s+([\w.]+?)(?:[-+]0x[0-9a-f]+)?$", line)
-        if relocation and not relocation.group(1).startswith("."):
-            current.add(relocation.group(1))
+        start = re.match(r"([0-9a-f]+) <(.+)>:$", line)
+        if start:
+            current = graph.setdefault(start.group(2), set())
+            starts.setdefault(section, []).append((int(start.group(1), 16), start.group(2)))
+            continue
+        relocation = re.search(r"R_X86_64_(PLT32|PC32|GOTPCREL\w*|32S?|64)\s+([\w.]+?)([-+]0x[0-9a-f]+)?$", line)
+        if relocation and not relocation.group(2).startswith("."):
+            current.add(relocation.group(2))
+        elif relocation and relocation.group(2).startswith(".text"):
+            # Into another section, such as that of cold parts: by address. A relative one counts from behind its 4 bytes.
+            behind = 4 if relocation.group(1) in ("PLT32", "PC32") else 0
+            inside.append((current, relocation.group(2), int(relocation.group(3) or "0", 16) + behind))
         branch = re.search(r"\b(?:call|jmp|j[a-z]{1,2})\s+[0-9a-f]+ <([^>+]+)(?:\+0x[0-9a-f]+)?>", line)
         if branch:
             current.add(branch.group(1))
         if re.search(r"\b(?:call|jmp)\s+\*", line):
             current.add("(indirect call)")
+    for caller, where, offset in inside:
+        before = [name for at, name in sorted(starts[where]) if at <= offset]
+        assert before, f"{where}+{offset:#x} is in no function"
+        caller.add(before[-1])
     return graph
 
 
-def span_reaches_nothing_that_waits(work):
-    graph = calls(work)
-    data = {line.split()[-1] for line in run("nm", work / "pugmark.o").splitlines()
-            if len(line.split()) == 3 and line.split()[1] in "bBdDrR"}
+def reached_from(graph, data, entries):
+    """Functions of the library that can be reached, and functions outside of it -> who calls them."""
     seen, outside = set(), {}
-    queue = list(ENTRIES)
-    for name in ENTRIES:
+    queue = list(entries)
+    for name in entries:
         assert name in graph, f"{name} is not in the library"
     while queue:
         name = queue.pop()
@@ -267,6 +280,17 @@ def span_reaches_nothing_that_waits(work):
                 queue.append(target)
             elif target not in data:
                 outside.setdefault(target, name)
+    return seen, outside
+
+
+def data_of(work):
+    return {line.split()[-1] for line in run("nm", work / "pugmark.o").splitlines()
+            if len(line.split()) == 3 and line.split()[1] in "bBdDrR"}
+
+
+def span_reaches_nothing_that_waits(work):
+    graph = calls(work)
+    seen, outside = reached_from(graph, data_of(work), ENTRIES)
     bad = {t: f for t, f in outside.items() if t not in HARMLESS}
     assert not bad, f"reached from a span: {bad}"
     encoders = [n for n in seen if n.startswith(("otlp_", "json_", "chrome_", "export", "curl_", "buf_", "arena_"))]
@@ -274,6 +298,15 @@ def span_reaches_nothing_that_waits(work):
     assert "lane_intern" in seen and "memcpy" in outside, "the walk has lost its way"
     # The walk must be able to fail: starting a session does all of it.
     assert "malloc" in graph["curl_load"] or any("pthread_create" in graph[n] for n in graph), "no calls were found at all"
+
+
+def channel_waits_for_nothing(work):
+    """The two that may not wait: a futex is woken (a system call when somebody sleeps there), and that is all."""
+    graph = calls(work)
+    seen, outside = reached_from(graph, data_of(work), ["pug_channel_try_send", "pug_channel_try_recv"])
+    bad = {t: f for t, f in outside.items() if t not in HARMLESS | {"syscall"}}
+    assert not bad, f"reached from a channel: {bad}"
+    assert "pug__begin_slow" in seen, "the walk has lost its way"
 
 
 def sdk_disassembly_is_readable():
@@ -311,6 +344,7 @@ def main():
         if sdk_disassembly_is_readable():
             tests.append(("a span reaches nothing that allocates, locks, encodes or calls the kernel",
                           span_reaches_nothing_that_waits))
+            tests.append(("a channel that may not wait does not", channel_waits_for_nothing))
     print(f"1..{len(tests)}")
     failed = 0
     for number, (name, test) in enumerate(tests, 1):

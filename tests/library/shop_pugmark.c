@@ -59,6 +59,8 @@ int order_sum(struct order *o)
 {
     int only_for_the_span = o->id * 2;
     PUG_FN();
+    PUG_SPAN_ONE_IN(only_for_the_span, "order.sum", PUG_INT("id", o->id),
+                    PUG_STR("c", o->customer));
     PUG_FN(PUG_INT("items", o->n_items), PUG_INT("twice", only_for_the_span));
     for (int i = 0; i < o->n_items; i++)
         o->total += i * 1.5;
