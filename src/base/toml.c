@@ -833,6 +833,8 @@ static int document(struct parser *p, struct toml_table *root)
 int toml_parse(struct str text, struct arena *arena, struct toml_table **ret,
                struct error_detail *ret_detail, struct toml_place *ret_place)
 {
+    if (!text.ptr)
+        text = STR("");
     struct parser p = {.start = text.ptr,
                        .at = text.ptr,
                        .end = text.ptr + text.len,

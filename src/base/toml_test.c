@@ -298,6 +298,9 @@ static void what_is_too_much_is_refused(void **state)
     arena.bytes_max = 1;
     assert_int_equal(toml_parse(STR("a = 1"), &(struct arena){.bytes_max = 1}, &t, NULL, NULL),
                      ERR_NOMEM);
+    arena.bytes_max = 0;
+    assert_int_equal(toml_parse(STR_NONE, &arena, &t, NULL, NULL), 0);
+    assert_int_equal(t->n, 0);
     buf_done(&text);
     arena_done(&arena);
 }
