@@ -54,8 +54,8 @@ struct pug_channel_options {
     /* Names of the spans; NULL: channel.NAME_send, channel.NAME_recv. */
     const char *send_span, *recv_span;
     /* At most so many of each, after a burst of as many; 0: PUG_CHANNEL_SPANS_DEFAULT. A span
-     * around the send and the receive of each message costs some 100 ns a message, counting nothing
-     * that can be measured. Of channels with the same name the first one decides. */
+     * around the send and the receive of each message costs some 110 ns a message; all else some
+     * 15 ns more than the bare queue. Of channels with the same name the first one decides. */
     unsigned spans_per_second;
 };
 

@@ -1,6 +1,6 @@
 /* Channels: the queue of pugmark/queue.h, with what is known about it.
  *
- * Counting costs nothing that can be measured: what was sent and received is read off the queue's
+ * Counting costs nothing by itself: what was sent and received is read off the queue's
  * two positions when somebody asks. Only what waits or fails is counted one by one.
  *
  * 1. A cell holds a `struct message`, then the element. The tracestate, which is long and seldom
