@@ -10,18 +10,32 @@ struct parts {
 static size_t span_until(struct str s, const char *stops)
 {
     size_t n = 0;
-    while (n < s.len && !strchr(stops, s.ptr[n]))
+    while (n < s.len && (!s.ptr[n] || !strchr(stops, s.ptr[n])))
         n++;
     return n;
+}
+
+/* RFC 3986, 3.1. */
+static bool is_scheme(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!letter && (i == 0 || !((c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.')))
+            return false;
+    }
+    return s.len > 0;
 }
 
 static bool take_apart(struct str text, struct parts *ret)
 {
     const char *mark = text.ptr ? memmem(text.ptr, text.len, "://", 3) : NULL;
     struct parts p = {.has_user = false};
-    if (!mark || mark == text.ptr)
+    if (!mark)
         return false;
     p.scheme = (struct str){text.ptr, (size_t)(mark - text.ptr)};
+    if (!is_scheme(p.scheme))
+        return false;
     struct str rest = str_skip(text, p.scheme.len + 3);
     size_t n = span_until(rest, "/?#\\");
     struct str authority = {rest.ptr, n};
