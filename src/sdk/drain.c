@@ -51,7 +51,8 @@ struct drain {
     uint64_t lost_reported[LOST_CAUSES], lost_reported_ns;
     uint64_t wait_ns; /* until the next round */
     uint32_t spare;   /* lanes nobody owns, at the last look */
-    bool gives_back;  /* give_back() works on this processor */
+    uint32_t spare_wanted;
+    bool gives_back; /* give_back() works on this processor */
 
     /* published after each round */
     _Atomic uint64_t recorded, lost_memory, lost_details;
@@ -243,7 +244,7 @@ static void pace(struct drain *d, uint64_t fullest)
     uint64_t interval = d->config->drain_interval_ns, part = d->config->ring_bytes / 16;
     if (fullest > part)
         d->wait_ns = interval / 16;
-    else if (fullest > part / 2 || d->wait_ns < interval)
+    else if (fullest > part / 2 || d->spare < d->spare_wanted / 2 || d->wait_ns < interval)
         d->wait_ns = interval;
     else if (d->wait_ns < WAIT_MAX * interval)
         d->wait_ns *= 2;
@@ -292,6 +293,16 @@ static void read_lanes(struct drain *d)
     assembler_round(a);
 }
 
+/* New threads take what is kept ready. Where half of it went between two looks - a thread for each
+ * request - twice as much is kept from then on. Failure shows as lost_no_lane. */
+static void keep_spare(struct drain *d)
+{
+    if (d->spare < d->spare_wanted / 2 && d->spare_wanted < LANES_SPARE_MAX)
+        d->spare_wanted *= 2;
+    if (d->spare < d->spare_wanted)
+        (void)!memory_prepare(d->memory, d->spare_wanted);
+}
+
 static void round_(struct drain *d, bool deliver_all)
 {
     struct assembler *a = d->assembler;
@@ -310,9 +321,7 @@ static void round_(struct drain *d, bool deliver_all)
     meter_round(d->meter, d->exporter, epoch_ns, deliver_all);
     sampler_look(&sdk.sampler, d->config, d->memory);
     watch_look(d->memory);
-    /* Its failure shows as lost_no_lane. */
-    if (d->spare < LANES_SPARE)
-        (void)!memory_prepare(d->memory, LANES_SPARE);
+    keep_spare(d);
 }
 
 static void last_round(struct drain *d)
@@ -410,6 +419,7 @@ int drain_new(struct memory *memory, const struct config *config, struct drain *
     d->config = config;
     d->gives_back = can_give_back();
     d->wait_ns = config->drain_interval_ns;
+    d->spare_wanted = LANES_SPARE;
     if (!ticks_init(&d->ticks, memory->clock) ||
         assembler_new(memory, config, &d->ticks, deliver, d, &d->assembler) != 0 ||
         meter_new(config, d, &d->meter) != 0) {

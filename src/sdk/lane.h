@@ -36,7 +36,8 @@
 #define LANE_CONTEXT_SLOTS (2 * LANE_CONTEXTS_MAX + 8)
 #define LANE_RING_BYTES_MIN (128u << 10)
 #define LANE_RING_BYTES_MAX (256u << 20)
-#define LANES_SPARE 16 /* kept ready for new threads */
+#define LANES_SPARE 16      /* kept ready for new threads, */
+#define LANES_SPARE_MAX 128 /* where they come and go quickly */
 #define SITES_MAX (1u << 16)
 #define SITE_BYTES (4u << 20)
 

@@ -157,11 +157,46 @@ static void stop_and_start_underneath_threads_do_no_harm(void **state)
         pthread_join(workers[i], NULL);
 }
 
+static void *one_request(void *arg)
+{
+    PUG_SPAN("request");
+    return arg;
+}
+
+/* As a server has it that gives each request a thread. */
+static void threads_that_come_and_go_quickly_find_room_before_long(void **state)
+{
+    enum { BURSTS = 20, BURST = 40 };
+    struct pug_options o = {.size = sizeof o,
+                            .tracing = PUG_TRACING_ON,
+                            .backend = PUG_BACKEND_DISCARD,
+                            .drain_interval_us = 5000};
+    assert_int_equal(pug_start(&o), 0);
+    assert_int_equal(pug_flush(30000), 0); /* what the tests before it left */
+    struct pug_counts before = counts();
+    for (int i = 0; i < BURSTS; i++) {
+        for (int j = 0; j < BURST; j++) {
+            pthread_t thread;
+            assert_int_equal(pthread_create(&thread, NULL, one_request, NULL), 0);
+            pthread_join(thread, NULL);
+        }
+        /* Twice: what a thread left is read in one round and free in the next. */
+        assert_int_equal(pug_flush(30000), 0);
+        assert_int_equal(pug_flush(30000), 0);
+    }
+    /* Each time it was not enough there is twice as much: 16, 32, 64 and 128 lanes. */
+    uint64_t lost_no_lane = counts().lost_no_lane - before.lost_no_lane;
+    assert_in_range(lost_no_lane, 0, 3 * BURST);
+    assert_int_equal(counts().recorded - before.recorded + lost_no_lane, BURSTS * BURST);
+    assert_int_equal(pug_stop(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_sums_add_up_with_many_threads),
         cmocka_unit_test(stop_and_start_underneath_threads_do_no_harm),
+        cmocka_unit_test(threads_that_come_and_go_quickly_find_room_before_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
