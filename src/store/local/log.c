@@ -22,7 +22,11 @@
 #include "base/log.h"
 #include "store/local/file.h"
 
-enum { VERSION = 1 };
+enum {
+    VERSION = 2,
+    VERSION_OLD = 1, /* is read, never written: a record has no checksum of its head */
+    RECORD_SIZE_OLD = 32,
+};
 static const char magic[8] = "PUGLOG\r\n";
 static const char record_magic[4] = "PREC";
 
@@ -40,15 +44,20 @@ struct record {
     uint64_t sequence;
     uint16_t format, compression;
     uint32_t n_spans;
+    uint64_t head_checksum;
 };
 _Static_assert(sizeof(struct record) == LOG_RECORD_SIZE, "docs/formats/log.md");
 
-/* The checksum begins here in the record, so that header and body are hashed in two steps. */
-enum { CHECKED_AT = 16 };
-
-static uint64_t record_checksum(const struct record *r, const char *body, uint64_t salt)
+static uint64_t head_checksum(const struct record *r, uint64_t salt)
 {
-    uint64_t head = hash_bytes_seed((const char *)r + CHECKED_AT, sizeof *r - CHECKED_AT, salt);
+    return hash_bytes_seed(r, offsetof(struct record, head_checksum), salt);
+}
+
+static uint64_t body_checksum_old(const struct record *r, const char *body, uint64_t salt)
+{
+    enum { CHECKED_AT = offsetof(struct record, sequence) };
+    uint64_t head = hash_bytes_seed((const char *)r + CHECKED_AT, RECORD_SIZE_OLD - CHECKED_AT,
+                                    salt);
     return hash_bytes_seed(body, le32toh(r->length), head);
 }
 
@@ -59,66 +68,106 @@ static size_t padding(size_t length)
 
 /* ---- reading ---- */
 
-static bool header_read(struct str file, uint64_t *ret_salt, int *ret_err)
+/* What the header of a file says of its records. */
+struct layout {
+    uint64_t salt;
+    size_t head_size; /* of a record */
+};
+
+static int header_read(struct str file, struct layout *ret)
 {
     struct header h;
-    *ret_err = ERR_CORRUPT;
     if (file.len < sizeof h)
-        return false;
+        return ERR_CORRUPT;
     memcpy(&h, file.ptr, sizeof h);
-    if (memcmp(h.magic, magic, sizeof magic))
+    if (memcmp(h.magic, magic, sizeof magic) ||
+        le64toh(h.checksum) != hash_bytes(&h, sizeof h - sizeof h.checksum))
+        return ERR_CORRUPT;
+    uint32_t version = le32toh(h.version);
+    if (version < VERSION_OLD || version > VERSION || h.required)
+        return ERR_UNSUPPORTED;
+    *ret = (struct layout){h.salt, version == VERSION_OLD ? RECORD_SIZE_OLD : LOG_RECORD_SIZE};
+    return 0;
+}
+
+/* The head of a record at `at`, which may be a wrong one where there is no checksum of it. The body
+ * is hashed behind a right one only: strangers cannot make one, so that each byte is hashed once. */
+static bool head_at(struct str file, size_t at, const struct layout *layout, struct record *ret)
+{
+    if (file.len - at < layout->head_size)
         return false;
-    if (le64toh(h.checksum) != hash_bytes(&h, sizeof h - sizeof h.checksum))
+    *ret = (struct record){0};
+    memcpy(ret, file.ptr + at, layout->head_size);
+    if (memcmp(ret->magic, record_magic, sizeof record_magic))
         return false;
-    if (le32toh(h.version) != VERSION || h.required) {
-        *ret_err = ERR_UNSUPPORTED;
+#ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    if (layout->head_size == LOG_RECORD_SIZE &&
+        le64toh(ret->head_checksum) != head_checksum(ret, layout->salt))
         return false;
-    }
-    *ret_salt = h.salt;
+#endif
     return true;
 }
 
 /* The size of the whole record at `at`, with its padding; 0: there is none. */
-static size_t record_at(struct str file, size_t at, uint64_t salt, struct record *ret)
+static size_t record_at(struct str file, size_t at, const struct layout *layout, struct record *ret)
 {
-    if (file.len - at < sizeof *ret)
-        return 0;
-    memcpy(ret, file.ptr + at, sizeof *ret);
-    if (memcmp(ret->magic, record_magic, sizeof record_magic))
+    if (!head_at(file, at, layout, ret))
         return 0;
     size_t length = le32toh(ret->length);
-    if (length > file.len - at - sizeof *ret)
+    if (length > file.len - at - layout->head_size)
         return 0;
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    if (le64toh(ret->checksum) != record_checksum(ret, file.ptr + at + sizeof *ret, salt))
+    const char *body = file.ptr + at + layout->head_size;
+    uint64_t checksum = layout->head_size == LOG_RECORD_SIZE
+                            ? hash_bytes_seed(body, length, layout->salt)
+                            : body_checksum_old(ret, body, layout->salt);
+    if (le64toh(ret->checksum) != checksum)
         return 0;
 #endif
-    size_t size = sizeof *ret + length + padding(length);
+    size_t size = layout->head_size + length + padding(length);
     return size > file.len - at ? file.len - at : size;
+}
+
+/* What stands behind the last whole record: the beginning of one, or zeros that a file system left
+ * where a write did not come to, is what a write that was cut short leaves. Anything else is not. */
+static bool tail_is_short(struct str file, size_t at, const struct layout *layout)
+{
+    struct record r;
+    struct str tail = {file.ptr + at, file.len - at};
+    if (tail.len < layout->head_size)
+        return true;
+    if (head_at(file, at, layout, &r))
+        return le32toh(r.length) > tail.len - layout->head_size;
+    for (size_t i = 0; i < tail.len; i++)
+        if (tail.ptr[i])
+            return false;
+    return true;
 }
 
 int log_read(struct str file, log_replay_fn *fn, log_damage_fn *damage, void *arg,
              uint64_t *ret_good)
 {
-    uint64_t salt;
-    int err;
-    if (!header_read(file, &salt, &err))
+    struct layout layout;
+    int err = header_read(file, &layout);
+    if (err)
         return err;
     size_t at = LOG_HEADER_SIZE;
     while (at < file.len) {
         struct record r;
-        size_t size = record_at(file, at, salt, &r), bad = at;
+        size_t size = record_at(file, at, &layout, &r), bad = at;
         while (!size && at + 8 < file.len)
-            size = record_at(file, at += 8, salt, &r);
+            size = record_at(file, at += 8, &layout, &r);
         if (!size) {
             at = bad;
+            if (damage && !tail_is_short(file, at, &layout))
+                damage(arg, at, file.len - at);
             break;
         }
         if (at != bad && damage)
             damage(arg, bad, at - bad);
         struct log_body body = {
             .format = le16toh(r.format),
-            .body = {file.ptr + at + sizeof r, le32toh(r.length)},
+            .body = {file.ptr + at + layout.head_size, le32toh(r.length)},
             .n_spans = le32toh(r.n_spans),
         };
         if (r.compression)
@@ -390,7 +439,8 @@ static int group_write(struct log *log, const struct log_body *bodies, size_t n,
             .n_spans = htole32(bodies[i].n_spans),
         };
         memcpy(r->magic, record_magic, sizeof record_magic);
-        r->checksum = htole64(record_checksum(r, body.ptr, log->salt));
+        r->checksum = htole64(hash_bytes_seed(body.ptr, body.len, log->salt));
+        r->head_checksum = htole64(head_checksum(r, log->salt));
         parts[3 * i] = (struct iovec){r, sizeof *r};
         parts[3 * i + 1] = (struct iovec){(void *)(uintptr_t)body.ptr, body.len};
         parts[3 * i + 2] = (struct iovec){(void *)(uintptr_t)zeros, padding(body.len)};

@@ -54,11 +54,11 @@ void log_rotate(struct log *log);
 void log_trim(struct log *log, uint64_t sealed);
 uint64_t log_bytes(const struct log *log);
 
-enum { LOG_HEADER_SIZE = 64, LOG_RECORD_SIZE = 32 };
+enum { LOG_HEADER_SIZE = 64, LOG_RECORD_SIZE = 40 };
 
 /* Reads one file's bytes: what recovery does once the file is in memory, and what is fuzzed.
- * `ret_good` is where the torn tail begins (the length when there is none). A place that is damaged
- * is told by `damage`, which may be NULL. ERR_CORRUPT or ERR_UNSUPPORTED for the header; else what
+ * `ret_good` is where what follows the last whole record begins (the length when there is nothing).
+ * A place that is damaged is told by `damage`, which may be NULL; a torn tail is none. ERR_CORRUPT or ERR_UNSUPPORTED for the header; else what
  * `fn` says. */
 typedef void log_damage_fn(void *arg, uint64_t at, uint64_t bytes);
 MUST_USE int log_read(struct str file, log_replay_fn *fn, log_damage_fn *damage, void *arg,

@@ -187,7 +187,7 @@ static void damage_loses_only_the_record_it_hits(void **state)
     char *bytes = (char *)(uintptr_t)whole.ptr;
     log_set_level(LOG_LEVEL_OFF);
     size_t at = LOG_HEADER_SIZE;
-    for (uint64_t hit = 1; hit <= 5; hit++) {
+    for (uint64_t hit = 1; hit <= 6; hit++) { /* the last too: it is no torn tail */
         size_t length = LOG_RECORD_SIZE + body_of(hit).body.len;
         for (size_t i = at; i < at + length; i++) {
             bytes[i] ^= 0x10;
@@ -228,7 +228,7 @@ static void a_damaged_or_newer_header_is_refused_and_left_alone(void **state)
         bytes[i] ^= 1;
     }
     for (int field = 8; field <= 12; field += 4) { /* version, required features */
-        bytes[field]++;
+        bytes[field]++;                            /* one more than is known */
         uint64_t checksum = hash_bytes(bytes, 56);
         memcpy(bytes + 56, &checksum, 8);
         spill(&p, first_file, bytes, whole.len);
@@ -238,6 +238,57 @@ static void a_damaged_or_newer_header_is_refused_and_left_alone(void **state)
     }
     free(bytes);
     place_done(&p);
+}
+
+/* What a program of the last version wrote: one record, whose head has no checksum. */
+static struct str old_file(size_t body_bytes, char fill)
+{
+    size_t n = LOG_HEADER_SIZE + 32 + body_bytes;
+    char *b = calloc(1, n);
+    uint64_t salt = 77, sequence = 1, sum;
+    uint32_t version = 1, length = (uint32_t)body_bytes, spans = 7;
+    uint16_t format = BODY_OTLP_PROTOBUF;
+    memcpy(b, "PUGLOG\r\n", 8);
+    memcpy(b + 8, &version, 4);
+    memcpy(b + 24, &sequence, 8);
+    memcpy(b + 32, &salt, 8);
+    sum = hash_bytes(b, 56);
+    memcpy(b + 56, &sum, 8);
+    char *r = b + LOG_HEADER_SIZE;
+    memcpy(r, "PREC", 4);
+    memcpy(r + 4, &length, 4);
+    memcpy(r + 16, &sequence, 8);
+    memcpy(r + 24, &format, 2);
+    memcpy(r + 28, &spans, 4);
+    memset(r + 32, fill, body_bytes);
+    sum = hash_bytes_seed(r + 32, body_bytes, hash_bytes_seed(r + 16, 16, salt));
+    memcpy(r + 8, &sum, 8);
+    return (struct str){b, n};
+}
+
+static void a_file_of_the_last_version_is_read_and_followed_by_a_new_one(void **state)
+{
+    struct place p = place_new();
+    struct log log;
+    struct str old = old_file(0, 'x'); /* what body_of(1) is */
+    struct seen seen;
+    spill(&p, first_file, old.ptr, old.len);
+    assert_int_equal(recover(&log, &p, 0, &seen), 0);
+    assert_int_equal(seen.n, 1);
+    append(&log, 2);
+    log_done(&log);
+    assert_int_equal(recover(&log, &p, 0, &seen), 0);
+    assert_int_equal(seen.n, 2);
+    assert_int_equal(log.damaged, 0);
+    log_done(&log);
+    free((char *)(uintptr_t)old.ptr);
+    place_done(&p);
+}
+
+static void count_damage(void *arg, uint64_t at, uint64_t bytes)
+{
+    uint64_t *n = arg;
+    n[2] += bytes;
 }
 
 static int take_first(void *arg, uint64_t sequence, const struct log_body *body)
@@ -276,6 +327,39 @@ static void a_record_inside_a_body_is_not_believed(void **state)
     place_done(&p);
 }
 
+/* A body of nothing but heads of records, each claiming all that follows: with the body's own head
+ * damaged the search meets a million of them, and hashing behind each would take hours. */
+static void hostile_bodies_do_not_slow_recovery(void **state)
+{
+    struct place p = place_new();
+    struct log log;
+    uint64_t last;
+    size_t n = 32 << 20;
+    char *bytes = calloc(1, n);
+    for (size_t at = 0; at + LOG_RECORD_SIZE <= n; at += 32) {
+        uint32_t length = (uint32_t)(n - at - LOG_RECORD_SIZE);
+        memcpy(bytes + at, "PREC", 4);
+        memcpy(bytes + at + 4, &length, 4);
+    }
+    struct log_body evil = {BODY_OTLP_PROTOBUF, {bytes, n}, 1};
+    log_init(&log, p.dir, false);
+    assert_int_equal(log_append(&log, &evil, 1, &last), 0);
+    append(&log, 2);
+    log_done(&log);
+    struct str file = slurp(&p, first_file);
+    char *all = (char *)(uintptr_t)file.ptr;
+    all[LOG_HEADER_SIZE + 8] ^= 1;
+    uint64_t seen[3] = {0}, good;
+    assert_int_equal(log_read(file, take_first, count_damage, seen, &good), 0);
+    assert_int_equal(seen[0], 1);
+    assert_int_equal(seen[1], 2);
+    assert_int_equal(seen[2], LOG_RECORD_SIZE + n);
+    assert_int_equal(good, file.len);
+    free(all);
+    free(bytes);
+    place_done(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +368,8 @@ int main(void)
         cmocka_unit_test(damage_loses_only_the_record_it_hits),
         cmocka_unit_test(a_damaged_or_newer_header_is_refused_and_left_alone),
         cmocka_unit_test(a_record_inside_a_body_is_not_believed),
+        cmocka_unit_test(a_file_of_the_last_version_is_read_and_followed_by_a_new_one),
+        cmocka_unit_test(hostile_bodies_do_not_slow_recovery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
