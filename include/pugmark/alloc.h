@@ -8,7 +8,8 @@
  *
  * With it, and with PUG_ALLOC_TRACKING=true (`alloc_tracking` in pugmark.toml), every span of a
  * scope has the attributes alloc.count, alloc.bytes, dealloc.count, dealloc.bytes and
- * alloc.net_bytes; docs/measurements.md says what they mean. */
+ * alloc.net_bytes; docs/measurements.md says what they mean. Each thread counts for itself; a signal
+ * handler that allocates (it should not) is counted with the thread it interrupted. */
 #ifndef PUGMARK_ALLOC_H
 #define PUGMARK_ALLOC_H
 

@@ -6,7 +6,9 @@
  *     pug_baggage_set(&bag, "tenant", "blue & green", NULL);
  *     PUG_BAGGAGE(&bag);                                    // pug_inject sends it until the scope ends
  *
- * Works also when tracing is off. Nothing here allocates. */
+ * Works also when tracing is off. Nothing here allocates. Thread-safe as long as a struct pug_baggage is
+ * used by one thread at a time; PUG_BAGGAGE is of the thread that wrote it. What works on a value alone
+ * (init, get, set, remove, next, decode) is safe in signal handlers, the rest is not. */
 #ifndef PUGMARK_BAGGAGE_H
 #define PUGMARK_BAGGAGE_H
 

@@ -94,6 +94,7 @@ int pug_channel_try_recv(struct pug_channel *channel, void *ret_element,
  * more than once. */
 void pug_channel_close(struct pug_channel *channel);
 
+/* Sums since the channel was made, exact when nobody is inside; `ret_counts->size` is set by the caller. */
 void pug_channel_counts_read(const struct pug_channel *channel,
                              struct pug_channel_counts *ret_counts);
 

@@ -11,7 +11,7 @@
  *
  * With PUG_DISABLE pug_syslog is syslog and pug_log_json leaves the record as it is.
  *
- * Nothing here changes errno. Thread-safe. Except for pug_log_json nothing here allocates. */
+ * Nothing here changes errno. Thread-safe; not safe in signal handlers but where it says so. Except for pug_log_json nothing here allocates. */
 #ifndef PUGMARK_LOG_H
 #define PUGMARK_LOG_H
 

@@ -35,6 +35,7 @@ struct pug_metric {
     uint64_t p50_ns, p90_ns, p99_ns, p999_ns;
 };
 
+/* Gets each metric in turn, on the thread that asks; `metric` is good until it returns. */
 typedef void pug_metric_fn(void *user, const struct pug_metric *metric);
 
 #ifndef PUG_DISABLE

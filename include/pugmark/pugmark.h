@@ -210,6 +210,7 @@ struct pug_span; /* see below */
  *     PUG_KIND(PUG_KIND_SERVER)
  */
 
+/* OpenTelemetry's: what the span's work is to the process on the other side, if there is one. */
 enum pug_kind {
     PUG_KIND_UNSPECIFIED,
     PUG_KIND_INTERNAL, /* the default */
@@ -219,6 +220,7 @@ enum pug_kind {
     PUG_KIND_CONSUMER,
 };
 
+/* OpenTelemetry's; UNSET is "nothing went wrong that the span knows of". */
 enum pug_status_code { PUG_STATUS_UNSET, PUG_STATUS_OK, PUG_STATUS_ERROR };
 
 /* The innermost scope of this thread, for the functions that take a span. */
@@ -262,8 +264,13 @@ struct pug_span {
 
 #include <pugmark/inline.h>
 
+/* Ends it, on whatever thread; a second end does nothing. Thread-safe as long as one thread uses the
+ * handle at a time; safe in signal handlers, as everything below up to the links. */
 void pug_span_end(struct pug_span *span);
 
+/* Attributes that are known late, of `span` or of PUG_CURRENT; the last word on a key counts. `key` and
+ * text are copied, text up to PUG_STR_MAX bytes. 128 attributes of one span are kept, the others
+ * counted. They do nothing for a span that has ended or is not recorded. */
 void pug_set_int(struct pug_span *span, const char *key, int64_t value);
 void pug_set_bool(struct pug_span *span, const char *key, int value);
 void pug_set_double(struct pug_span *span, const char *key, double value);
@@ -271,6 +278,7 @@ void pug_set_str(struct pug_span *span, const char *key, const char *value);
 void pug_set_strn(struct pug_span *span, const char *key, const char *value, size_t len);
 /* A better name, known late (a route, for example). */
 void pug_set_name(struct pug_span *span, const char *name);
+/* How it went; the message, for errors, may be NULL. The last word counts. */
 void pug_status(struct pug_span *span, enum pug_status_code code, const char *message);
 /* pug_status(span, PUG_STATUS_ERROR, message) */
 void pug_error(struct pug_span *span, const char *message);

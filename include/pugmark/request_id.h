@@ -5,7 +5,8 @@
  *     pug_request_id(PUG_CURRENT, get, request, set, response, id);
  *     PUG_REQUEST_ID(id);                              // pug_inject sends it on
  *
- * Works also when tracing is off. */
+ * Works also when tracing is off. Thread-safe; PUG_REQUEST_ID is of the thread that wrote it. Not for
+ * signal handlers. */
 #ifndef PUGMARK_REQUEST_ID_H
 #define PUGMARK_REQUEST_ID_H
 

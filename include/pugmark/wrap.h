@@ -19,7 +19,10 @@
  * x86-64 (System V) and AArch64; elsewhere the functions return PUG_ERR_UNSUPPORTED, and
  * PUG_WRAP_TABLE of pugmark.h, which needs the signatures, does the same everywhere. Not for
  * functions that return twice (setjmp), look at their caller's frame, or have a calling convention of
- * their own (ms_abi, SVE vectors in registers). */
+ * their own (ms_abi, SVE vectors in registers).
+ *
+ * Wrapping is thread-safe and not for signal handlers; a wrapped function may be called where the
+ * original may, also from several threads and, as spans are, in a signal handler. */
 #ifndef PUGMARK_WRAP_H
 #define PUGMARK_WRAP_H
 
@@ -61,16 +64,19 @@ struct pug_method {
     pug_unwrap_table(table, sizeof *(table), methods, sizeof(methods) / sizeof((methods)[0]))
 
 #ifdef PUG_DISABLE
+/* The table stays as it is: 0. */
 PUG__INLINE int pug__wrap_nothing(void)
 {
     return 0;
 }
+/* 0. */
 PUG__INLINE int pug_wrap_table(void *table, size_t bytes, const char *prefix,
                                const struct pug_method *methods, size_t n)
 {
     (void)table, (void)bytes, (void)prefix, (void)methods, (void)n;
     return 0;
 }
+/* 0. */
 PUG__INLINE int pug_unwrap_table(void *table, size_t bytes, const struct pug_method *methods,
                                  size_t n)
 {

@@ -67,6 +67,24 @@ static void a_queue_holds_exactly_its_capacity(void **state)
     pug_queue_free(NULL);
 }
 
+static void a_queue_works_without_any_channel(void **state)
+{
+    (void)state;
+    struct pug_queue *q = NULL;
+    int in = 7, out = 0;
+    if (pug_queue_new(sizeof in, 2, &q) != 0 || !q) {
+        fail();
+        return;
+    }
+    assert_int_equal(pug_queue_send(q, &in, SOON), 0);
+    pug_queue_close(q);
+    assert_int_equal(pug_queue_send(q, &in, SOON), PUG_ERR_CLOSED);
+    assert_int_equal(pug_queue_recv(q, &out, SOON), 0);
+    assert_int_equal(out, 7);
+    assert_int_equal(pug_queue_recv(q, &out, SOON), PUG_ERR_CLOSED);
+    pug_queue_free(q);
+}
+
 static void what_makes_no_queue_is_refused(void **state)
 {
     (void)state;
@@ -450,6 +468,10 @@ static void names_are_bounded(void **state)
         assert_int_equal(pug_channel_try_send(c, &v), 0);
         pug_channel_free(c);
     }
+    char longest[PUG_CHANNEL_NAME_MAX + 10];
+    memset(longest, 'l', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    pug_channel_free(channel(longest, sizeof v, 1)); /* is made all the same */
     channels_measure(&l);
     assert_int_equal(l.metrics[0].n_points, PUG_CHANNEL_NAMES_MAX);
     assert_int_equal(point(&l, "channel.sent", "n0")->integer, 1);
@@ -461,6 +483,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_queue_holds_exactly_its_capacity),
+        cmocka_unit_test(a_queue_works_without_any_channel),
         cmocka_unit_test(what_makes_no_queue_is_refused),
         cmocka_unit_test(waiting_ends_in_time_and_keeps_errno),
         cmocka_unit_test(what_was_sent_before_the_close_is_received),

@@ -414,6 +414,20 @@ static void a_record_without_or_with_a_damaged_trace_begins_a_trace_and_is_count
     assert_int_equal(after.damaged_contexts - before.damaged_contexts, 3);
 }
 
+static void a_span_has_a_kind_and_as_many_attributes_as_a_macro_takes(void **state)
+{
+    {
+        PUG_SPAN("many", PUG_INT("a", 1), PUG_INT("b", 2), PUG_INT("c", 3), PUG_INT("d", 4),
+                 PUG_INT("e", 5), PUG_INT("f", 6), PUG_INT("g", 7), PUG_INT("h", 8),
+                 PUG_INT("i", 9), PUG_INT("j", 10), PUG_INT("k", 11), PUG_INT("l", 12));
+    }
+    drain();
+    const struct span *s = find("many");
+    assert_int_equal(s->attrs.n, PUG_ATTRS_MAX);
+    assert_int_equal(s->attrs.items[PUG_ATTRS_MAX - 1].value.integer, 12);
+    assert_int_equal(s->kind, PUG_KIND_INTERNAL);
+}
+
 static void columns_of_a_database_become_links(void **state)
 {
     static const struct {
@@ -1094,6 +1108,7 @@ int main(void)
         TEST(what_is_said_later_is_there),
         TEST(a_batch_has_a_link_to_each_record_it_took_in),
         TEST(a_record_without_or_with_a_damaged_trace_begins_a_trace_and_is_counted),
+        TEST(a_span_has_a_kind_and_as_many_attributes_as_a_macro_takes),
         TEST(columns_of_a_database_become_links),
         TEST(a_request_id_stands_on_its_span),
         TEST(nothing_is_said_where_nothing_is_open),

@@ -231,6 +231,20 @@ static void environment_body(void)
     CHECK(!pug_on());
 }
 
+static void every_code_has_a_text(void **state)
+{
+    (void)state;
+    static const int codes[] = {
+        PUG_ERR_NOMEM,     PUG_ERR_INVALID,     PUG_ERR_IO,     PUG_ERR_FULL,    PUG_ERR_BUSY,
+        PUG_ERR_NOT_FOUND, PUG_ERR_UNSUPPORTED, PUG_ERR_CLOSED, PUG_ERR_TIMEOUT, PUG_ERR_EMPTY};
+    const char *unknown = pug_error_text(-12345);
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        assert_string_not_equal(pug_error_text(codes[i]), unknown);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(pug_error_text(codes[i]), pug_error_text(codes[k]));
+    }
+}
+
 static void the_environment_turns_it_on(void **state)
 {
     struct names names;
@@ -599,6 +613,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(it_is_off_until_it_is_turned_on),
+        TEST(every_code_has_a_text),
         TEST(the_environment_turns_it_on),
         TEST(what_makes_no_sense_is_refused_and_said),
         TEST(it_can_be_started_again),

@@ -59,6 +59,12 @@ static void null_stays_null_and_wrapped_stays_wrapped(void **state)
     assert_ptr_equal(t.two, two);
     assert_int_equal(PUG_UNWRAP_METHODS(&t, methods), 0);
     assert_ptr_equal(t.one, one);
+    /* What the macros stand for; a size that is written out is the default's. */
+    const struct pug_method same = {"one", offsetof(struct table, one), PUG_WRAP_STACK_DEFAULT};
+    assert_int_equal(pug_wrap_table(&t, sizeof t, "t.", &same, 1), 0);
+    assert_ptr_equal(t.one, once.one);
+    assert_int_equal(pug_unwrap_table(&t, sizeof t, &same, 1), 0);
+    assert_ptr_equal(t.one, one);
 }
 
 static void tables_of_the_same_functions_share_entries(void **state)
