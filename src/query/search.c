@@ -102,36 +102,35 @@ static bool in_time(const struct search *search, uint64_t start_ns)
            (search->start_max_ns == 0 || start_ns <= search->start_max_ns);
 }
 
-/* Marks the spans that `set` selects; returns how many. */
-static size_t select_spans(const struct search *search, const struct traceql_spanset *set,
-                           const struct span_batch *batch, const struct traceql_trace *trace,
-                           struct arena *arena, bool *ret_marks, bool *failed)
+/* How many spans of the trace the query finds. */
+static int trace_count(struct searcher *s, const struct trace_id *id, struct traceql_trace *trace,
+                       uint64_t *ret)
 {
-    size_t n = 0;
-    if (set->op == TRACEQL_FILTER) {
-        for (size_t i = 0; i < batch->n; i++) {
-            const struct span *span = &batch->spans[i];
-            ret_marks[i] = in_time(search, span->start_ns) &&
-                           traceql_match(set->condition, span, trace) &&
-                           (!search->where || predicate_match(search->where, span));
-            n += ret_marks[i];
-        }
-        return n;
-    }
-    bool *right = arena_alloc(arena, batch->n);
-    if (!right) {
-        *failed = true;
-        return 0;
-    }
-    size_t n_left = select_spans(search, set->left, batch, trace, arena, ret_marks, failed);
-    size_t n_right = select_spans(search, set->right, batch, trace, arena, right, failed);
-    if (set->op == TRACEQL_SPANSET_AND && (!n_left || !n_right)) {
-        memset(ret_marks, 0, batch->n);
-        return 0;
-    }
-    for (size_t i = 0; i < batch->n; i++)
-        n += ret_marks[i] |= right[i];
-    return n;
+    const struct search *search = s->search;
+    struct span_batch batch;
+    struct traceql_tree tree;
+    int err = store_trace(s->view, id, &s->scratch, &batch);
+    if (err)
+        return err;
+    s->traces_read++;
+    err = traceql_tree_init(&tree, batch.spans, batch.n, &s->scratch);
+    uint8_t *input = err ? NULL : arena_alloc(&s->scratch, batch.n + 1);
+    if (!err && !input)
+        err = ERR_NOMEM;
+    if (err)
+        return err;
+    for (size_t i = 0; i < batch.n; i++)
+        input[i] = in_time(search, batch.spans[i].start_ns) &&
+                   (!search->where || predicate_match(search->where, &batch.spans[i]));
+    trace->tree = &tree;
+    struct traceql_spans *sets;
+    size_t n_sets;
+    err = traceql_run(search->query->stages, trace, input, &s->scratch, &sets, &n_sets);
+    *ret = 0;
+    for (size_t i = 0; !err && i < n_sets; i++)
+        *ret += sets[i].n;
+    trace->tree = NULL;
+    return err;
 }
 
 /* Finds the real start and, where the scan could not tell, the count; `matched` may become 0. */
@@ -151,21 +150,11 @@ static int settle(struct searcher *s, struct candidate *c)
         .root_service = summary.root_service,
         .duration_ns = summary.end_ns > summary.start_ns ? summary.end_ns - summary.start_ns : 0,
     };
-    if (traceql_excludes(s->search->query, &trace, &s->scratch)) {
+    if (traceql_excludes(s->search->query->stages, &trace, &s->scratch)) {
         c->matched = 0;
         return 0;
     }
-    struct span_batch batch;
-    err = store_trace(s->view, &c->id, &s->scratch, &batch);
-    if (err)
-        return err;
-    s->traces_read++;
-    bool *marks = arena_alloc(&s->scratch, batch.n);
-    bool failed = !marks;
-    if (!failed)
-        c->matched = select_spans(s->search, s->search->query->root, &batch, &trace, &s->scratch,
-                                  marks, &failed);
-    return failed ? ERR_NOMEM : 0;
+    return trace_count(s, &c->id, &trace, &c->matched);
 }
 
 /* ---- keeping the best ---- */
@@ -283,7 +272,7 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
     struct predicate both[2], joined = {.op = PREDICATE_AND, .children = both, .n_children = 2};
     scan.where = search->where;
     if (search->query) {
-        const struct predicate *plan = traceql_predicate(search->query, arena, &s->exact);
+        const struct predicate *plan = traceql_predicate(search->query->stages, arena, &s->exact);
         if (!plan)
             return ERR_NOMEM;
         scan.where = plan;
@@ -335,6 +324,9 @@ int search_run(struct store_view *view, const struct search *search, struct aren
     if (search->limit < 1 || search->limit > SEARCH_LIMIT_MAX)
         return error_set(ret_detail, ERR_INVALID, 0, "expected a limit from 1 to %d",
                          SEARCH_LIMIT_MAX);
+    if (search->query && search->query->metric)
+        return error_set(ret_detail, ERR_INVALID, 0,
+                         "this query gives series; a search needs one that gives traces");
     uint64_t start_ns = clock_monotonic_ns();
     struct searcher s = {
         .search = search,

@@ -16,7 +16,7 @@ struct search {
 
 struct search_trace {
     struct trace_summary summary;
-    uint64_t matched; /* how many of its spans in the time range fulfil the query */
+    uint64_t matched; /* how many of its spans in the time range the query finds */
 };
 
 struct search_result {
@@ -29,7 +29,7 @@ struct search_result {
 };
 
 /* Everything in the result lives in `arena`. The same view and search give the same result.
- * ERR_INVALID (the limit), ERR_TIMEOUT, ERR_NOMEM, and what the store says. */
+ * ERR_INVALID (the limit, or a query for series), ERR_TIMEOUT, ERR_NOMEM, and what the store says. */
 MUST_USE int search_run(struct store_view *view, const struct search *search, struct arena *arena,
                         struct search_result *ret_result, struct error_detail *ret_detail);
 

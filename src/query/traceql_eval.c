@@ -173,9 +173,54 @@ static bool put_attr(struct result *r, const struct attrs *attrs, struct str key
     return true;
 }
 
+static const struct traceql_tree *tree_of(const struct subject *on)
+{
+    return on->trace ? on->trace->tree : NULL;
+}
+
+/* The parent of a span; NULL: it has none, or it is not known. */
+static const struct span *parent_of(const struct subject *on)
+{
+    const struct traceql_tree *tree = tree_of(on);
+    if (!tree)
+        return NULL;
+    uint32_t parent = tree->parent[on->span - tree->spans];
+    return parent == TRACEQL_NO_PARENT ? NULL : &tree->spans[parent];
+}
+
+/* The intrinsics that say where in the trace the span is. */
+static void eval_place(enum traceql_field field, const struct subject *on, struct result *ret)
+{
+    const struct traceql_tree *tree = tree_of(on);
+    if (!tree)
+        return;
+    size_t place = (size_t)(on->span - tree->spans);
+    uint32_t parent = tree->parent[place];
+    switch (field) {
+    case TRACEQL_CHILD_COUNT:
+        put_integer(ret, tree->children[place]);
+        return;
+    case TRACEQL_NESTED_LEFT:
+        put_integer(ret, tree->left[place]);
+        return;
+    case TRACEQL_NESTED_RIGHT:
+        put_integer(ret, tree->right[place]);
+        return;
+    default:
+        ret->value = (struct value){
+            .type = VALUE_INT,
+            .integer = parent != TRACEQL_NO_PARENT             ? (int64_t)tree->left[parent]
+                       : span_id_is_zero(&on->span->parent_id) ? -1
+                                                               : 0,
+        };
+    }
+}
+
 static void eval_field(const struct traceql_expr *e, const struct subject *on, struct result *ret)
 {
-    const struct span *span = on->span;
+    const struct span *span = e->of_parent ? parent_of(on) : on->span;
+    if (!span)
+        return;
     switch ((enum traceql_field)e->field) {
     case TRACEQL_NAME:
         put_string(ret, span->name);
@@ -202,6 +247,12 @@ static void eval_field(const struct traceql_expr *e, const struct subject *on, s
     case TRACEQL_IS_ROOT:
         ret->value = (struct value){.type = VALUE_BOOL,
                                     .boolean = span_id_is_zero(&span->parent_id)};
+        break;
+    case TRACEQL_CHILD_COUNT:
+    case TRACEQL_NESTED_LEFT:
+    case TRACEQL_NESTED_RIGHT:
+    case TRACEQL_NESTED_PARENT:
+        eval_place(e->field, on, ret);
         break;
     case TRACEQL_TRACE_ID:
         put_id(ret, span->trace_id.bytes, TRACE_ID_SIZE);
@@ -376,14 +427,60 @@ bool traceql_match(const struct traceql_expr *condition, const struct span *span
     return !condition || eval_bool(condition, &on);
 }
 
+static void value_on(const struct traceql_expr *e, const struct subject *on,
+                     struct traceql_hex *hex, struct value *ret)
+{
+    struct result r;
+    if (e->type == TRACEQL_BOOL && e->node != TRACEQL_FIELD && e->node != TRACEQL_LITERAL) {
+        *ret = (struct value){.type = VALUE_BOOL, .boolean = eval_bool(e, on)};
+        return;
+    }
+    eval_value(e, on, &r);
+    *ret = r.value;
+    if (r.value.type == VALUE_STRING && r.value.string.ptr == r.hex) {
+        memcpy(hex->text, r.hex, r.value.string.len);
+        ret->string.ptr = hex->text;
+    }
+}
+
+void traceql_value(const struct traceql_expr *e, const struct span *span,
+                   const struct traceql_trace *trace, struct traceql_hex *hex, struct value *ret)
+{
+    struct subject on = {.span = span, .trace = trace};
+    *ret = (struct value){.type = VALUE_NONE};
+    uint32_t n_events = e->of_event ? span->n_events : 1;
+    uint32_t n_links = e->of_link ? span->n_links : 1;
+    for (uint32_t i = 0; i < n_events; i++) {
+        on.event = e->of_event ? &span->events[i] : NULL;
+        for (uint32_t j = 0; j < n_links; j++) {
+            on.link = e->of_link ? &span->links[j] : NULL;
+            value_on(e, &on, hex, ret);
+            if (ret->type != VALUE_NONE)
+                return;
+        }
+    }
+}
+
+static bool stages_match_span(const struct traceql_stage *s, const struct span *span);
+
 static bool spanset_match_span(const struct traceql_spanset *s, const struct span *span)
 {
     if (s->op == TRACEQL_FILTER)
         return traceql_match(s->condition, span, NULL);
+    if (s->op == TRACEQL_SPANSET_PIPELINE)
+        return stages_match_span(s->stages, span);
     return spanset_match_span(s->left, span) || spanset_match_span(s->right, span);
+}
+
+static bool stages_match_span(const struct traceql_stage *s, const struct span *span)
+{
+    for (; s; s = s->next)
+        if (s->type == TRACEQL_STAGE_SPANSET && !spanset_match_span(s->spanset, span))
+            return false;
+    return true;
 }
 
 bool traceql_match_span(const struct traceql *q, const struct span *span)
 {
-    return spanset_match_span(q->root, span);
+    return stages_match_span(q->stages, span);
 }

@@ -419,13 +419,22 @@ static void lex_word(struct lexer *l, struct token *t)
         for (size_t i = 0; i < sizeof scopes / sizeof *scopes; i++) {
             if (!str_eq(word, str_from(scopes[i].word)))
                 continue;
-            t->of_parent = str_eq(word, STR("parent"));
+            uint8_t field = scopes[i].field;
             l->at++;
-            lex_attribute(l, t, scopes[i].field);
+            t->of_parent = str_eq(word, STR("parent"));
+            if (t->of_parent && str_starts(str_skip(l->text, l->at), STR("span."))) {
+                l->at += 5;
+                field = TRACEQL_SPAN_ATTR;
+            } else if (t->of_parent && str_starts(str_skip(l->text, l->at), STR("resource."))) {
+                l->at += 9;
+                field = TRACEQL_RESOURCE_ATTR;
+            }
+            lex_attribute(l, t, field);
             return;
         }
         lex_fail(l, t, ERR_INVALID, start,
-                 "expected a scope before the dot: span, resource, event, link or instrumentation");
+                 "expected a scope before the dot: span, resource, parent, event, link or "
+                 "instrumentation");
         return;
     }
     if (peek(l, 0) == ':' && is_word(peek(l, 1))) {
@@ -453,24 +462,41 @@ static const struct {
     const char *text;
     uint8_t type, op;
 } operators[] = {
-    /* The longest first where one begins another. */
-    {"&>>", TOKEN_STRUCTURAL, 0},    {"&<<", TOKEN_STRUCTURAL, 0},
-    {"!>>", TOKEN_STRUCTURAL, 0},    {"!<<", TOKEN_STRUCTURAL, 0},
-    {"&&", TOKEN_OP, TRACEQL_AND},   {"||", TOKEN_OP, TRACEQL_OR},
-    {"!=", TOKEN_OP, TRACEQL_NE},    {"!~", TOKEN_OP, TRACEQL_NOT_REGEX},
-    {"=~", TOKEN_OP, TRACEQL_REGEX}, {">=", TOKEN_OP, TRACEQL_GE},
-    {"<=", TOKEN_OP, TRACEQL_LE},    {">>", TOKEN_STRUCTURAL, 0},
-    {"<<", TOKEN_STRUCTURAL, 0},     {"&>", TOKEN_STRUCTURAL, 0},
-    {"&<", TOKEN_STRUCTURAL, 0},     {"&~", TOKEN_STRUCTURAL, 0},
-    {"!>", TOKEN_STRUCTURAL, 0},     {"!<", TOKEN_STRUCTURAL, 0},
-    {"=", TOKEN_OP, TRACEQL_EQ},     {">", TOKEN_OP, TRACEQL_GT},
-    {"<", TOKEN_OP, TRACEQL_LT},     {"!", TOKEN_OP, TRACEQL_NOT},
-    {"+", TOKEN_OP, TRACEQL_ADD},    {"-", TOKEN_OP, TRACEQL_SUB},
-    {"*", TOKEN_OP, TRACEQL_MUL},    {"/", TOKEN_OP, TRACEQL_DIV},
-    {"%", TOKEN_OP, TRACEQL_MOD},    {"^", TOKEN_OP, TRACEQL_POW},
-    {"~", TOKEN_STRUCTURAL, 0},      {"|", TOKEN_PIPE, 0},
-    {"{", TOKEN_BRACE_OPEN, 0},      {"}", TOKEN_BRACE_CLOSE, 0},
-    {"(", TOKEN_PAREN_OPEN, 0},      {")", TOKEN_PAREN_CLOSE, 0},
+    /* The longest first where one begins another. `>`, `<` and `!~` have two meanings. */
+    {"&>>", TOKEN_STRUCTURAL, TRACEQL_UNION_DESCENDANT},
+    {"&<<", TOKEN_STRUCTURAL, TRACEQL_UNION_ANCESTOR},
+    {"!>>", TOKEN_STRUCTURAL, TRACEQL_NOT_DESCENDANT},
+    {"!<<", TOKEN_STRUCTURAL, TRACEQL_NOT_ANCESTOR},
+    {"&&", TOKEN_OP, TRACEQL_AND},
+    {"||", TOKEN_OP, TRACEQL_OR},
+    {"!=", TOKEN_OP, TRACEQL_NE},
+    {"!~", TOKEN_OP, TRACEQL_NOT_REGEX},
+    {"=~", TOKEN_OP, TRACEQL_REGEX},
+    {">=", TOKEN_OP, TRACEQL_GE},
+    {"<=", TOKEN_OP, TRACEQL_LE},
+    {">>", TOKEN_STRUCTURAL, TRACEQL_DESCENDANT},
+    {"<<", TOKEN_STRUCTURAL, TRACEQL_ANCESTOR},
+    {"&>", TOKEN_STRUCTURAL, TRACEQL_UNION_CHILD},
+    {"&<", TOKEN_STRUCTURAL, TRACEQL_UNION_PARENT},
+    {"&~", TOKEN_STRUCTURAL, TRACEQL_UNION_SIBLING},
+    {"!>", TOKEN_STRUCTURAL, TRACEQL_NOT_CHILD},
+    {"!<", TOKEN_STRUCTURAL, TRACEQL_NOT_PARENT},
+    {"=", TOKEN_OP, TRACEQL_EQ},
+    {">", TOKEN_OP, TRACEQL_GT},
+    {"<", TOKEN_OP, TRACEQL_LT},
+    {"!", TOKEN_OP, TRACEQL_NOT},
+    {"+", TOKEN_OP, TRACEQL_ADD},
+    {"-", TOKEN_OP, TRACEQL_SUB},
+    {"*", TOKEN_OP, TRACEQL_MUL},
+    {"/", TOKEN_OP, TRACEQL_DIV},
+    {"%", TOKEN_OP, TRACEQL_MOD},
+    {"^", TOKEN_OP, TRACEQL_POW},
+    {"~", TOKEN_STRUCTURAL, TRACEQL_SIBLING},
+    {"|", TOKEN_PIPE, 0},
+    {"{", TOKEN_BRACE_OPEN, 0},
+    {"}", TOKEN_BRACE_CLOSE, 0},
+    {"(", TOKEN_PAREN_OPEN, 0},
+    {")", TOKEN_PAREN_CLOSE, 0},
     {",", TOKEN_COMMA, 0},
 };
 
@@ -490,7 +516,8 @@ static void lex_operator(struct lexer *l, struct token *t)
     if (c == '\'')
         lex_fail(l, t, ERR_INVALID, l->at, "strings stand in double quotes or in backticks");
     else if (c == '&')
-        lex_fail(l, t, ERR_INVALID, l->at, "expected \"&&\"");
+        lex_fail(l, t, ERR_INVALID, l->at,
+                 "expected \"&&\", \"&>\", \"&>>\", \"&<\", \"&<<\" or \"&~\"");
     else
         lex_fail(l, t, ERR_INVALID, l->at, "this character means nothing here");
 }

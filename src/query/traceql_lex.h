@@ -14,7 +14,8 @@ enum token_type {
     TOKEN_COMMA,
     TOKEN_PIPE,
     TOKEN_OP,         /* `op` */
-    TOKEN_STRUCTURAL, /* operators that exist between spansets only, `>` and `<` not among them */
+    TOKEN_STRUCTURAL, /* operators that exist between spansets only, `>` and `<` not among them;
+                       * `op` is of enum traceql_spanset_op */
     TOKEN_LITERAL,    /* `value` and `type` */
     TOKEN_WORD,       /* `text`: a name that is neither a literal nor part of an attribute */
     TOKEN_INTRINSIC,  /* `text`: with its colon, "span:name" */

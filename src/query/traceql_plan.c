@@ -90,6 +90,8 @@ static const struct predicate *negate(struct planner *p, const struct predicate 
 /* The store's field; false when it has none. */
 static bool field_of(const struct traceql_expr *e, enum predicate_field *ret)
 {
+    if (e->of_parent)
+        return false;
     switch ((enum traceql_field)e->field) {
     case TRACEQL_NAME:
         *ret = FIELD_NAME;
@@ -125,7 +127,7 @@ static bool field_of(const struct traceql_expr *e, enum predicate_field *ret)
 
 static bool is_stored_attr(const struct traceql_expr *e)
 {
-    return e->node == TRACEQL_FIELD &&
+    return e->node == TRACEQL_FIELD && !e->of_parent &&
            (e->field == TRACEQL_SPAN_ATTR || e->field == TRACEQL_RESOURCE_ATTR ||
             e->field == TRACEQL_ANY_ATTR);
 }
@@ -264,40 +266,82 @@ static const struct predicate *plan(struct planner *p, const struct traceql_expr
     return NULL;
 }
 
+/* ---- spansets ---- */
+
+static const struct predicate *plan_stages(struct planner *p, const struct traceql_stage *s);
+
 static const struct predicate *plan_spanset(struct planner *p, const struct traceql_spanset *s)
 {
     if (s->op == TRACEQL_FILTER)
         return s->condition ? plan(p, s->condition, true) : &predicate_true;
-    if (s->op == TRACEQL_SPANSET_AND)
-        p->exact = false; /* what matches one side counts only where the other does */
+    if (s->op == TRACEQL_SPANSET_PIPELINE)
+        return plan_stages(p, s->stages);
+    /* What matches one side counts only where the other does: only "either" is exact. */
+    if (s->op != TRACEQL_SPANSET_OR)
+        p->exact = false;
+    /* The answer has spans of the right side only. */
+    if (s->op >= TRACEQL_CHILD && s->op < TRACEQL_UNION_CHILD)
+        return plan_spanset(p, s->right);
     return join(p, PREDICATE_OR, plan_spanset(p, s->left), plan_spanset(p, s->right));
 }
 
-const struct predicate *traceql_predicate(const struct traceql *q, struct arena *arena,
+/* Stages only ever take spans away. */
+static const struct predicate *plan_stages(struct planner *p, const struct traceql_stage *s)
+{
+    const struct predicate *made = &predicate_true;
+    for (const struct traceql_stage *first = s; s; s = s->next) {
+        if (s->type == TRACEQL_STAGE_SCALAR)
+            p->exact = false;
+        if (s->type != TRACEQL_STAGE_SPANSET)
+            continue;
+        /* After a filter, a filter sees fewer spans, which changes nothing of what it means. */
+        if (s != first && s->spanset->op != TRACEQL_FILTER)
+            p->exact = false;
+        made = join(p, PREDICATE_AND, made, plan_spanset(p, s->spanset));
+    }
+    return made;
+}
+
+const struct predicate *traceql_predicate(const struct traceql_stage *stages, struct arena *arena,
                                           bool *ret_exact)
 {
     struct planner p = {.arena = arena, .exact = true};
-    const struct predicate *made = plan_spanset(&p, q->root);
+    const struct predicate *made = plan_stages(&p, stages);
     if (!made || p.failed)
         return NULL;
     *ret_exact = p.exact;
     return made;
 }
 
-/* `{A} && {B}` needs both. */
+static bool stages_exclude(struct planner *p, const struct traceql_stage *s);
+
+/* `{A} && {B}` needs both, and so does structure; a negated one needs the right side. */
 static bool spanset_excludes(struct planner *p, const struct traceql_spanset *s)
 {
     if (s->op == TRACEQL_FILTER)
         return s->condition && plan(p, s->condition, true) == &predicate_false;
-    bool left = spanset_excludes(p, s->left), right = spanset_excludes(p, s->right);
-    return s->op == TRACEQL_SPANSET_AND ? left || right : left && right;
+    if (s->op == TRACEQL_SPANSET_PIPELINE)
+        return stages_exclude(p, s->stages);
+    bool right = spanset_excludes(p, s->right);
+    if (s->op >= TRACEQL_NOT_CHILD && s->op < TRACEQL_UNION_CHILD)
+        return right;
+    bool left = spanset_excludes(p, s->left);
+    return s->op == TRACEQL_SPANSET_OR ? left && right : left || right;
 }
 
-bool traceql_excludes(const struct traceql *q, const struct traceql_trace *trace,
+static bool stages_exclude(struct planner *p, const struct traceql_stage *s)
+{
+    for (; s; s = s->next)
+        if (s->type == TRACEQL_STAGE_SPANSET && spanset_excludes(p, s->spanset))
+            return true;
+    return false;
+}
+
+bool traceql_excludes(const struct traceql_stage *stages, const struct traceql_trace *trace,
                       struct arena *arena)
 {
     struct planner p = {.arena = arena, .trace = trace};
-    return spanset_excludes(&p, q->root) && !p.failed;
+    return stages_exclude(&p, stages) && !p.failed;
 }
 
 static bool names_trace(const struct traceql_expr *e, struct trace_id *ret)
@@ -313,5 +357,7 @@ static bool names_trace(const struct traceql_expr *e, struct trace_id *ret)
 
 bool traceql_names_trace(const struct traceql *q, struct trace_id *ret)
 {
-    return q->root->op == TRACEQL_FILTER && names_trace(q->root->condition, ret);
+    const struct traceql_stage *s = q->stages;
+    return s && s->type == TRACEQL_STAGE_SPANSET && s->spanset->op == TRACEQL_FILTER &&
+           names_trace(s->spanset->condition, ret);
 }

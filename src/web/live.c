@@ -189,10 +189,10 @@ void live_events(struct web_request *q)
     if (text.ptr) {
         struct error_detail detail;
         int err = traceql_parse(text, &c->filter, &detail);
-        if (!err && c->filter->needs_trace)
+        if (!err && (c->filter->needs_trace || c->filter->metric))
             err = error_set(&detail, ERR_UNSUPPORTED, 0,
-                            "what is asked of the whole trace (rootName, traceDuration) is not "
-                            "known while it is still being written");
+                            "what is asked of the whole trace (rootName, structure, aggregates, "
+                            "metrics) is not known while it is still being written");
         if (err) {
             traceql_free(c->filter);
             free(c);
