@@ -137,7 +137,7 @@ const questions = {
   'bad-duration': '/api/pugmark/search?minDuration=fast',
   'bad-tag': '/api/pugmark/search?tag=lonely',
   'bad-q': q('{ name = "x" name }'),
-  'bad-q-later': q('{ .a } >> { .b }'),
+  'bad-q-later': q('{ .a } >> 5'),
   'bad-q-pattern': q('{ name =~ "a(b" }'),
   'bad-trace-id': '/api/pugmark/traces/xyz',
   'bad-live': '/api/pugmark/live?q=%7B',
