@@ -127,7 +127,9 @@ static inline size_t word_size(const void *p)
 {
     size_t word;
     __builtin_memcpy(&word, (const char *)p - sizeof word, sizeof word);
-    return (word & ~(size_t)7) - (word & 2 ? 2 * sizeof word : sizeof word);
+    if (LIKELY(!(word & 2)))
+        return (word & ~(size_t)7) - sizeof word;
+    return (word & ~(size_t)7) - 2 * sizeof word;
 }
 
 static bool words_are_right(void)
@@ -217,29 +219,38 @@ void pug__alloc_write(const struct pug_alloc_counts *to)
 
 /* ---- the family ---- */
 
+static __attribute__((noinline)) void *malloc_slow(size_t n)
+{
+    return known() ? counted(next.malloc(n)) : early_alloc(n);
+}
+
 PUBLIC void *malloc(size_t n)
 {
-    if (LIKELY(reads_words)) { /* then the one below is known too */
-        void *p = next.malloc(n);
-        if (LIKELY(p))
-            count_alloc(word_size(p));
-        return p;
-    }
-    return known() ? counted(next.malloc(n)) : early_alloc(n);
+    if (!LIKELY(reads_words)) /* then the one below is known too */
+        return malloc_slow(n);
+    void *p = next.malloc(n);
+    if (LIKELY(p))
+        count_alloc(word_size(p));
+    return p;
+}
+
+static __attribute__((noinline)) void free_slow(void *p)
+{
+    if (!known())
+        return;
+    count_free(size_of(p));
+    next.free(p);
 }
 
 PUBLIC void free(void *p)
 {
     if (!p || is_early(p))
         return;
-    if (LIKELY(reads_words)) {
-        count_free(word_size(p));
-        next.free(p);
+    if (!LIKELY(reads_words)) {
+        free_slow(p);
         return;
     }
-    if (!known())
-        return;
-    count_free(size_of(p));
+    count_free(word_size(p));
     next.free(p);
 }
 
