@@ -229,8 +229,10 @@ void redact_spans(struct redact *r, struct span *spans, size_t n, struct arena *
     for (size_t i = 0; r && i < n; i++) {
         struct span *s = &spans[i];
         redact_attrs(r, &s->attrs, arena);
-        s->name = redact_text(r, s->name, arena);
-        s->status_message = redact_text(r, s->status_message, arena);
+        if (r->n_rules) {
+            s->name = redact_text(r, s->name, arena);
+            s->status_message = redact_text(r, s->status_message, arena);
+        }
         for (uint32_t k = 0; k < s->n_events; k++) {
             struct event *e = (struct event *)(uintptr_t)&s->events[k];
             redact_attrs(r, &e->attrs, arena);

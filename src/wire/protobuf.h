@@ -215,10 +215,14 @@ void pb_close_slow(struct buf *b, struct pb_message m);
 static inline void pb_close(struct buf *b, struct pb_message m)
 {
     size_t n = b->len - m.body;
-    if (m.guess == 1 && n < 0x80 && !b->failed)
+    if (m.guess == 1 && n < 0x80 && !b->failed) {
         b->ptr[m.body - 1] = (char)n;
-    else
+    } else if (m.guess == 2 && n >= 0x80 && n < 0x4000 && !b->failed) {
+        b->ptr[m.body - 2] = (char)(n | 0x80);
+        b->ptr[m.body - 1] = (char)(n >> 7);
+    } else {
         pb_close_slow(b, m);
+    }
 }
 
 #endif
