@@ -385,6 +385,10 @@ int config_convert(struct config *c, struct settings *s, const struct pug_option
     c->otlp_client_key = v[SET_OTLP_CLIENT_KEY].text;
     c->zipkin_url = v[SET_ZIPKIN_ENDPOINT].text;
     c->pyroscope_url = v[SET_PYROSCOPE_ENDPOINT].text;
+    if (c->pyroscope_url) {
+        struct setting_source source = setting_source_of(&v[SET_PYROSCOPE_ENDPOINT]);
+        settings_warn(s, &source, "this version pushes no profiles; spans are not affected");
+    }
     intervals(c, s);
     sampler_init(c, s);
     int err = ring_init(c, s, o->ring_bytes);

@@ -149,7 +149,8 @@ static void every_variable_reaches_its_field(void **state)
     setenv("PUG_FLUSH_INTERVAL_MS", "11", 1);
     setenv("PUG_STOP_TIMEOUT_MS", "12", 1);
     struct config c = config_now();
-    assert_int_equal(n_told, 0);
+    assert_int_equal(n_told, 1);
+    assert_told("pushes no profiles");
     assert_int_equal(c.backend, PUG_BACKEND_OTLP);
     assert_string_equal(c.trace_dir, "/somewhere");
     assert_true(c.include_args);

@@ -286,6 +286,25 @@ static void what_makes_no_sense_is_refused_and_said(void **state)
     assert_int_equal(in_child(refusals_body), 0);
 }
 
+static void profiles_body(void)
+{
+    struct pug_options o = local_options();
+    setenv("PUG_PYROSCOPE_ENDPOINT", "http://127.0.0.1:9", 1); /* nobody is there */
+    CHECK(pug_start(&o) == 0 && pug_on());
+    CHECK(strstr(told_text, "no profiles"));
+    for (int i = 0; i < 100; i++) {
+        PUG_SPAN("as ever");
+    }
+    CHECK(pug_flush(5000) == 0);
+    CHECK(counts().recorded == 100 && counts().exported == 100);
+    CHECK(pug_stop() == 0);
+}
+
+static void a_place_for_profiles_that_is_down_costs_no_span(void **state)
+{
+    assert_int_equal(in_child(profiles_body), 0);
+}
+
 static void again_body(void)
 {
     struct pug_options o = local_options();
@@ -616,6 +635,7 @@ int main(void)
         TEST(every_code_has_a_text),
         TEST(the_environment_turns_it_on),
         TEST(what_makes_no_sense_is_refused_and_said),
+        TEST(a_place_for_profiles_that_is_down_costs_no_span),
         TEST(it_can_be_started_again),
         TEST(exit_in_the_middle_of_a_span_loses_nothing),
         TEST(after_kill_9_the_file_is_valid),
