@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-extern char **environ;
 
 static char dir[64], told[4096];
 
@@ -27,7 +26,7 @@ static void tell(void *user, const char *message)
 
 static int fresh(void **state)
 {
-    environ = NULL;
+    test_environment_clear();
     told[0] = 0;
     return 0;
 }

@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-extern char **environ;
-
 static char told[8192], dir[64], path[128];
 static unsigned n_told;
 
@@ -22,15 +20,9 @@ static void tell(void *user, const char *message)
     n_told++;
 }
 
-/* Nothing but what cmocka itself looks at. */
 static int fresh(void **state)
 {
-    const char *output = getenv("CMOCKA_MESSAGE_OUTPUT");
-    char *kept = output ? strdup(output) : NULL;
-    environ = NULL;
-    if (kept)
-        setenv("CMOCKA_MESSAGE_OUTPUT", kept, 1);
-    free(kept);
+    test_environment_clear();
     told[0] = 0;
     n_told = 0;
     return 0;
