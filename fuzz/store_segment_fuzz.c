@@ -55,7 +55,8 @@ static void scan_all(struct segment *seg, struct trace_id *last)
             unsigned n;
             if (filter_new(both[k], &filter, &n))
                 return;
-            (void)!segment_scan(seg, filter, n, &scan, row, last, &cost);
+            bool damaged = false;
+            (void)!segment_scan(seg, filter, n, &scan, row, last, &cost, &damaged);
             filter_free(filter);
         }
     }

@@ -11,6 +11,7 @@ int cli_load(int argc, char **argv);
 int cli_query(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);
+int cli_store(int argc, char **argv);
 int cli_trace(int argc, char **argv);
 
 #endif

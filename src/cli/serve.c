@@ -53,7 +53,8 @@ struct options {
     const char *listen, *ready_file;
     char *data;
     bool auto_ports, durable_write, trace_self;
-    uint64_t memtable_bytes; /* 0: the store's default */
+    uint64_t memtable_bytes;               /* 0: the store's default */
+    uint64_t retention_ns, disk_bytes_max; /* 0: no limit */
 };
 
 enum { ENDPOINTS_MAX = 8 };
@@ -76,7 +77,8 @@ struct serve {
 static const char help[] =
     "usage: pugmark serve [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
     "                     [--ready-file FILE] [--durability sync|write]\n"
-    "                     [--memtable-bytes N] [--trace-self] [-v]\n"
+    "                     [--memtable-bytes N] [--retention AGE] [--disk-max BYTES]\n"
+    "                     [--trace-self] [-v]\n"
     "\n"
     "Receives spans over OTLP, keeps them, and serves the page and the APIs.\n"
     "\n"
@@ -93,6 +95,10 @@ static const char help[] =
     "  --durability write  an answer means that they survive the end of this process\n"
     "  --memtable-bytes N  spans are sealed into a segment when they take more memory\n"
     "                      than this; there may be two such lots. Default: 64 MiB\n"
+    "  --retention AGE     spans that started longer ago are dropped, a segment at a\n"
+    "                      time: 7d, 12h. Default: none are\n"
+    "  --disk-max BYTES    the oldest segments are dropped while segments and log take\n"
+    "                      more: 10G. Default: no limit\n"
     "  --trace-self        the server's own work appears as service \"pugmark\"; "
     "PUG_TRACING=true\n"
     "                      does the same\n"
@@ -133,6 +139,8 @@ static int parse(int argc, char **argv, struct options *o)
          .bytes = &o->memtable_bytes,
          .min = 1,
          .max = MEMTABLE_BYTES_LIMIT},
+        {.name = "retention", .duration_ns = &o->retention_ns},
+        {.name = "disk-max", .bytes = &o->disk_bytes_max, .min = 1, .max = INT64_MAX},
         {.name = "trace-self", .flag = &o->trace_self},
         {.name = "verbose", .letter = 'v', .flag = &verbose},
     };
@@ -302,6 +310,8 @@ static int start(struct serve *s)
         .dir = o->data,
         .durability = o->durable_write ? STORE_DURABILITY_WRITE : STORE_DURABILITY_SYNC,
         .memtable_bytes_max = o->memtable_bytes,
+        .retention_ns = o->retention_ns,
+        .disk_bytes_max = o->disk_bytes_max,
     };
     int err = store_open(&store, &s->store, &detail);
     if (err) {

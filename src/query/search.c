@@ -133,6 +133,16 @@ static int trace_count(struct searcher *s, const struct trace_id *id, struct tra
     return err;
 }
 
+/* A trace that the store cannot read is not found; the others are. */
+static int left_out(struct candidate *c, int err)
+{
+    if (err != ERR_CORRUPT)
+        return err;
+    c->settled = true;
+    c->matched = 0;
+    return 0;
+}
+
 /* Finds the real start and, where the scan could not tell, the count; `matched` may become 0. */
 static int settle(struct searcher *s, struct candidate *c)
 {
@@ -140,7 +150,7 @@ static int settle(struct searcher *s, struct candidate *c)
     arena_reset(&s->scratch);
     int err = store_trace_summary(s->view, &c->id, &s->scratch, &summary);
     if (err)
-        return err;
+        return left_out(c, err);
     c->start_ns = summary.start_ns;
     c->settled = true;
     if (s->exact)
@@ -154,7 +164,8 @@ static int settle(struct searcher *s, struct candidate *c)
         c->matched = 0;
         return 0;
     }
-    return trace_count(s, &c->id, &trace, &c->matched);
+    err = trace_count(s, &c->id, &trace, &c->matched);
+    return err ? left_out(c, err) : 0;
 }
 
 /* ---- keeping the best ---- */

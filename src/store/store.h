@@ -26,17 +26,26 @@ enum store_durability {
     STORE_DURABILITY_WRITE,    /* written before the answer: survives kill -9 */
 };
 
+typedef uint64_t store_clock_fn(void *arg); /* nanoseconds since the epoch */
+
 struct store_options {
     const char *dir; /* made when it does not exist */
     enum store_durability durability;
     uint64_t memtable_bytes_max;  /* sealed into a segment beyond this; 0: the default */
     uint64_t memtable_age_ms_max; /* or when its oldest span waited this long; 0: the default */
     uint64_t queue_bytes_max;     /* bodies waiting for the log; beyond: ERR_BUSY; 0: the default */
+    /* Segments whose spans all started longer ago go; 0: they stay. */
+    uint64_t retention_ns;
+    /* The oldest segments go while segments and log take more; 0: no limit. */
+    uint64_t disk_bytes_max;
+    store_clock_fn *clock; /* NULL: the real one */
+    void *clock_arg;
 };
 
 /* ERR_BUSY when another process holds the directory, ERR_CORRUPT, ERR_IO, ERR_UNSUPPORTED (written
  * by a newer version); `ret_detail` names the file. Replays the log: what was acknowledged is
- * visible when this returns. */
+ * visible when this returns. A segment that is missing or damaged is told (in the log of the program and
+ * in store_stats), and the others are served. */
 MUST_USE int store_open(const struct store_options *options, struct store **ret_store,
                         struct error_detail *ret_detail);
 /* Waits for appends under way, seals the memtable, and lets the directory go. NULL is allowed. */
@@ -65,6 +74,20 @@ MUST_USE int store_append_wait(struct store *store, enum body_format format, str
 /* Seals the memtable now and waits until the segment is in the catalogue. */
 MUST_USE int store_seal(struct store *store);
 
+/* One round of what the store does by itself each minute and after each sealing: drops what retention
+ * and the disk budget say, and merges small segments. With `all`, merges whatever can be merged. Waits
+ * for it. */
+MUST_USE int store_keep(struct store *store, bool all);
+
+/* The spans of a pinned trace outlive retention and budget. Durable when it returns. ERR_TOO_LARGE: there are
+ * STORE_PINS_MAX already. */
+#define STORE_PINS_MAX 10000
+MUST_USE int store_pin(struct store *store, const struct trace_id *id);
+MUST_USE int store_unpin(struct store *store, const struct trace_id *id); /* ERR_NOT_FOUND */
+/* By id; the array lives in `arena`. */
+MUST_USE int store_pins(struct store *store, struct arena *arena, struct trace_id **ret_ids,
+                        size_t *ret_n);
+
 /* Called on the store's thread after each batch became durable, for the live tail: be short, do not
  * block. One watcher; NULL removes it (and waits until a call under way has returned). */
 typedef void store_watch_fn(void *arg, const struct span_batch *batch);
@@ -74,6 +97,10 @@ void store_watch(struct store *store, store_watch_fn *fn, void *arg);
 
 struct store_view *store_view_new(struct store *store);
 void store_view_free(struct store_view *view); /* NULL is allowed */
+
+/* Whether something of what was asked for lies in a segment that is damaged: the answers hold what can be
+ * read. Where nothing of what was asked for can be read, the answer is ERR_CORRUPT. */
+bool store_view_is_damaged(const struct store_view *view);
 
 /* All spans of a trace in start order (ties by span id), copied into `arena`. ERR_NOT_FOUND. */
 MUST_USE int store_trace(struct store_view *view, const struct trace_id *id, struct arena *arena,
@@ -170,6 +197,7 @@ typedef int scan_fn(void *arg, struct scan *scan, const struct scan_row *row);
 
 struct scan_cost {
     uint64_t parts, parts_pruned;   /* memtables and segments */
+    uint64_t parts_damaged;         /* of which something could not be read */
     uint64_t groups, groups_pruned; /* row groups */
     uint64_t rows_read, rows_matched;
     uint64_t bytes_read;
@@ -200,7 +228,57 @@ struct store_stats {
     uint64_t log_bytes, memtable_bytes, memtable_spans;
     uint64_t appended_batches, appended_spans; /* since the store was opened */
     uint64_t start_min_ns, start_max_ns;       /* 0 when empty */
+    /* Since the store was made. What was written to disk beside the log is sealed + rewritten. */
+    uint64_t sealed_bytes, rewritten_bytes;
+    uint64_t expired_age_spans, expired_disk_spans, deleted_spans;
+    uint64_t pins;
+    /* Segments that are not there any more, or in which a reader met damage; spans of the former; places in
+     * the log that were damaged at open. */
+    uint64_t damaged_segments, lost_spans, damaged_log_places;
 };
 void store_stats(struct store *store, struct store_stats *ret_stats);
+
+/* ---- a directory that nobody has open ---- */
+
+/* Something that is wrong, or (a note) worth knowing. Told in the order it is found. */
+struct store_finding {
+    const char *file;
+    uint64_t offset; /* in the file; 0 where that has no meaning */
+    bool is_note;
+    const char *text;
+};
+typedef void store_finding_fn(void *arg, const struct store_finding *finding);
+
+struct store_verified {
+    uint64_t segments, segment_spans, log_records, log_spans, bytes;
+    uint64_t damaged; /* findings that are no notes */
+};
+
+/* Reads every byte of a store, and changes none. 0 also when something is damaged. ERR_BUSY when a process
+ * holds the directory, ERR_NOT_FOUND when there is no store, ERR_UNSUPPORTED. */
+MUST_USE int store_verify(const char *dir, store_finding_fn *fn, void *arg,
+                          struct store_verified *ret_verified, struct error_detail *ret_detail);
+
+/* What takes the room in the segments: a fixed column, an attribute column, an index. */
+struct store_column {
+    struct str name, type; /* type: "span", "string", "int", ..., "index" */
+    uint64_t values, bytes;
+};
+
+struct store_description {
+    uint64_t segments, spans, traces_upper_bound, segment_bytes, log_bytes, pins;
+    uint64_t start_min_ns, start_max_ns; /* 0 when empty */
+    uint64_t sealed_bytes, rewritten_bytes, expired_age_spans, expired_disk_spans, deleted_spans;
+    uint64_t unread_segments;     /* damaged or missing; not in the columns and services */
+    struct store_column *columns; /* largest first */
+    size_t n_columns;
+    struct store_operation *services; /* by name; only service and span_count */
+    size_t n_services;
+};
+
+/* Of what is sealed; the log's spans are not in it. Lives in `arena`. Errors as store_verify's. */
+MUST_USE int store_describe(const char *dir, struct arena *arena,
+                            struct store_description *ret_description,
+                            struct error_detail *ret_detail);
 
 #endif

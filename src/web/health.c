@@ -82,6 +82,22 @@ static void store(struct buf *out, struct web *web)
            s.appended_batches);
     number(out, "pugmark_store_appended_spans_total", "counter", "Spans made durable.",
            s.appended_spans);
+    number(out, "pugmark_store_sealed_bytes_total", "counter",
+           "Bytes of segments made of new spans, since the store was made.", s.sealed_bytes);
+    number(out, "pugmark_store_rewritten_bytes_total", "counter",
+           "Bytes of segments made of segments, since the store was made.", s.rewritten_bytes);
+    head(out, "pugmark_store_dropped_spans_total", "counter",
+         "Spans that were stored and are gone, by reason, since the store was made.");
+    buf_printf(out, "pugmark_store_dropped_spans_total{reason=\"age\"} %llu\n",
+               (unsigned long long)s.expired_age_spans);
+    buf_printf(out, "pugmark_store_dropped_spans_total{reason=\"disk\"} %llu\n",
+               (unsigned long long)s.expired_disk_spans);
+    buf_printf(out, "pugmark_store_dropped_spans_total{reason=\"deleted\"} %llu\n",
+               (unsigned long long)s.deleted_spans);
+    number(out, "pugmark_store_pinned_traces", "gauge", "Traces that retention passes over.",
+           s.pins);
+    number(out, "pugmark_store_damaged_segments", "gauge",
+           "Segments that are missing, or in which damage was met.", s.damaged_segments);
 }
 
 static void requests(struct buf *out, const struct web *web)

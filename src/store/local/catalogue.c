@@ -1,34 +1,54 @@
+/* docs/formats/catalogue.md has the tables. Each row has a checksum of its own, because SQLite has none:
+ * a flipped bit in a number would be believed. */
 #include "store/local/catalogue.h"
 
+#include <endian.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/hash.h"
 
 enum {
     APPLICATION_ID = 0x50554743, /* "PUGC" */
-    VERSION = 1,
+    VERSION = 2,
+    VERSION_OLD = 1,
 };
 
-/* Times and sequences are unsigned 64 bit; SQLite keeps the same bits as a signed number. */
-static const char schema[] =
+/* Times, sequences and checksums are unsigned 64 bit; SQLite keeps the same bits as a signed number. */
+static const char tables_old[] =
     "CREATE TABLE position(sealed INTEGER NOT NULL);"
     "INSERT INTO position VALUES(0);"
     "CREATE TABLE segments("
-    " id INTEGER PRIMARY KEY,"    /* the order of sealing */
+    " id INTEGER PRIMARY KEY,"    /* the order of making */
     " name TEXT NOT NULL UNIQUE," /* of the file */
     " bytes INTEGER NOT NULL,"
     " spans INTEGER NOT NULL,"
     " traces INTEGER NOT NULL,"
     " start_min INTEGER NOT NULL," /* of the spans' starts, nanoseconds since the epoch */
     " start_max INTEGER NOT NULL,"
-    " sealed INTEGER NOT NULL);"; /* log sequence up to which it covers */
+    " sealed INTEGER NOT NULL);"; /* the last log record in it */
+
+/* What version 2 added. */
+static const char tables_new[] =
+    "ALTER TABLE position ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE segments ADD COLUMN first INTEGER NOT NULL DEFAULT 0;" /* log record */
+    "ALTER TABLE segments ADD COLUMN made INTEGER NOT NULL DEFAULT 0;"  /* time of sealing */
+    "ALTER TABLE segments ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE removed(name TEXT PRIMARY KEY);"
+    "CREATE TABLE pins(trace_id BLOB PRIMARY KEY, made INTEGER NOT NULL, checksum INTEGER NOT "
+    "NULL);"
+    "CREATE TABLE counters(number INTEGER PRIMARY KEY, value INTEGER NOT NULL,"
+    " checksum INTEGER NOT NULL);";
 
 struct catalogue {
     sqlite3 *db;
-    sqlite3_stmt *insert, *advance;
+    int version; /* of what is read */
 };
 
 static int err_from_sqlite(int code)
@@ -58,79 +78,233 @@ static int run(struct catalogue *c, const char *sql)
     return err_from_sqlite(sqlite3_exec(c->db, sql, NULL, NULL, NULL));
 }
 
-static int pragma_number(struct catalogue *c, const char *sql, int *ret)
+static int prepare(struct catalogue *c, const char *sql, sqlite3_stmt **ret)
 {
-    sqlite3_stmt *stmt = NULL;
-    int code = sqlite3_prepare_v2(c->db, sql, -1, &stmt, NULL);
-    if (code == SQLITE_OK) {
-        code = sqlite3_step(stmt);
-        if (code == SQLITE_ROW)
-            *ret = sqlite3_column_int(stmt, 0);
-    }
-    sqlite3_finalize(stmt);
-    return err_from_sqlite(code);
+    *ret = NULL;
+    return err_from_sqlite(sqlite3_prepare_v2(c->db, sql, -1, ret, NULL));
 }
 
-static int schema_init(struct catalogue *c, struct error_detail *detail)
+static uint64_t column_u64(sqlite3_stmt *stmt, int i)
 {
-    char sql[sizeof schema + 200];
-    int version = 0, application = 0;
-    int err = pragma_number(c, "PRAGMA user_version", &version);
+    return (uint64_t)sqlite3_column_int64(stmt, i);
+}
+
+/* ---- checksums of rows ---- */
+
+static uint64_t numbers_checksum(const uint64_t *numbers, size_t n, struct str text)
+{
+    uint64_t little[16];
+    for (size_t i = 0; i < n; i++)
+        little[i] = htole64(numbers[i]);
+    return hash_bytes_seed(text.ptr ? text.ptr : "", text.len,
+                           hash_bytes(little, n * sizeof *little));
+}
+
+static uint64_t segment_checksum_of(const struct segment_info *i)
+{
+    const uint64_t numbers[] = {
+        i->id,           i->bytes,         i->spans,          i->traces, i->start_min_ns,
+        i->start_max_ns, i->last_sequence, i->first_sequence, i->made_ns};
+    return numbers_checksum(numbers, sizeof numbers / sizeof *numbers, str_from(i->name));
+}
+
+/* ---- one statement ---- */
+
+struct parameter {
+    const void *bytes; /* NULL: the number */
+    size_t n;
+    bool is_text;
+    uint64_t number;
+};
+#define NUMBER(value) ((struct parameter){.number = (value)})
+#define TEXT(value) ((struct parameter){.bytes = (value), .n = strlen(value), .is_text = true})
+#define BLOB(value, size) ((struct parameter){.bytes = (value), .n = (size)})
+
+static int execute(struct catalogue *c, const char *sql, const struct parameter *parameters, int n)
+{
+    sqlite3_stmt *stmt;
+    int err = prepare(c, sql, &stmt);
+    for (int i = 0; i < n && !err; i++) {
+        const struct parameter *p = &parameters[i];
+        err = err_from_sqlite(
+            !p->bytes    ? sqlite3_bind_int64(stmt, i + 1, (sqlite3_int64)p->number)
+            : p->is_text ? sqlite3_bind_text(stmt, i + 1, p->bytes, (int)p->n, SQLITE_TRANSIENT)
+                         : sqlite3_bind_blob(stmt, i + 1, p->bytes, (int)p->n, SQLITE_TRANSIENT));
+    }
     if (!err)
-        err = pragma_number(c, "PRAGMA application_id", &application);
+        err = err_from_sqlite(sqlite3_step(stmt));
+    sqlite3_finalize(stmt);
+    return err;
+}
+
+/* Calls `fn` for each row. */
+typedef int row_fn(void *arg, sqlite3_stmt *row);
+static int rows_each(struct catalogue *c, const char *sql, row_fn *fn, void *arg)
+{
+    sqlite3_stmt *stmt;
+    int code = SQLITE_DONE, err = prepare(c, sql, &stmt);
+    while (!err && (code = sqlite3_step(stmt)) == SQLITE_ROW)
+        err = fn(arg, stmt);
+    sqlite3_finalize(stmt);
+    return err ? err : err_from_sqlite(code);
+}
+
+/* ---- opening ---- */
+
+static int take_number(void *arg, sqlite3_stmt *row)
+{
+    *(int *)arg = sqlite3_column_int(row, 0);
+    return 0;
+}
+
+static int position_put(struct catalogue *c, uint64_t sealed)
+{
+    const struct parameter parameters[] = {NUMBER(sealed),
+                                           NUMBER(numbers_checksum(&sealed, 1, STR_NONE))};
+    return execute(c, "UPDATE position SET sealed=?, checksum=?", parameters, 2);
+}
+
+static int segment_put(struct catalogue *c, const struct segment_info *i)
+{
+    const struct parameter parameters[] = {NUMBER(i->id),
+                                           TEXT(i->name),
+                                           NUMBER(i->bytes),
+                                           NUMBER(i->spans),
+                                           NUMBER(i->traces),
+                                           NUMBER(i->start_min_ns),
+                                           NUMBER(i->start_max_ns),
+                                           NUMBER(i->last_sequence),
+                                           NUMBER(i->first_sequence),
+                                           NUMBER(i->made_ns),
+                                           NUMBER(segment_checksum_of(i))};
+    return execute(c,
+                   "INSERT OR REPLACE INTO segments(id,name,bytes,spans,traces,start_min,start_max,"
+                   "sealed,first,made,checksum) VALUES(?,?,?,?,?,?,?,?,?,?,?)",
+                   parameters, 11);
+}
+
+struct upgrade {
+    struct segment_info *infos;
+    size_t n, cap;
+    uint64_t sealed; /* of the segment before */
+};
+
+static int upgrade_see(void *arg, const struct segment_info *info, bool is_damaged)
+{
+    struct upgrade *u = arg;
+    if (u->n == u->cap) {
+        size_t cap = u->cap ? u->cap * 2 : 64;
+        struct segment_info *more = realloc(u->infos, cap * sizeof *more);
+        if (!more)
+            return ERR_NOMEM;
+        u->infos = more;
+        u->cap = cap;
+    }
+    u->infos[u->n] = *info;
+    u->infos[u->n++].first_sequence = u->sealed + 1;
+    u->sealed = info->last_sequence;
+    return 0;
+}
+
+/* In a transaction. Rows of version 1 have no checksums: they are believed this once. */
+static int upgrade(struct catalogue *c)
+{
+    struct upgrade u = {0};
+    struct catalogue_position position;
+    c->version = VERSION_OLD;
+    int err = catalogue_segments(c, upgrade_see, &u);
+    if (!err)
+        err = catalogue_position(c, &position);
+    if (!err)
+        err = run(c, tables_new);
+    c->version = VERSION;
+    for (size_t i = 0; i < u.n && !err; i++)
+        err = segment_put(c, &u.infos[i]);
+    if (!err)
+        err = position_put(c, position.sealed);
+    free(u.infos);
+    return err;
+}
+
+static int version_set(struct catalogue *c)
+{
+    char sql[100];
+    snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d;", APPLICATION_ID,
+             VERSION);
+    return run(c, sql);
+}
+
+static int schema_init(struct catalogue *c, enum catalogue_mode mode, struct error_detail *detail)
+{
+    int version = 0, application = 0;
+    int err = rows_each(c, "PRAGMA user_version", take_number, &version);
+    if (!err)
+        err = rows_each(c, "PRAGMA application_id", take_number, &application);
     if (err)
         return err;
     if (version > VERSION)
         return error_set(detail, ERR_UNSUPPORTED, 0,
                          "catalogue.db has version %d; this program knows %d", version, VERSION);
-    if (version == VERSION && application == APPLICATION_ID)
+    c->version = version;
+    bool is_ours = version >= VERSION_OLD && application == APPLICATION_ID;
+    if (is_ours && (version == VERSION || mode == CATALOGUE_READ))
         return 0;
-    if (version || application)
+    if (!is_ours && (version || application))
         return error_set(detail, ERR_CORRUPT, 0, "catalogue.db is not a catalogue of Pugmark");
-    snprintf(sql, sizeof sql,
-             "BEGIN IMMEDIATE; %s PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT;",
-             schema, APPLICATION_ID, VERSION);
-    err = run(c, sql);
+    if (mode == CATALOGUE_READ)
+        return error_set(detail, ERR_CORRUPT, 0, "catalogue.db is empty");
+    err = run(c, "BEGIN IMMEDIATE");
+    if (!err && !is_ours)
+        err = run(c, tables_old);
+    if (!err)
+        err = upgrade(c);
+    if (!err)
+        err = version_set(c);
+    if (!err)
+        err = run(c, "COMMIT");
     if (err)
         (void)run(c, "ROLLBACK");
     return err;
 }
 
-int catalogue_open(const char *dir, bool sync, struct catalogue **ret,
-                   struct error_detail *ret_detail)
+static int file_prepare(const char *path, enum catalogue_mode mode)
 {
-    struct catalogue *c = calloc(1, sizeof *c);
-    char *path = NULL;
-    int err = 0;
-    if (!c || asprintf(&path, "%s/catalogue.db", dir) < 0) {
-        free(c);
-        return ERR_NOMEM;
-    }
-    if (ret_detail)
-        *ret_detail = (struct error_detail){0};
+    if (mode == CATALOGUE_READ)
+        return access(path, R_OK) ? err_from_errno(errno) : 0;
     /* SQLite would let everybody read a file that it makes. */
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd >= 0)
         close(fd);
-    int code = sqlite3_open_v2(
-        path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    return 0; /* SQLite says what is wrong */
+}
+
+int catalogue_open(const char *dir, enum catalogue_mode mode, struct catalogue **ret,
+                   struct error_detail *ret_detail)
+{
+    struct catalogue *c = calloc(1, sizeof *c);
+    char *path = NULL;
+    if (!c || asprintf(&path, "%s/catalogue.db", dir) < 0) {
+        free(c);
+        return error_set(ret_detail, ERR_NOMEM, 0, "%s", err_text(ERR_NOMEM));
+    }
+    if (ret_detail)
+        *ret_detail = (struct error_detail){0};
+    int flags = mode == CATALOGUE_READ ? SQLITE_OPEN_READONLY
+                                       : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    int err = file_prepare(path, mode);
+    if (!err)
+        err = err_from_sqlite(sqlite3_open_v2(path, &c->db, flags | SQLITE_OPEN_NOMUTEX, NULL));
     free(path);
-    err = err_from_sqlite(code);
-    if (!err)
+    if (!err && mode != CATALOGUE_READ)
         err = run(c, "PRAGMA journal_mode=TRUNCATE; PRAGMA cache_size=-256;");
+    if (!err && mode != CATALOGUE_READ)
+        err = run(c, mode == CATALOGUE_SYNC ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF");
     if (!err)
-        err = run(c, sync ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF");
-    if (!err)
-        err = schema_init(c, ret_detail);
-    if (!err)
-        err = err_from_sqlite(sqlite3_prepare_v2(
-            c->db, "INSERT INTO segments VALUES(?,?,?,?,?,?,?,?)", -1, &c->insert, NULL));
-    if (!err)
-        err = err_from_sqlite(
-            sqlite3_prepare_v2(c->db, "UPDATE position SET sealed=?", -1, &c->advance, NULL));
+        err = schema_init(c, mode, ret_detail);
     if (err) {
         if (ret_detail && !ret_detail->code)
-            error_set(ret_detail, err, 0, "catalogue.db: %s", catalogue_error(c));
+            error_set(ret_detail, err, 0, "catalogue.db: %s",
+                      c->db ? catalogue_error(c) : err_text(err));
         catalogue_close(c);
         return err;
     }
@@ -142,8 +316,6 @@ void catalogue_close(struct catalogue *c)
 {
     if (!c)
         return;
-    sqlite3_finalize(c->insert);
-    sqlite3_finalize(c->advance);
     sqlite3_close(c->db);
     free(c);
 }
@@ -153,77 +325,242 @@ const char *catalogue_error(const struct catalogue *c)
     return c->db ? sqlite3_errmsg(c->db) : "out of memory";
 }
 
-int catalogue_load(struct catalogue *c, uint64_t *ret_sealed, catalogue_segment_fn *fn, void *arg)
+/* ---- reading ---- */
+
+struct position_read {
+    struct catalogue *c;
+    struct catalogue_position *ret;
+    int n;
+};
+
+static int position_see(void *arg, sqlite3_stmt *row)
 {
-    sqlite3_stmt *stmt = NULL;
-    uint64_t sealed = 0;
-    int err =
-        err_from_sqlite(sqlite3_prepare_v2(c->db, "SELECT sealed FROM position", -1, &stmt, NULL));
-    if (!err) {
-        int code = sqlite3_step(stmt);
-        err = code == SQLITE_DONE ? ERR_CORRUPT : err_from_sqlite(code);
-        sealed = (uint64_t)sqlite3_column_int64(stmt, 0);
-    }
-    sqlite3_finalize(stmt);
-    if (err)
-        return err;
-    stmt = NULL;
-    err = err_from_sqlite(sqlite3_prepare_v2(
-        c->db, "SELECT id,name,bytes,spans,traces,start_min,start_max FROM segments ORDER BY id",
-        -1, &stmt, NULL));
-    int code = SQLITE_DONE;
-    while (!err && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct segment_info info = {
-            .id = (uint64_t)sqlite3_column_int64(stmt, 0),
-            .bytes = (uint64_t)sqlite3_column_int64(stmt, 2),
-            .spans = (uint64_t)sqlite3_column_int64(stmt, 3),
-            .traces = (uint64_t)sqlite3_column_int64(stmt, 4),
-            .start_min_ns = (uint64_t)sqlite3_column_int64(stmt, 5),
-            .start_max_ns = (uint64_t)sqlite3_column_int64(stmt, 6),
-        };
-        const char *name = (const char *)sqlite3_column_text(stmt, 1);
-        if (!name || strlen(name) >= sizeof info.name || strchr(name, '/'))
-            err = name ? ERR_CORRUPT : ERR_NOMEM;
-        else {
-            snprintf(info.name, sizeof info.name, "%s", name);
-            err = fn(arg, &info);
+    struct position_read *r = arg;
+    uint64_t sealed = column_u64(row, 0);
+    *r->ret = (struct catalogue_position){sealed, r->c->version != VERSION_OLD &&
+                                                      column_u64(row, 1) !=
+                                                          numbers_checksum(&sealed, 1, STR_NONE)};
+    r->n++;
+    return 0;
+}
+
+int catalogue_position(struct catalogue *c, struct catalogue_position *ret)
+{
+    struct position_read r = {c, ret, 0};
+    int err = rows_each(c,
+                        c->version == VERSION_OLD ? "SELECT sealed FROM position"
+                                                  : "SELECT sealed,checksum FROM position",
+                        position_see, &r);
+    return err ? err : r.n == 1 ? 0 : ERR_CORRUPT;
+}
+
+struct segments_read {
+    struct catalogue *c;
+    catalogue_segment_fn *fn;
+    void *arg;
+};
+
+static int segment_see(void *arg, sqlite3_stmt *row)
+{
+    struct segments_read *r = arg;
+    bool old = r->c->version == VERSION_OLD;
+    struct segment_info info = {
+        .id = column_u64(row, 0),
+        .bytes = column_u64(row, 2),
+        .spans = column_u64(row, 3),
+        .traces = column_u64(row, 4),
+        .start_min_ns = column_u64(row, 5),
+        .start_max_ns = column_u64(row, 6),
+        .last_sequence = column_u64(row, 7),
+        .first_sequence = old ? 0 : column_u64(row, 8),
+        .made_ns = old ? 0 : column_u64(row, 9),
+    };
+    const char *name = (const char *)sqlite3_column_text(row, 1);
+    if (!name)
+        return ERR_NOMEM;
+    bool named = strlen(name) < sizeof info.name && !strchr(name, '/');
+    snprintf(info.name, sizeof info.name, "%s", named ? name : "");
+    bool damaged = !named || (!old && column_u64(row, 10) != segment_checksum_of(&info));
+    return r->fn(r->arg, &info, damaged);
+}
+
+int catalogue_segments(struct catalogue *c, catalogue_segment_fn *fn, void *arg)
+{
+    struct segments_read r = {c, fn, arg};
+    return rows_each(
+        c,
+        c->version == VERSION_OLD
+            ? "SELECT id,name,bytes,spans,traces,start_min,start_max,sealed"
+              " FROM segments ORDER BY id"
+            : "SELECT id,name,bytes,spans,traces,start_min,start_max,sealed,first,made,"
+              "checksum FROM segments ORDER BY sealed,id",
+        segment_see, &r);
+}
+
+struct removed_read {
+    catalogue_removed_fn *fn;
+    void *arg;
+};
+
+static int removed_see(void *arg, sqlite3_stmt *row)
+{
+    struct removed_read *r = arg;
+    const char *name = (const char *)sqlite3_column_text(row, 0);
+    return name ? r->fn(r->arg, name) : ERR_NOMEM;
+}
+
+int catalogue_removed(struct catalogue *c, catalogue_removed_fn *fn, void *arg)
+{
+    struct removed_read r = {fn, arg};
+    if (c->version == VERSION_OLD)
+        return 0;
+    return rows_each(c, "SELECT name FROM removed", removed_see, &r);
+}
+
+int catalogue_forget_removed(struct catalogue *c)
+{
+    return run(c, "DELETE FROM removed");
+}
+
+static uint64_t counter_checksum(uint64_t number, uint64_t value)
+{
+    const uint64_t numbers[] = {number, value};
+    return numbers_checksum(numbers, 2, STR_NONE);
+}
+
+static int counter_see(void *arg, sqlite3_stmt *row)
+{
+    uint64_t *counters = arg, number = column_u64(row, 0), value = column_u64(row, 1);
+    if (column_u64(row, 2) != counter_checksum(number, value))
+        return ERR_CORRUPT;
+    if (number < COUNTERS)
+        counters[number] = value;
+    return 0;
+}
+
+int catalogue_counters(struct catalogue *c, uint64_t ret[COUNTERS])
+{
+    memset(ret, 0, COUNTERS * sizeof *ret);
+    if (c->version == VERSION_OLD)
+        return 0;
+    return rows_each(c, "SELECT number,value,checksum FROM counters", counter_see, ret);
+}
+
+/* ---- changing ---- */
+
+static int counters_put(struct catalogue *c, const uint64_t add[COUNTERS])
+{
+    uint64_t now[COUNTERS];
+    int err = 0;
+    bool read = false;
+    for (uint64_t i = 0; i < COUNTERS && !err; i++) {
+        if (!add[i])
+            continue;
+        if (!read) {
+            /* A damaged sum is begun anew: it must not keep spans from being sealed. */
+            err = catalogue_counters(c, now);
+            if (err == ERR_CORRUPT) {
+                memset(now, 0, sizeof now);
+                err = run(c, "DELETE FROM counters");
+            }
+            read = true;
         }
+        now[i] += err ? 0 : add[i];
+        const struct parameter parameters[] = {NUMBER(i), NUMBER(now[i]),
+                                               NUMBER(counter_checksum(i, now[i]))};
+        if (!err)
+            err = execute(c, "INSERT OR REPLACE INTO counters VALUES(?,?,?)", parameters, 3);
     }
-    sqlite3_finalize(stmt);
-    if (!err)
-        err = err_from_sqlite(code);
-    if (!err)
-        *ret_sealed = sealed;
     return err;
 }
 
-static int step_once(sqlite3_stmt *stmt)
+static int change_apply(struct catalogue *c, const struct catalogue_change *change)
 {
-    int code = sqlite3_step(stmt);
-    sqlite3_reset(stmt);
-    return err_from_sqlite(code);
+    int err = change->add ? segment_put(c, change->add) : 0;
+    for (size_t i = 0; i < change->n_remove && !err; i++) {
+        const struct parameter name = TEXT(change->remove[i]->name);
+        err = execute(c, "DELETE FROM segments WHERE name=?", &name, 1);
+        if (!err)
+            err = execute(c, "INSERT OR REPLACE INTO removed VALUES(?)", &name, 1);
+    }
+    if (!err && change->sealed)
+        err = position_put(c, change->sealed);
+    return err ? err : counters_put(c, change->counters);
 }
 
-int catalogue_publish(struct catalogue *c, const struct segment_info *info, uint64_t sealed)
+int catalogue_change(struct catalogue *c, const struct catalogue_change *change)
 {
-    const uint64_t numbers[] = {info->bytes,        info->spans,        info->traces,
-                                info->start_min_ns, info->start_max_ns, sealed};
     int err = run(c, "BEGIN IMMEDIATE");
     if (err)
         return err;
-    sqlite3_bind_int64(c->insert, 1, (sqlite3_int64)info->id);
-    int code = sqlite3_bind_text(c->insert, 2, info->name, -1, SQLITE_TRANSIENT);
-    for (int i = 0; i < 6; i++)
-        sqlite3_bind_int64(c->insert, 3 + i, (sqlite3_int64)numbers[i]);
-    err = err_from_sqlite(code);
-    if (!err)
-        err = step_once(c->insert);
-    sqlite3_bind_int64(c->advance, 1, (sqlite3_int64)sealed);
-    if (!err)
-        err = step_once(c->advance);
+    err = change_apply(c, change);
     if (!err)
         err = run(c, "COMMIT");
     if (err)
         (void)run(c, "ROLLBACK");
+    return err;
+}
+
+/* ---- pins ---- */
+
+static uint64_t pin_checksum(const void *id, uint64_t made_ns)
+{
+    return numbers_checksum(&made_ns, 1, (struct str){id, TRACE_ID_SIZE});
+}
+
+int catalogue_pin(struct catalogue *c, const struct trace_id *id, uint64_t now_ns)
+{
+    const struct parameter parameters[] = {BLOB(id->bytes, TRACE_ID_SIZE), NUMBER(now_ns),
+                                           NUMBER(pin_checksum(id->bytes, now_ns))};
+    return execute(c, "INSERT OR REPLACE INTO pins VALUES(?,?,?)", parameters, 3);
+}
+
+int catalogue_unpin(struct catalogue *c, const struct trace_id *id)
+{
+    const struct parameter parameter = BLOB(id->bytes, TRACE_ID_SIZE);
+    int err = execute(c, "DELETE FROM pins WHERE trace_id=?", &parameter, 1);
+    return err ? err : sqlite3_changes(c->db) ? 0 : ERR_NOT_FOUND;
+}
+
+struct pins_read {
+    catalogue_pin_fn *fn;
+    void *arg;
+};
+
+static int pin_see(void *arg, sqlite3_stmt *row)
+{
+    struct pins_read *r = arg;
+    struct trace_id id = {{0}};
+    const void *bytes = sqlite3_column_blob(row, 0);
+    bool whole = bytes && sqlite3_column_bytes(row, 0) == TRACE_ID_SIZE;
+    if (whole)
+        memcpy(id.bytes, bytes, TRACE_ID_SIZE);
+    uint64_t made = column_u64(row, 1);
+    return r->fn(r->arg, &id, made, !whole || column_u64(row, 2) != pin_checksum(id.bytes, made));
+}
+
+int catalogue_pins(struct catalogue *c, catalogue_pin_fn *fn, void *arg)
+{
+    struct pins_read r = {fn, arg};
+    if (c->version == VERSION_OLD)
+        return 0;
+    return rows_each(c, "SELECT trace_id,made,checksum FROM pins ORDER BY trace_id", pin_see, &r);
+}
+
+/* ---- checking ---- */
+
+static int check_see(void *arg, sqlite3_stmt *row)
+{
+    const char *said = (const char *)sqlite3_column_text(row, 0);
+    if (!said)
+        return ERR_NOMEM;
+    return strcmp(said, "ok") ? error_set(arg, ERR_CORRUPT, 0, "catalogue.db: %s", said) : 0;
+}
+
+int catalogue_check(struct catalogue *c, struct error_detail *ret_detail)
+{
+    int err = rows_each(c, "PRAGMA integrity_check(1)", check_see, ret_detail);
+    if (err && ret_detail && !ret_detail->code)
+        error_set(ret_detail, err, 0, "catalogue.db: %s", catalogue_error(c));
     return err;
 }

@@ -1,26 +1,73 @@
-/* The catalogue: which segments there are, and which log records they cover. A SQLite database, so
- * that a segment is published and the log advanced in one transaction. Used by one thread at a
- * time. */
+/* The catalogue: which segments there are, which log records they cover, which traces are pinned, and
+ * what became of spans. A SQLite database (docs/formats/catalogue.md), so that a change of the segments
+ * and of the position in the log is one transaction. Used by one thread at a time. */
 #ifndef STORE_LOCAL_CATALOGUE_H
 #define STORE_LOCAL_CATALOGUE_H
 
 #include "base/err.h"
+#include "model/span.h"
 #include "store/local/segment.h"
 
 struct catalogue;
 
-/* ERR_UNSUPPORTED: written by a newer version; ERR_CORRUPT; ERR_IO. */
-MUST_USE int catalogue_open(const char *dir, bool sync, struct catalogue **ret,
+/* Sums since the store was made. Numbers are on disk. */
+enum catalogue_counter {
+    COUNTER_SEALED_BYTES,      /* of segments made of memtables */
+    COUNTER_REWRITTEN_BYTES,   /* of segments made of segments */
+    COUNTER_EXPIRED_AGE_SPANS, /* dropped by retention */
+    COUNTER_EXPIRED_DISK_SPANS,
+    COUNTER_DELETED_SPANS, /* by somebody's wish */
+    COUNTERS,
+};
+
+enum catalogue_mode {
+    CATALOGUE_SYNC,  /* changes survive a power cut */
+    CATALOGUE_WRITE, /* ... the end of the process */
+    CATALOGUE_READ,  /* nothing is written; an older version is read as it is */
+};
+
+/* ERR_UNSUPPORTED: written by a newer version; ERR_CORRUPT; ERR_IO; ERR_NOT_FOUND: there is none (when
+ * reading). A catalogue of version 1 is brought to this version. */
+MUST_USE int catalogue_open(const char *dir, enum catalogue_mode mode, struct catalogue **ret,
                             struct error_detail *ret_detail);
 void catalogue_close(struct catalogue *c); /* NULL is allowed */
 
-/* Oldest first. A non-zero return of `fn` ends it. */
-typedef int catalogue_segment_fn(void *arg, const struct segment_info *info);
-MUST_USE int catalogue_load(struct catalogue *c, uint64_t *ret_sealed, catalogue_segment_fn *fn,
-                            void *arg);
-/* Adds the segment and sets what is sealed: both or neither. */
-MUST_USE int catalogue_publish(struct catalogue *c, const struct segment_info *info,
-                               uint64_t sealed);
+/* Rows whose checksum is wrong are told by `is_damaged`. */
+struct catalogue_position {
+    uint64_t sealed;
+    bool is_damaged;
+};
+MUST_USE int catalogue_position(struct catalogue *c, struct catalogue_position *ret);
+/* In the order of their records. A non-zero return of `fn` ends it. */
+typedef int catalogue_segment_fn(void *arg, const struct segment_info *info, bool is_damaged);
+MUST_USE int catalogue_segments(struct catalogue *c, catalogue_segment_fn *fn, void *arg);
+/* Files that were taken out of the catalogue, and may still be there. */
+typedef int catalogue_removed_fn(void *arg, const char *name);
+MUST_USE int catalogue_removed(struct catalogue *c, catalogue_removed_fn *fn, void *arg);
+/* All of these files are gone. */
+MUST_USE int catalogue_forget_removed(struct catalogue *c);
+MUST_USE int catalogue_counters(struct catalogue *c, uint64_t ret[COUNTERS]);
+
+struct catalogue_change {
+    const struct segment_info *add; /* NULL: none */
+    const struct segment_info *const *remove;
+    size_t n_remove;
+    uint64_t sealed;             /* 0: as it is */
+    uint64_t counters[COUNTERS]; /* what is added to them */
+};
+/* All of it or nothing. */
+MUST_USE int catalogue_change(struct catalogue *c, const struct catalogue_change *change);
+
+MUST_USE int catalogue_pin(struct catalogue *c, const struct trace_id *id, uint64_t now_ns);
+/* ERR_NOT_FOUND. */
+MUST_USE int catalogue_unpin(struct catalogue *c, const struct trace_id *id);
+/* By id. */
+typedef int catalogue_pin_fn(void *arg, const struct trace_id *id, uint64_t made_ns,
+                             bool is_damaged);
+MUST_USE int catalogue_pins(struct catalogue *c, catalogue_pin_fn *fn, void *arg);
+
+/* SQLite's own check of its structure; what it found first is in `ret_detail`. */
+MUST_USE int catalogue_check(struct catalogue *c, struct error_detail *ret_detail);
 /* The last SQLite error, for a person. */
 const char *catalogue_error(const struct catalogue *c);
 

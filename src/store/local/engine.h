@@ -4,18 +4,38 @@
 
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "store/local/catalogue.h"
 #include "store/local/log.h"
 #include "store/local/memtable.h"
 #include "store/local/segment.h"
 
-/* The segments of one moment, newest first. Shared by the store and the views; never changed. */
+/* A segment in the catalogue, or one that is gone from it and still read. Nothing but the flags
+ * changes. */
+struct segment_file {
+    _Atomic unsigned refs;
+    int dir;                 /* lent by the store */
+    _Atomic bool is_gone;    /* the file goes with the last reference */
+    _Atomic bool is_damaged; /* a reader met damage in it */
+    bool is_alone;           /* the keeper's: too large to be merged */
+    struct segment_info info;
+};
+
+/* The segments of one moment, by log records, newest first. Shared by the store and the views; never
+ * changed. */
 struct segment_list {
     _Atomic unsigned refs;
     uint32_t n;
-    struct segment_info items[];
+    struct segment_file *items[]; /* a reference to each */
 };
 
+struct segment_file *segment_file_new(int dir, const struct segment_info *info);
+struct segment_file *segment_file_ref(struct segment_file *file);
+void segment_file_unref(struct segment_file *file); /* NULL is allowed */
+
+/* The list with `add` (NULL: nothing) and without those of `remove`; one reference. NULL: no memory. */
+struct segment_list *segment_list_change(const struct segment_list *old, struct segment_file *add,
+                                         struct segment_file *const *remove, size_t n_remove);
 struct segment_list *segment_list_new(uint32_t n); /* one reference; NULL: no memory */
 struct segment_list *segment_list_ref(struct segment_list *list);
 void segment_list_unref(struct segment_list *list); /* NULL is allowed */
@@ -36,20 +56,31 @@ struct store {
     char *path;
     int dir, lock_fd;
     uint64_t memtable_bytes_max, memtable_age_ns_max, queue_bytes_max;
-    pthread_t log_thread, seal_thread;
+    uint64_t retention_ns, disk_bytes_max;
+    store_clock_fn *clock;
+    void *clock_arg;
+    uint64_t damaged_at_open; /* places in the log */
+    uint64_t lost_segments, lost_spans;
+    pthread_t log_thread, seal_thread, keep_thread;
 
     /* The log thread's. */
     struct log log;
     uint64_t trimmed;
 
-    /* The seal thread's. */
+    /* Held by whoever changes the catalogue or `segments`: the seal thread and the keeper. */
+    pthread_mutex_t change_lock;
     struct catalogue *catalogue;
+    uint64_t next_id;
+    struct trace_id *pins; /* by id */
+    size_t n_pins, cap_pins;
+    uint64_t pin_changes;
+    struct segment_info seal_again; /* what a failed sealing began; id 0: nothing */
 
     /* Under `lock`. The condition `wake` is for the log thread, `seal_wake` for the seal thread,
      * `changed` for who waits for them. The pointer `active` is changed by the log thread only,
      * which may therefore read it without the lock. */
     pthread_mutex_t lock;
-    pthread_cond_t wake, seal_wake, changed;
+    pthread_cond_t wake, seal_wake, keep_wake, changed;
     struct pending *queue, **queue_end;
     uint64_t queue_bytes;
     bool closing, log_thread_ended, seal_requested;
@@ -59,11 +90,45 @@ struct store {
     int seal_err;               /* of the last attempt */
     uint64_t seal_failures;
     uint64_t log_bytes, memtable_bytes, appended_batches, appended_spans;
+    uint64_t counters[COUNTERS]; /* as the catalogue has them */
+    /* The keeper's rounds: asked for, done; and what the last gave. */
+    uint64_t keep_wanted, keep_done;
+    bool keep_all; /* merge whatever can be merged */
+    int keep_err;
 
     /* Held while the watcher is called. Taken without `lock`. */
     pthread_mutex_t watch_lock;
     store_watch_fn *watch;
     void *watch_arg;
 };
+
+/* ---- segments.c ---- */
+
+static inline uint64_t store_now(const struct store *st)
+{
+    return st->clock(st->clock_arg);
+}
+
+/* Reads the catalogue, compares it with the directory, removes what was left unfinished, and takes in
+ * segments that an older catalogue does not have. */
+MUST_USE int segments_open(struct store *st, enum catalogue_mode mode, struct error_detail *detail);
+/* Changes catalogue and list together; with change_lock held. `add` is one that segment_write made. */
+MUST_USE int segments_change(struct store *st, const struct segment_info *add,
+                             struct segment_file *const *remove, size_t n_remove, uint64_t sealed,
+                             const uint64_t counters[COUNTERS]);
+/* A number for a new file, and its name; with change_lock held. */
+void segment_name_next(struct store *st, struct segment_info *info);
+
+/* With the lock held, which is let go meanwhile. */
+static inline void store_wait_ns(struct store *st, pthread_cond_t *cond, uint64_t ns)
+{
+    uint64_t until = clock_monotonic_ns() + ns;
+    struct timespec t = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+    pthread_cond_timedwait(cond, &st->lock, &t);
+}
+
+/* ---- keep.c ---- */
+
+void *keep_thread(void *store);
 
 #endif

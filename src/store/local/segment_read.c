@@ -206,6 +206,14 @@ static int ends_read(struct segment *seg)
     memcpy(&required, header + 12, 4);
     if (le32toh(version) != SEGMENT_VERSION || required)
         return ERR_UNSUPPORTED;
+    uint32_t optional;
+    memcpy(&optional, header + 16, 4);
+    if (le32toh(optional) & SEGMENT_HAS_RECORDS) {
+        uint64_t records[2];
+        memcpy(records, header + 24, sizeof records);
+        seg->first_sequence = le64toh(records[0]);
+        seg->last_sequence = le64toh(records[1]);
+    }
     memcpy(v, trailer, sizeof v);
     uint64_t offset = le64toh(v[0]), length = le64toh(v[1]);
     if (memcmp(trailer + 24, SEGMENT_END_MAGIC, 8) || offset < sizeof header ||
@@ -249,6 +257,26 @@ void segment_close(struct segment *seg)
     free(seg);
 }
 
+int segment_info_read(int dir, const char *name, struct segment_info *ret_info)
+{
+    struct segment *seg;
+    int err = segment_open(dir, name, &seg);
+    if (err)
+        return err;
+    *ret_info = (struct segment_info){
+        .bytes = seg->bytes,
+        .spans = seg->n_rows,
+        .traces = seg->n_traces,
+        .start_min_ns = seg->start_min,
+        .start_max_ns = seg->start_max,
+        .first_sequence = seg->first_sequence,
+        .last_sequence = seg->last_sequence,
+    };
+    snprintf(ret_info->name, sizeof ret_info->name, "%s", name);
+    segment_close(seg);
+    return 0;
+}
+
 const struct error_detail *segment_damage(const struct segment *seg)
 {
     return &seg->damage;
@@ -256,7 +284,7 @@ const struct error_detail *segment_damage(const struct segment *seg)
 
 /* ---- strings ---- */
 
-static int string_index_read(struct segment *seg)
+int segment_string_index(struct segment *seg)
 {
     struct codec_reader r;
     if (seg->string_blocks)
@@ -287,7 +315,7 @@ static uint32_t string_block_n(const struct segment *seg, uint32_t block)
     return left < SEGMENT_STRINGS ? left : SEGMENT_STRINGS;
 }
 
-static int string_block_read(struct segment *seg, uint32_t block)
+int segment_string_block(struct segment *seg, uint32_t block)
 {
     struct segment_string_block *b = &seg->string_blocks[block];
     struct codec_reader r;
@@ -306,11 +334,11 @@ static int string_block_read(struct segment *seg, uint32_t block)
 
 int segment_string(struct segment *seg, uint64_t code, struct str *ret)
 {
-    int err = string_index_read(seg);
+    int err = segment_string_index(seg);
     if (!err && code >= seg->n_strings)
         err = segment_fail(seg, ERR_CORRUPT, seg->string_index.offset, "the code of a string");
     if (!err)
-        err = string_block_read(seg, (uint32_t)(code / SEGMENT_STRINGS));
+        err = segment_string_block(seg, (uint32_t)(code / SEGMENT_STRINGS));
     if (!err)
         *ret = seg->string_blocks[code / SEGMENT_STRINGS].strings[code % SEGMENT_STRINGS];
     return err;
@@ -318,7 +346,7 @@ int segment_string(struct segment *seg, uint64_t code, struct str *ret)
 
 int segment_string_find(struct segment *seg, struct str s, uint32_t *ret_code)
 {
-    int err = string_index_read(seg);
+    int err = segment_string_index(seg);
     if (err)
         return err;
     uint32_t low = 0, high = seg->n_string_blocks;
@@ -333,7 +361,7 @@ int segment_string_find(struct segment *seg, struct str s, uint32_t *ret_code)
     if (low == 0)
         return 0;
     uint32_t block = low - 1;
-    err = string_block_read(seg, block);
+    err = segment_string_block(seg, block);
     if (err)
         return err;
     const struct str *strings = seg->string_blocks[block].strings;
@@ -359,7 +387,7 @@ int segment_columns(struct segment *seg)
     struct codec_reader r;
     if (seg->columns)
         return 0;
-    int err = string_index_read(seg);
+    int err = segment_string_index(seg);
     if (!err)
         err = segment_block(seg, seg->columns_ref, &seg->arena, &r);
     if (err)
@@ -438,7 +466,7 @@ int segment_operations_read(struct segment *seg)
     struct str *resources, *scopes;
     if (seg->operations)
         return 0;
-    int err = string_index_read(seg);
+    int err = segment_string_index(seg);
     if (!err)
         err = blobs_read(seg, seg->resources_ref, &resources, &seg->n_resources);
     if (!err)
@@ -716,14 +744,6 @@ static int hash_index_read(struct segment *seg)
     return 0;
 }
 
-/* Where the trace is: its block (read into scratch) and place in it; place = block's n: not here.
- */
-struct trace_found {
-    struct traces_read traces;
-    uint32_t place, first_row;
-    bool found;
-};
-
 static int candidate_check(struct segment *seg, const struct trace_id *id, uint64_t ordinal,
                            struct trace_found *ret)
 {
@@ -777,7 +797,7 @@ static int hash_block_read(struct segment *seg, struct segment_hash_block *b)
     return 0;
 }
 
-static int trace_find(struct segment *seg, const struct trace_id *id, struct trace_found *ret)
+int segment_trace_find(struct segment *seg, const struct trace_id *id, struct trace_found *ret)
 {
     uint32_t hash = segment_trace_hash(id->bytes);
     ret->found = false;
@@ -819,21 +839,13 @@ int segment_has(struct segment *seg, const struct trace_id *id, bool *ret_has)
 {
     struct trace_found found;
     arena_reset(&seg->scratch);
-    int err = trace_find(seg, id, &found);
+    int err = segment_trace_find(seg, id, &found);
     if (!err)
         *ret_has = found.found;
     return err;
 }
 
 /* ---- the spans of a trace ---- */
-
-/* Ids, parents and times of the rows of one trace; which operation and status. */
-struct trace_rows {
-    uint32_t n;
-    const uint8_t **ids; /* 8 bytes each */
-    struct span_id *parents;
-    uint64_t *start, *end, *operation, *status;
-};
 
 /* The rows [first, first + n) of group g, which begin at row `to` of the trace. */
 static int rows_read(struct segment *seg, const struct group_read *g, uint32_t first, uint32_t n,
@@ -886,13 +898,8 @@ static int rows_read(struct segment *seg, const struct group_read *g, uint32_t f
     return 0;
 }
 
-/* Calls for each group that holds rows of the trace: those rows, and where they begin in the trace.
- */
-typedef int rows_fn(void *arg, struct segment *seg, const struct group_read *g, uint32_t first,
-                    uint32_t n, uint32_t to);
-
-static int trace_groups(struct segment *seg, uint32_t first_row, uint64_t n_rows, rows_fn *fn,
-                        void *arg)
+int segment_trace_groups(struct segment *seg, uint32_t first_row, uint64_t n_rows, rows_fn *fn,
+                         void *arg)
 {
     uint32_t low = 0, high = seg->n_groups;
     uint64_t end_row = first_row + n_rows;
@@ -929,8 +936,7 @@ static int rows_gather(void *arg, struct segment *seg, const struct group_read *
     return rows_read(seg, g, first, n, a->trace_start, to, a->places, a->rows);
 }
 
-static int trace_rows_read(struct segment *seg, const struct trace_found *found,
-                           struct trace_rows *ret)
+int segment_trace_rows(struct segment *seg, const struct trace_found *found, struct trace_rows *ret)
 {
     struct arena *a = &seg->scratch;
     size_t n = found->traces.n[found->place];
@@ -950,7 +956,7 @@ static int trace_rows_read(struct segment *seg, const struct trace_found *found,
     struct rows_arg arg = {&rows, places, found->traces.start[found->place]};
     int err = segment_operations_read(seg);
     if (!err)
-        err = trace_groups(seg, found->first_row, n, rows_gather, &arg);
+        err = segment_trace_groups(seg, found->first_row, n, rows_gather, &arg);
     for (size_t i = 0; !err && i < n; i++) {
         if (places[i] == 0 || places[i] == SEGMENT_FOREIGN_PARENT)
             continue;
@@ -969,10 +975,10 @@ int segment_outline(struct segment *seg, const struct trace_id *id, struct outli
     struct trace_found found;
     struct trace_rows rows;
     arena_reset(&seg->scratch);
-    int err = trace_find(seg, id, &found);
+    int err = segment_trace_find(seg, id, &found);
     if (err || !found.found)
         return err;
-    err = trace_rows_read(seg, &found, &rows);
+    err = segment_trace_rows(seg, &found, &rows);
     for (uint32_t i = 0; !err && i < rows.n; i++) {
         const struct segment_operation *op = &seg->operations[rows.operation[i]];
         const struct resource *resource;
@@ -993,282 +999,6 @@ int segment_outline(struct segment *seg, const struct trace_id *id, struct outli
     return err;
 }
 
-/* ---- whole spans ---- */
-
-struct spans_arg {
-    struct span_list *spans;
-    const struct trace_id *id;
-    const struct trace_rows *rows;
-    const struct resource **resources; /* copies in the caller's arena; NULL: not yet */
-    const struct scope **scopes;
-};
-
-static bool text_copy(struct arena *arena, struct str s, struct str *ret)
-{
-    *ret = arena_str(arena, s);
-    return ret->ptr != NULL;
-}
-
-static int coded_text(struct segment *seg, uint64_t code, struct arena *arena, struct str *ret)
-{
-    struct str s;
-    if (code == 0)
-        return 0;
-    int err = segment_string(seg, code - 1, &s);
-    if (!err && !text_copy(arena, s, ret))
-        err = ERR_NOMEM;
-    return err;
-}
-
-static int span_origin(struct segment *seg, struct spans_arg *arg, uint64_t operation,
-                       struct span *s)
-{
-    const struct segment_operation *op = &seg->operations[operation];
-    struct arena *arena = arg->spans->arena;
-    struct str text;
-    int err = segment_string(seg, op->name, &text);
-    if (err)
-        return err;
-    if (!arg->resources[op->resource]) {
-        struct resource *resource = arena_alloc(arena, sizeof *resource);
-        struct str bytes = arena_str(arena, seg->resource_bytes[op->resource]);
-        if (!resource || !bytes.ptr)
-            return ERR_NOMEM;
-        struct codec_reader r = codec_reader(bytes, arena);
-        codec_resource(&r, resource);
-        err = codec_finish(&r);
-        if (err)
-            return segment_fail(seg, err, seg->resources_ref.offset, "a resource");
-        arg->resources[op->resource] = resource;
-    }
-    if (!arg->scopes[op->scope]) {
-        struct scope *scope = arena_alloc(arena, sizeof *scope);
-        struct str bytes = arena_str(arena, seg->scope_bytes[op->scope]);
-        if (!scope || !bytes.ptr)
-            return ERR_NOMEM;
-        struct codec_reader r = codec_reader(bytes, arena);
-        codec_scope(&r, scope);
-        err = codec_finish(&r);
-        if (err)
-            return segment_fail(seg, err, seg->scopes_ref.offset, "a scope");
-        arg->scopes[op->scope] = scope;
-    }
-    s->resource = arg->resources[op->resource];
-    s->scope = arg->scopes[op->scope];
-    s->kind = op->kind;
-    return text_copy(arena, text, &s->name) ? 0 : ERR_NOMEM;
-}
-
-/* The columns of a group that whole spans need beside what trace_rows has. */
-struct group_rest {
-    uint64_t *flags, *states, *messages, *dropped_attrs, *dropped_events, *dropped_links;
-    struct str *events, *links;
-};
-
-static int list_column(struct segment *seg, struct block_ref ref, size_t n, struct str **ret)
-{
-    struct codec_reader r;
-    int err = segment_block(seg, ref, &seg->scratch, &r);
-    if (err)
-        return err;
-    struct str *items = stream_list(&r, n);
-    err = codec_finish(&r);
-    if (err)
-        return segment_fail(seg, err, ref.offset, "a column");
-    *ret = items;
-    return 0;
-}
-
-static int group_rest_read(struct segment *seg, const struct group_read *g, struct group_rest *rest)
-{
-    struct arena *a = &seg->scratch;
-    size_t n = g->group->n;
-    struct codec_reader r;
-    int err = segment_numbers(seg, g->fixed[FIXED_FLAGS], n, a, &rest->flags);
-    if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_TRACE_STATE], n, a, &rest->states);
-    if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_STATUS_MESSAGE], n, a, &rest->messages);
-    if (!err)
-        err = list_column(seg, g->fixed[FIXED_EVENTS], n, &rest->events);
-    if (!err)
-        err = list_column(seg, g->fixed[FIXED_LINKS], n, &rest->links);
-    if (!err)
-        err = segment_block(seg, g->fixed[FIXED_DROPPED], a, &r);
-    if (err)
-        return err;
-    rest->dropped_attrs = stream_sized(&r, n);
-    rest->dropped_events = stream_sized(&r, n);
-    rest->dropped_links = stream_numbers(&r, n);
-    err = codec_finish(&r);
-    return err ? segment_fail(seg, err, g->fixed[FIXED_DROPPED].offset, "a column") : 0;
-}
-
-/* The attribute columns of a group, decoded when first needed. */
-struct group_values {
-    const struct group_read *group;
-    struct group_column {
-        const struct group_column_read *read; /* NULL: not in this group */
-        uint64_t at;                          /* the next value */
-        bool decoded;
-        uint64_t *numbers;
-        struct str *texts;
-        struct str key; /* copied into the caller's arena */
-    } * columns;        /* by number */
-};
-
-static int group_values_init(struct segment *seg, const struct group_read *g,
-                             struct group_values *gv)
-{
-    gv->group = g;
-    gv->columns = arena_zalloc(&seg->scratch, seg->n_columns * sizeof *gv->columns);
-    if (!gv->columns)
-        return ERR_NOMEM;
-    for (uint32_t i = 0; i < g->n_columns; i++)
-        gv->columns[g->columns[i].column].read = &g->columns[i];
-    return 0;
-}
-
-static int attr_next(struct segment *seg, struct group_values *gv, uint64_t column,
-                     struct arena *arena, struct attr *ret)
-{
-    struct group_column *gc = &gv->columns[column];
-    const struct segment_column *c = &seg->columns[column];
-    int err = 0;
-    if (!gc->read || gc->at >= gc->read->n)
-        return segment_fail(seg, ERR_CORRUPT, gv->group->fixed[FIXED_SHAPES].offset,
-                            "the shapes of a group");
-    if (!gc->decoded) {
-        struct str key;
-        err = segment_column_values(seg, gc->read, &seg->scratch, &gc->numbers, &gc->texts);
-        if (!err)
-            err = segment_string(seg, c->key, &key);
-        if (!err && !text_copy(arena, key, &gc->key))
-            err = ERR_NOMEM;
-        if (err)
-            return err;
-        gc->decoded = true;
-    }
-    ret->key = gc->key;
-    uint64_t i = gc->at++;
-    if (c->type == VALUE_ARRAY || c->type == VALUE_MAP) {
-        /* Decoded from a copy, so that its strings live in the arena. */
-        struct str bytes;
-        if (!text_copy(arena, gc->texts[i], &bytes))
-            return ERR_NOMEM;
-        return segment_value(seg, c, NULL, &bytes, 0, arena, &ret->value);
-    }
-    err = segment_value(seg, c, gc->numbers, gc->texts, i, arena, &ret->value);
-    if (!err && (c->type == VALUE_STRING || c->type == VALUE_BYTES) &&
-        !text_copy(arena, ret->value.string, &ret->value.string))
-        err = ERR_NOMEM;
-    return err;
-}
-
-static int span_blobs(struct segment *seg, const struct group_read *g,
-                      const struct group_rest *rest, uint32_t i, struct arena *arena,
-                      struct span *s)
-{
-    struct str bytes;
-    int err = 0;
-    if (rest->events[i].len) {
-        if (!text_copy(arena, rest->events[i], &bytes))
-            return ERR_NOMEM;
-        struct codec_reader r = codec_reader(bytes, arena);
-        codec_events(&r, s->start_ns, &s->events, &s->n_events);
-        err = codec_finish(&r);
-        if (err)
-            return segment_fail(seg, err, g->fixed[FIXED_EVENTS].offset, "the events of a group");
-    }
-    if (rest->links[i].len) {
-        if (!text_copy(arena, rest->links[i], &bytes))
-            return ERR_NOMEM;
-        struct codec_reader r = codec_reader(bytes, arena);
-        codec_links(&r, &s->links, &s->n_links);
-        err = codec_finish(&r);
-        if (err)
-            return segment_fail(seg, err, g->fixed[FIXED_LINKS].offset, "the links of a group");
-    }
-    return 0;
-}
-
-static int spans_of_group(void *arg, struct segment *seg, const struct group_read *g,
-                          uint32_t first, uint32_t n, uint32_t to)
-{
-    struct spans_arg *a = arg;
-    struct arena *arena = a->spans->arena;
-    struct group_rest rest;
-    struct group_shapes sh;
-    struct group_values gv;
-    int err = group_rest_read(seg, g, &rest);
-    if (!err)
-        err = segment_shapes(seg, g, &seg->scratch, &sh);
-    if (!err)
-        err = group_values_init(seg, g, &gv);
-    for (uint32_t i = 0; !err && i < first; i++) {
-        uint64_t shape = sh.of_row[i];
-        for (uint64_t k = 0; k < sh.lengths[shape]; k++)
-            gv.columns[sh.columns[sh.first[shape] + k]].at++;
-    }
-    for (uint32_t i = first; !err && i < first + n; i++) {
-        uint32_t k = to + i - first;
-        struct span *s = span_list_add(a->spans);
-        uint64_t shape = sh.of_row[i], n_attrs = sh.lengths[shape];
-        struct attr *attrs = s ? arena_array(arena, n_attrs, sizeof *attrs) : NULL;
-        if (!attrs)
-            return ERR_NOMEM;
-        s->trace_id = *a->id;
-        memcpy(s->span_id.bytes, a->rows->ids[k], SPAN_ID_SIZE);
-        s->parent_id = a->rows->parents[k];
-        s->start_ns = a->rows->start[k];
-        s->end_ns = a->rows->end[k];
-        s->status_code = (uint8_t)a->rows->status[k];
-        s->flags = (uint32_t)rest.flags[i];
-        s->dropped_events = (uint32_t)rest.dropped_events[i];
-        s->dropped_links = (uint32_t)rest.dropped_links[i];
-        s->attrs = (struct attrs){attrs, (uint32_t)n_attrs, (uint32_t)rest.dropped_attrs[i]};
-        err = span_origin(seg, a, a->rows->operation[k], s);
-        if (!err)
-            err = coded_text(seg, rest.states[i], arena, &s->trace_state);
-        if (!err)
-            err = coded_text(seg, rest.messages[i], arena, &s->status_message);
-        if (!err)
-            err = span_blobs(seg, g, &rest, i, arena, s);
-        for (uint64_t j = 0; !err && j < n_attrs; j++)
-            err = attr_next(seg, &gv, sh.columns[sh.first[shape] + j], arena, &attrs[j]);
-    }
-    return err;
-}
-
-static int spans_read(struct segment *seg, const struct trace_found *found,
-                      const struct trace_id *id, struct span_list *spans)
-{
-    struct trace_rows rows;
-    int err = trace_rows_read(seg, found, &rows);
-    if (err)
-        return err;
-    struct spans_arg arg = {
-        .spans = spans,
-        .id = id,
-        .rows = &rows,
-        .resources = arena_zalloc(&seg->scratch, seg->n_resources * sizeof *arg.resources),
-        .scopes = arena_zalloc(&seg->scratch, seg->n_scopes * sizeof *arg.scopes),
-    };
-    if (!arg.resources || !arg.scopes)
-        return ERR_NOMEM;
-    return trace_groups(seg, found->first_row, rows.n, spans_of_group, &arg);
-}
-
-int segment_trace(struct segment *seg, const struct trace_id *id, struct span_list *spans)
-{
-    struct trace_found found;
-    arena_reset(&seg->scratch);
-    int err = trace_find(seg, id, &found);
-    if (err || !found.found)
-        return err;
-    return spans_read(seg, &found, id, spans);
-}
-
 /* ---- summaries and names ---- */
 
 int segment_summary(struct segment *seg, const struct trace_id *id, struct arena *arena,
@@ -1276,7 +1006,7 @@ int segment_summary(struct segment *seg, const struct trace_id *id, struct arena
 {
     struct trace_found found;
     arena_reset(&seg->scratch);
-    int err = trace_find(seg, id, &found);
+    int err = segment_trace_find(seg, id, &found);
     if (!err)
         err = found.found ? segment_operations_read(seg) : ERR_NOT_FOUND;
     if (err)
@@ -1345,61 +1075,5 @@ int segment_operations(struct segment *seg, struct operation_set *set)
         if (!err)
             err = operation_set_add(set, resource->service_name, name, op->kind, op->n_spans);
     }
-    return err;
-}
-
-/* ---- all of it ---- */
-
-static int traces_verify(struct segment *seg, const struct segment_trace_block *b)
-{
-    struct trace_found found = {.found = true};
-    struct arena arena = ARENA_INIT;
-    struct arena held = ARENA_INIT; /* the ids, while scratch is used for the spans */
-    int err = segment_traces(seg, b, &held, &found.traces);
-    uint32_t row = b->first_row;
-    for (uint32_t i = 0; !err && i < b->n; i++) {
-        struct span_list spans = {.arena = &arena};
-        struct trace_id id;
-        struct trace_summary summary;
-        memcpy(id.bytes, found.traces.ids + (size_t)i * TRACE_ID_SIZE, TRACE_ID_SIZE);
-        found.place = i;
-        found.first_row = row;
-        row += (uint32_t)found.traces.n[i];
-        arena_reset(&seg->scratch);
-        err = spans_read(seg, &found, &id, &spans);
-        /* By its id too, which reads the index. */
-        if (!err)
-            err = segment_summary(seg, &id, &arena, &summary);
-        if (err == ERR_NOT_FOUND)
-            err = segment_fail(seg, ERR_CORRUPT, seg->hashes_ref.offset, "the index of traces");
-        arena_reset(&arena);
-    }
-    arena_done(&arena);
-    arena_done(&held);
-    return err;
-}
-
-/* What no trace reads: filters. */
-static int filters_verify(struct segment *seg, const struct segment_group *sg)
-{
-    struct group_read g;
-    struct codec_reader r;
-    arena_reset(&seg->scratch);
-    int err = segment_group_read(seg, sg, &seg->scratch, &g);
-    for (uint32_t i = 0; !err && i < g.n_columns; i++)
-        if (g.columns[i].filter.length)
-            err = segment_block(seg, g.columns[i].filter, &seg->scratch, &r);
-    return err;
-}
-
-int segment_verify(struct segment *seg)
-{
-    int err = string_index_read(seg);
-    for (uint32_t i = 0; !err && i < seg->n_string_blocks; i++)
-        err = string_block_read(seg, i);
-    for (uint32_t i = 0; !err && i < seg->n_groups; i++)
-        err = filters_verify(seg, &seg->groups[i]);
-    for (uint32_t i = 0; !err && i < seg->n_trace_blocks; i++)
-        err = traces_verify(seg, &seg->trace_blocks[i]);
     return err;
 }

@@ -49,7 +49,8 @@ struct segment_hash_block {
 struct segment {
     char name[32];
     int fd;
-    uint64_t bytes;      /* of the file */
+    uint64_t bytes; /* of the file */
+    uint64_t first_sequence, last_sequence;
     uint64_t bytes_read; /* by this reader */
     struct arena arena;  /* what lives as long as the reader */
     struct arena scratch;
@@ -107,6 +108,22 @@ struct traces_read {
     struct codec_reader rest; /* what follows */
 };
 
+/* Where the trace is: its block (read into scratch) and place in it; place = block's n: not here.
+ */
+struct trace_found {
+    struct traces_read traces;
+    uint32_t place, first_row;
+    bool found;
+};
+
+/* Ids, parents and times of the rows of one trace; which operation and status. */
+struct trace_rows {
+    uint32_t n;
+    const uint8_t **ids; /* 8 bytes each */
+    struct span_id *parents;
+    uint64_t *start, *end, *operation, *status;
+};
+
 /* Notes damage at an offset of the file and logs it, once; returns `err`. Only ERR_CORRUPT and
  * ERR_TRUNCATED are damage. */
 int segment_fail(struct segment *seg, int err, uint64_t at, const char *what);
@@ -141,5 +158,27 @@ MUST_USE int segment_value(struct segment *seg, const struct segment_column *c,
 MUST_USE int segment_column_values(struct segment *seg, const struct group_column_read *gc,
                                    struct arena *arena, uint64_t **ret_numbers,
                                    struct str **ret_texts);
+
+static inline bool text_copy(struct arena *arena, struct str s, struct str *ret)
+{
+    *ret = arena_str(arena, s);
+    return ret->ptr != NULL;
+}
+
+/* All strings of a block. */
+MUST_USE int segment_string_index(struct segment *seg);
+MUST_USE int segment_string_block(struct segment *seg, uint32_t block);
+
+/* Finding a trace, and its rows: all in scratch. */
+MUST_USE int segment_trace_find(struct segment *seg, const struct trace_id *id,
+                                struct trace_found *ret);
+MUST_USE int segment_trace_rows(struct segment *seg, const struct trace_found *found,
+                                struct trace_rows *ret);
+/* Calls for each group that holds rows of the trace: those rows, and where they begin in the trace.
+ */
+typedef int rows_fn(void *arg, struct segment *seg, const struct group_read *g, uint32_t first,
+                    uint32_t n, uint32_t to);
+MUST_USE int segment_trace_groups(struct segment *seg, uint32_t first_row, uint64_t n_rows,
+                                  rows_fn *fn, void *arg);
 
 #endif

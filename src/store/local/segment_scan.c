@@ -34,6 +34,7 @@ struct scanner {
     uint64_t *operation, *status, *duration, *parent, *message;
     struct group_shapes shapes;
     bool has_shapes;
+    int answer;         /* what the callback returned last */
     uint64_t *start;    /* of the epoch */
     uint32_t *trace_of; /* by row: place in the two below */
     struct trace_id *trace_ids;
@@ -642,7 +643,8 @@ static int row_give(struct scanner *sc, uint32_t i, const uint8_t *ids, struct s
     if (err)
         return err;
     row.service = resource->service_name;
-    return fn(arg, scan, &row);
+    sc->answer = fn(arg, scan, &row);
+    return sc->answer;
 }
 
 static int group_scan(struct scanner *sc, const struct segment_group *g, const struct filter *f,
@@ -684,7 +686,8 @@ static int group_scan(struct scanner *sc, const struct segment_group *g, const s
 }
 
 int segment_scan(struct segment *seg, const struct filter *filter, unsigned leaves,
-                 struct scan *scan, scan_fn *fn, void *arg, struct scan_cost *cost)
+                 struct scan *scan, scan_fn *fn, void *arg, struct scan_cost *cost,
+                 bool *ret_damaged)
 {
     struct scanner sc = {.seg = seg, .leaves = calloc(leaves + 1, sizeof *sc.leaves)};
     uint64_t read_before = seg->bytes_read;
@@ -706,6 +709,14 @@ int segment_scan(struct segment *seg, const struct filter *filter, unsigned leav
             continue;
         }
         err = group_scan(&sc, g, filter, scan, fn, arg, cost);
+        if (err == ERR_CORRUPT && !sc.answer) {
+            *ret_damaged = true;
+            err = 0; /* the other groups can be read */
+        }
+    }
+    if (err == ERR_CORRUPT && !sc.answer) {
+        *ret_damaged = true;
+        err = 0;
     }
     cost->bytes_read += seg->bytes_read - read_before;
     free(sc.leaves);

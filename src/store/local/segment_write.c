@@ -664,12 +664,15 @@ static void put_ref(struct buf *b, struct block_ref ref)
     put_u32(b, ref.checksum);
 }
 
-static void header_put(struct sealer *s)
+static void header_put(struct sealer *s, const struct segment_info *info)
 {
     uint8_t header[SEGMENT_HEADER_SIZE] = {0};
-    uint32_t version = htole32(SEGMENT_VERSION);
+    uint32_t version = htole32(SEGMENT_VERSION), features = htole32(SEGMENT_HAS_RECORDS);
+    uint64_t records[2] = {htole64(info->first_sequence), htole64(info->last_sequence)};
     memcpy(header, SEGMENT_MAGIC, 8);
     memcpy(header + 8, &version, 4);
+    memcpy(header + 16, &features, 4);
+    memcpy(header + 24, records, sizeof records);
     uint64_t checksum = htole64(hash_bytes(header, SEGMENT_HEADER_SIZE - 8));
     memcpy(header + SEGMENT_HEADER_SIZE - 8, &checksum, 8);
     buf_put(&s->out, header, sizeof header);
@@ -1260,7 +1263,7 @@ static void file_fill(struct sealer *s, struct segment_info *info)
     struct buf traces = BUF_INIT;
     struct shapes *sh = room(s, 1, sizeof *sh);
     s->numbers = room(s, SEGMENT_GROUP_ROWS, sizeof *s->numbers);
-    header_put(s);
+    header_put(s, info);
     struct block_ref refs[6] = {0};
     if (!s->err)
         refs[0] = strings_put(s);
@@ -1277,6 +1280,7 @@ static void file_fill(struct sealer *s, struct segment_info *info)
     if (!s->err)
         traces_put(s, &traces);
     info->start_min_ns = UINT64_MAX;
+    info->start_max_ns = 0;
     for (uint32_t i = 0; i < s->n_groups && !s->err; i++) {
         struct group_out *g = &s->groups[i];
         group_put(s, g, sh);
@@ -1303,13 +1307,11 @@ static void sealer_done(struct sealer *s)
     arena_done(&s->arena);
 }
 
-int segment_write(const struct memtable *mt, int dir, const char *name, bool sync,
-                  struct segment_info *ret_info)
+int segment_write(const struct memtable *mt, int dir, bool sync, struct segment_info *info)
 {
     struct sealer s = {.mt = mt, .n_rows = memtable_rows(mt)};
-    struct segment_info info = {0};
-    char temporary[sizeof info.name + 4];
-    snprintf(temporary, sizeof temporary, "%.*s.tmp", (int)strcspn(name, "."), name);
+    char temporary[sizeof info->name + 4];
+    snprintf(temporary, sizeof temporary, "%.*s.tmp", (int)strcspn(info->name, "."), info->name);
     s.err = stream_writer_init(&s.w);
     if (!s.err)
         order_make(&s);
@@ -1330,20 +1332,16 @@ int segment_write(const struct memtable *mt, int dir, const char *name, bool syn
     if (!s.err)
         s.err = file_open(dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, &s.fd);
     if (!s.err) {
-        file_fill(&s, &info);
+        file_fill(&s, info);
         if (!s.err && sync)
             s.err = file_sync(s.fd);
         close(s.fd);
         if (!s.err)
-            s.err = file_rename(dir, temporary, name);
+            s.err = file_rename(dir, temporary, info->name);
         if (!s.err && sync)
             s.err = file_sync(dir);
         if (s.err)
             (void)!file_remove(dir, temporary);
-    }
-    if (!s.err) {
-        snprintf(info.name, sizeof info.name, "%s", name);
-        *ret_info = info;
     }
     sealer_done(&s);
     return s.err;

@@ -10,19 +10,20 @@
  *    if and only if it is durable, and what was refused is in neither place.
  * 2. There is at most one frozen memtable. While it is being sealed the other fills; when that is
  *    full too the log thread waits, the queue fills, and store_append answers ERR_BUSY: memory is
- *    bounded by two memtables and the queue. When sealing fails (the disk is full, say) groups that
+ *    bounded by two memtables (and the keeper's) and the queue. When sealing fails (the disk is full, say) groups that
  *    do not fit are refused with its error, and sealing is tried again each second.
  * 3. A memtable is frozen together with the log file, so the records of a segment are those up to
  *    one sequence. The catalogue takes the segment and that sequence in one transaction; recovery
- *    replays what lies behind it. The segment that an unfinished seal left is
- *    removed at open; any other that the catalogue does not have keeps the store from opening.
- * 4. The order of locks is watch_lock, then nothing; lock, then nothing. */
+ *    replays what lies behind it. segments.c compares the catalogue with the directory at open.
+ * 4. Sealing and keeping (keep.c) change the segments, one at a time, under change_lock.
+ * 5. The order of locks is watch_lock, then nothing; change_lock, then lock; lock, then nothing. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pugmark/pugmark.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,13 +46,6 @@ enum {
 };
 
 /* ---- the log thread ---- */
-
-static void wait_ns(struct store *st, pthread_cond_t *cond, uint64_t ns)
-{
-    uint64_t until = clock_monotonic_ns() + ns;
-    struct timespec t = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
-    pthread_cond_timedwait(cond, &st->lock, &t);
-}
 
 /* Takes the place of the active memtable, when the frozen one is done. With the lock held, which it
  * lets go while it waits. False: sealing fails, or there is no memory. */
@@ -216,7 +210,7 @@ static void *log_thread(void *arg)
             if (!group && st->closing)
                 break;
             if (!st->queue && !st->closing && st->seal_err)
-                wait_ns(st, &st->wake, SEAL_RETRY_MS * NS_PER_MS);
+                store_wait_ns(st, &st->wake, SEAL_RETRY_MS * NS_PER_MS);
             continue;
         }
         st->seal_requested = false;
@@ -231,7 +225,7 @@ static void *log_thread(void *arg)
         } else if (left == UINT64_MAX) {
             pthread_cond_wait(&st->wake, &st->lock);
         } else {
-            wait_ns(st, &st->wake, left ? left : SEAL_RETRY_MS * NS_PER_MS);
+            store_wait_ns(st, &st->wake, left ? left : SEAL_RETRY_MS * NS_PER_MS);
         }
     }
     if (st->active->first_publish_ns)
@@ -244,50 +238,37 @@ static void *log_thread(void *arg)
 
 /* ---- sealing ---- */
 
-static struct segment_list *segments_with(const struct segment_list *old,
-                                          const struct segment_info *info)
-{
-    struct segment_list *list = segment_list_new(old->n + 1);
-    if (list) {
-        list->items[0] = *info;
-        memcpy(list->items + 1, old->items, old->n * sizeof *old->items);
-    }
-    return list;
-}
-
-/* Makes the segment of a memtable and publishes it. Nobody else changes `segments`. */
+/* Makes the segment of a memtable and publishes it. */
 static int memtable_seal(struct store *st, struct memtable *mt)
 {
     PUG_SPAN("store.seal", PUG_INT("spans", mt->n_rows));
-    struct segment_info info = {0};
-    uint64_t id = st->segments->n ? st->segments->items[0].id + 1 : 1;
-    char name[sizeof info.name];
-    snprintf(name, sizeof name, "seg-%016llx.seg", (unsigned long long)id);
-    int err = segment_write(mt, st->dir, name, st->log.sync, &info);
+    struct segment_info info = {.first_sequence = st->sealed + 1,
+                                .last_sequence = mt->last_sequence,
+                                .made_ns = store_now(st)};
+    pthread_mutex_lock(&st->change_lock);
+    /* What failed is tried again under the same name: the catalogue may have it after all. */
+    if (st->seal_again.id) {
+        info.id = st->seal_again.id;
+        memcpy(info.name, st->seal_again.name, sizeof info.name);
+    } else {
+        segment_name_next(st, &info);
+        st->seal_again = info;
+    }
+    pthread_mutex_unlock(&st->change_lock);
+    int err = segment_write(mt, st->dir, st->log.sync, &info);
     if (err) {
-        log_error("a segment could not be written file=%s: %s", name, err_text(err));
+        log_error("a segment could not be written file=%s: %s", info.name, err_text(err));
         return err;
     }
-    info.id = id;
-    snprintf(info.name, sizeof info.name, "%s", name);
-    struct segment_list *list = segments_with(st->segments, &info);
-    err = list ? catalogue_publish(st->catalogue, &info, mt->last_sequence) : ERR_NOMEM;
-    if (err) {
-        log_error("a segment could not be published file=%s: %s: %s", name, err_text(err),
-                  catalogue_error(st->catalogue));
-        segment_list_unref(list);
-        return err;
-    }
-    pthread_mutex_lock(&st->lock);
-    struct segment_list *old = st->segments;
-    st->segments = list;
-    st->sealed = mt->last_sequence;
-    if (st->frozen == mt)
-        st->frozen = NULL;
-    pthread_mutex_unlock(&st->lock);
-    segment_list_unref(old);
-    memtable_unref(mt);
-    return 0;
+    const uint64_t counters[COUNTERS] = {[COUNTER_SEALED_BYTES] = info.bytes};
+    pthread_mutex_lock(&st->change_lock);
+    err = segments_change(st, &info, NULL, 0, mt->last_sequence, counters);
+    if (!err)
+        st->seal_again.id = 0;
+    pthread_mutex_unlock(&st->change_lock);
+    if (!err)
+        memtable_unref(mt);
+    return err;
 }
 
 static void *seal_thread(void *arg)
@@ -309,10 +290,11 @@ static void *seal_thread(void *arg)
         st->seal_failures += err != 0;
         pthread_cond_broadcast(&st->changed);
         pthread_cond_signal(&st->wake);
+        pthread_cond_signal(&st->keep_wake);
         if (err && st->log_thread_ended)
             break; /* the log keeps it */
         if (err && !st->closing)
-            wait_ns(st, &st->seal_wake, SEAL_RETRY_MS * NS_PER_MS);
+            store_wait_ns(st, &st->seal_wake, SEAL_RETRY_MS * NS_PER_MS);
         else if (err)
             pthread_cond_wait(&st->seal_wake, &st->lock);
     }
@@ -507,174 +489,18 @@ static int dir_open(struct store *st, struct error_detail *detail)
     return 0;
 }
 
-struct loading {
-    struct segment_info *items; /* oldest first */
-    uint32_t n, cap;
-};
-
-static int segment_load(void *arg, const struct segment_info *info)
-{
-    struct loading *l = arg;
-    if (l->n == l->cap) {
-        uint32_t cap = l->cap ? l->cap * 2 : 64;
-        struct segment_info *items = realloc(l->items, cap * sizeof *items);
-        if (!items)
-            return ERR_NOMEM;
-        l->items = items;
-        l->cap = cap;
-    }
-    l->items[l->n++] = *info;
-    return 0;
-}
-
-static int segments_load(struct store *st)
-{
-    struct loading l = {0};
-    int err = catalogue_load(st->catalogue, &st->sealed, segment_load, &l);
-    struct segment_list *list = err ? NULL : segment_list_new(l.n);
-    if (!err && !list)
-        err = ERR_NOMEM;
-    for (uint32_t i = 0; !err && i < l.n; i++)
-        list->items[i] = l.items[l.n - 1 - i];
-    if (!err) {
-        segment_list_unref(st->segments);
-        st->segments = list;
-    }
-    free(l.items);
-    return err;
-}
-
-static bool segment_known(const struct store *st, const char *name)
-{
-    unsigned long long id;
-    if (sscanf(name, "seg-%16llx.seg", &id) != 1)
-        return false;
-    uint32_t low = 0, high = st->segments->n; /* newest first */
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (st->segments->items[middle].id > id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < st->segments->n && !strcmp(st->segments->items[low].name, name);
-}
-
-/* A sealing that was cut short leaves its temporary file, or the segment after the newest. */
-static bool segment_unfinished(const struct store *st, const char *name)
-{
-    char next[sizeof st->segments->items[0].name];
-    uint64_t newest = st->segments->n ? st->segments->items[0].id : 0;
-    snprintf(next, sizeof next, "seg-%016llx.seg", (unsigned long long)newest + 1);
-    return !strcmp(name + strlen(name) - 4, ".tmp") || !strcmp(name, next);
-}
-
-/* Begins and ends like the name of a segment, or of one that is being written. */
-static bool segment_named(const char *name)
-{
-    size_t n = strlen(name);
-    return n > 8 && !strncmp(name, "seg-", 4) &&
-           (!strcmp(name + n - 4, ".seg") || !strcmp(name + n - 4, ".tmp"));
-}
-
-/* Of the directory's entries, at open. */
-struct survey {
-    char stranger[64]; /* a segment that is not in the catalogue, and was not being made */
-    char next[64];     /* the segment after the newest */
-    bool has_log;
-};
-
-static int dir_survey(struct store *st, bool remove, struct survey *ret)
-{
-    int fd, err = file_open(st->dir, ".", O_RDONLY | O_DIRECTORY, &fd);
-    if (err)
-        return err;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return ERR_NOMEM;
-    }
-    *ret = (struct survey){0};
-    struct dirent *entry;
-    while ((entry = readdir(dir))) {
-        const char *name = entry->d_name;
-        ret->has_log |= !strncmp(name, "log-", 4);
-        if (!segment_named(name) || segment_known(st, name))
-            continue;
-        if (!segment_unfinished(st, name))
-            snprintf(ret->stranger, sizeof ret->stranger, "%.63s", name);
-        else if (!strcmp(name + strlen(name) - 4, ".seg"))
-            snprintf(ret->next, sizeof ret->next, "%.63s", name);
-        if (remove && segment_unfinished(st, name) && !file_remove(st->dir, name))
-            log_info("removed an unfinished segment file=%s", name);
-    }
-    closedir(dir);
-    return 0;
-}
-
-/* Before the catalogue is made, if there is none: without it no segment can have been begun. */
-static int catalogue_check(struct store *st, struct error_detail *detail)
-{
-    struct stat s;
-    struct survey seen;
-    if (!fstatat(st->dir, "catalogue.db", &s, 0) && s.st_size > 0)
-        return 0;
-    int err = dir_survey(st, false, &seen);
-    if (err)
-        return error_set(detail, err, 0, "%s: %s", st->path, err_text(err));
-    const char *name = seen.stranger[0] ? seen.stranger : seen.next;
-    if (*name)
-        return error_set(detail, ERR_CORRUPT, 0, "%s/%s: there is no catalogue.db that has it",
-                         st->path, name);
-    return 0;
-}
-
-/* Every segment of the catalogue must be there and have its size. What a sealing that was cut short
- * left is removed: its records are still in the log. Any other segment that the catalogue does not
- * have was sealed, and the catalogue is an older one: nothing is touched. */
-static int segments_check(struct store *st, struct error_detail *detail)
-{
-    for (uint32_t i = 0; i < st->segments->n; i++) {
-        const struct segment_info *info = &st->segments->items[i];
-        struct stat s;
-        if (fstatat(st->dir, info->name, &s, 0))
-            return error_set(detail, errno == ENOENT ? ERR_CORRUPT : err_from_errno(errno), 0,
-                             "%s/%s: %s", st->path, info->name, strerror(errno));
-        if ((uint64_t)s.st_size != info->bytes)
-            return error_set(detail, ERR_CORRUPT, (size_t)s.st_size,
-                             "%s/%s: has %llu bytes, was sealed with %llu", st->path, info->name,
-                             (unsigned long long)s.st_size, (unsigned long long)info->bytes);
-    }
-    struct survey seen = {0};
-    int err = dir_survey(st, false, &seen);
-    const char *name = seen.stranger[0] || seen.has_log ? seen.stranger : seen.next;
-    if (!err && *name)
-        return error_set(detail, ERR_CORRUPT, 0, "%s/%s: is not in catalogue.db", st->path, name);
-    if (!err)
-        err = dir_survey(st, true, &seen);
-    return err ? error_set(detail, err, 0, "%s: %s", st->path, err_text(err)) : 0;
-}
-
 static int store_recover(struct store *st, bool sync, struct error_detail *detail)
 {
-    int err = catalogue_check(st, detail);
-    if (!err)
-        err = catalogue_open(st->path, sync, &st->catalogue, detail);
-    if (err)
-        return err;
-    err = segments_load(st);
-    if (err)
-        return error_set(detail, err, 0, "%s/catalogue.db: %s: %s", st->path, err_text(err),
-                         catalogue_error(st->catalogue));
-    err = segments_check(st, detail);
-    if (err)
-        return err;
     log_init(&st->log, st->dir, sync);
+    int err = segments_open(st, sync ? CATALOGUE_SYNC : CATALOGUE_WRITE, detail);
+    if (err)
+        return err;
     err = log_recover(&st->log, st->sealed, replay, st, detail);
     if (err)
         return err;
     log_trim(&st->log, st->sealed);
     st->trimmed = st->sealed;
+    st->damaged_at_open = st->log.damaged;
     st->published = st->log.next_sequence - 1;
     st->log_bytes = log_bytes(&st->log);
     st->memtable_bytes = memtable_bytes(st->active);
@@ -687,19 +513,24 @@ static int threads_start(struct store *st)
     if (pthread_attr_init(&attr))
         return ERR_NOMEM;
     pthread_attr_setstacksize(&attr, 512 << 10);
-    int failed = pthread_create(&st->seal_thread, &attr, seal_thread, st);
-    if (!failed) {
+    int failed = pthread_create(&st->keep_thread, &attr, keep_thread, st), started = !failed;
+    if (!failed)
+        started += !(failed = pthread_create(&st->seal_thread, &attr, seal_thread, st));
+    if (!failed)
         failed = pthread_create(&st->log_thread, &attr, log_thread, st);
-        if (failed) {
-            pthread_mutex_lock(&st->lock);
-            st->log_thread_ended = true;
-            pthread_cond_signal(&st->seal_wake);
-            pthread_mutex_unlock(&st->lock);
-            pthread_join(st->seal_thread, NULL);
-        }
-    }
     pthread_attr_destroy(&attr);
-    return failed ? ERR_NOMEM : 0;
+    if (!failed)
+        return 0;
+    pthread_mutex_lock(&st->lock);
+    st->closing = st->log_thread_ended = true;
+    pthread_cond_signal(&st->seal_wake);
+    pthread_cond_signal(&st->keep_wake);
+    pthread_mutex_unlock(&st->lock);
+    if (started > 1)
+        pthread_join(st->seal_thread, NULL);
+    if (started > 0)
+        pthread_join(st->keep_thread, NULL);
+    return ERR_NOMEM;
 }
 
 /* Everything but the threads; of a store that may be half opened. */
@@ -716,11 +547,19 @@ static void store_free(struct store *st)
         close(st->dir);
     pthread_cond_destroy(&st->wake);
     pthread_cond_destroy(&st->seal_wake);
+    pthread_cond_destroy(&st->keep_wake);
     pthread_cond_destroy(&st->changed);
     pthread_mutex_destroy(&st->lock);
     pthread_mutex_destroy(&st->watch_lock);
+    pthread_mutex_destroy(&st->change_lock);
+    free(st->pins);
     free(st->path);
     free(st);
+}
+
+static uint64_t real_clock(void *arg)
+{
+    return clock_realtime_ns();
 }
 
 static uint64_t or_default(uint64_t given, uint64_t by_default)
@@ -740,8 +579,10 @@ int store_open(const struct store_options *options, struct store **ret_store,
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&st->lock, NULL);
     pthread_mutex_init(&st->watch_lock, NULL);
+    pthread_mutex_init(&st->change_lock, NULL);
     pthread_cond_init(&st->wake, &monotonic);
     pthread_cond_init(&st->seal_wake, &monotonic);
+    pthread_cond_init(&st->keep_wake, &monotonic);
     pthread_cond_init(&st->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     st->dir = st->lock_fd = -1;
@@ -751,6 +592,10 @@ int store_open(const struct store_options *options, struct store **ret_store,
     st->memtable_age_ns_max = or_default(options->memtable_age_ms_max, MEMTABLE_AGE_MS_DEFAULT) *
                               NS_PER_MS;
     st->queue_bytes_max = or_default(options->queue_bytes_max, QUEUE_BYTES_DEFAULT);
+    st->retention_ns = options->retention_ns;
+    st->disk_bytes_max = options->disk_bytes_max;
+    st->clock = options->clock ? options->clock : real_clock;
+    st->clock_arg = options->clock_arg;
     st->path = strdup(options->dir);
     st->segments = segment_list_new(0);
     int err = st->path && st->segments ? memtable_new(&st->active) : ERR_NOMEM;
@@ -778,7 +623,9 @@ void store_close(struct store *st)
     st->closing = true;
     pthread_cond_signal(&st->wake);
     pthread_cond_signal(&st->seal_wake);
+    pthread_cond_signal(&st->keep_wake);
     pthread_mutex_unlock(&st->lock);
+    pthread_join(st->keep_thread, NULL);
     pthread_join(st->log_thread, NULL);
     pthread_join(st->seal_thread, NULL);
     log_rotate(&st->log);
@@ -804,7 +651,8 @@ void store_stats(struct store *st, struct store_stats *ret_stats)
         max = high > max ? high : max;
     }
     for (uint32_t i = 0; i < st->segments->n; i++) {
-        const struct segment_info *info = &st->segments->items[i];
+        const struct segment_info *info = &st->segments->items[i]->info;
+        s.damaged_segments += atomic_load(&st->segments->items[i]->is_damaged);
         s.segment_bytes += info->bytes;
         s.segment_spans += info->spans;
         s.traces_upper_bound += info->traces;
@@ -819,6 +667,15 @@ void store_stats(struct store *st, struct store_stats *ret_stats)
     s.memtable_bytes = st->memtable_bytes + (st->frozen ? memtable_bytes(st->frozen) : 0);
     s.appended_batches = st->appended_batches;
     s.appended_spans = st->appended_spans;
+    s.sealed_bytes = st->counters[COUNTER_SEALED_BYTES];
+    s.rewritten_bytes = st->counters[COUNTER_REWRITTEN_BYTES];
+    s.expired_age_spans = st->counters[COUNTER_EXPIRED_AGE_SPANS];
+    s.expired_disk_spans = st->counters[COUNTER_EXPIRED_DISK_SPANS];
+    s.deleted_spans = st->counters[COUNTER_DELETED_SPANS];
+    s.pins = st->n_pins;
+    s.damaged_segments += st->lost_segments;
+    s.lost_spans = st->lost_spans;
+    s.damaged_log_places = st->damaged_at_open;
     pthread_mutex_unlock(&st->lock);
     *ret_stats = s;
 }

@@ -1,5 +1,6 @@
 /* Reading: a snapshot of the memtables and the segments, and the pieces put together. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/local/engine.h"
 
@@ -7,31 +8,9 @@ struct store_view {
     struct memtable *memtables[2]; /* newest first; NULL: none */
     uint32_t rows[2];              /* the snapshot */
     struct segment_list *segments;
-    int dir;                  /* lent by the store */
     struct segment **readers; /* of the segments; NULL: not opened yet */
+    bool is_damaged;          /* something of what was asked for could not be read */
 };
-
-struct segment_list *segment_list_new(uint32_t n)
-{
-    struct segment_list *list = calloc(1, sizeof *list + n * sizeof list->items[0]);
-    if (list) {
-        atomic_init(&list->refs, 1);
-        list->n = n;
-    }
-    return list;
-}
-
-struct segment_list *segment_list_ref(struct segment_list *list)
-{
-    atomic_fetch_add_explicit(&list->refs, 1, memory_order_relaxed);
-    return list;
-}
-
-void segment_list_unref(struct segment_list *list)
-{
-    if (list && atomic_fetch_sub_explicit(&list->refs, 1, memory_order_acq_rel) == 1)
-        free(list);
-}
 
 struct store_view *store_view_new(struct store *store)
 {
@@ -43,7 +22,6 @@ struct store_view *store_view_new(struct store *store)
     v->memtables[1] = store->frozen ? memtable_ref(store->frozen) : NULL;
     v->segments = segment_list_ref(store->segments);
     pthread_mutex_unlock(&store->lock);
-    v->dir = store->dir;
     v->readers = calloc(v->segments->n + 1, sizeof *v->readers);
     for (int i = 0; i < 2; i++)
         v->rows[i] = v->memtables[i] ? memtable_rows(v->memtables[i]) : 0;
@@ -69,12 +47,29 @@ void store_view_free(struct store_view *v)
 
 static int reader_get(struct store_view *v, uint32_t i, struct segment **ret)
 {
+    const struct segment_file *file = v->segments->items[i];
     int err = 0;
     if (!v->readers[i])
-        err = segment_open(v->dir, v->segments->items[i].name, &v->readers[i]);
+        err = segment_open(file->dir, file->info.name, &v->readers[i]);
     if (!err)
         *ret = v->readers[i];
-    return err;
+    return err == ERR_NOT_FOUND || err == ERR_UNSUPPORTED ? ERR_CORRUPT : err;
+}
+
+/* What a segment cannot give keeps nobody from what the others can: 0 for damage, which is noted, and the
+ * error for all else. segment_fail has said where it is. */
+static int pass_damage(struct store_view *v, uint32_t i, int err)
+{
+    if (err != ERR_CORRUPT)
+        return err;
+    v->is_damaged = true;
+    atomic_store_explicit(&v->segments->items[i]->is_damaged, true, memory_order_relaxed);
+    return 0;
+}
+
+bool store_view_is_damaged(const struct store_view *view)
+{
+    return view->is_damaged;
 }
 
 /* ---- a trace ---- */
@@ -97,14 +92,18 @@ int store_trace(struct store_view *view, const struct trace_id *id, struct arena
             err = memtable_trace(view->memtables[i], view->rows[i], id, arena, &list);
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         struct segment *seg;
+        size_t before = list.n;
         err = reader_get(view, i, &seg);
         if (!err)
             err = segment_trace(seg, id, &list);
+        if (err)
+            list.n = before;
+        err = pass_damage(view, i, err);
     }
     if (err)
         return err;
     if (!list.n)
-        return ERR_NOT_FOUND;
+        return view->is_damaged ? ERR_CORRUPT : ERR_NOT_FOUND;
     qsort(list.spans, list.n, sizeof *list.spans, span_order);
     *ret_batch = (struct span_batch){.spans = list.spans, .n = list.n};
     return 0;
@@ -213,12 +212,22 @@ static int summary_from(struct outline_list *spans, const struct trace_id *id, s
     return err;
 }
 
+static int outline_add(struct store_view *view, uint32_t i, const struct trace_id *id,
+                       struct outline_list *spans)
+{
+    size_t before = spans->n;
+    int err = segment_outline(view->readers[i], id, spans);
+    if (err)
+        spans->n = before;
+    return pass_damage(view, i, err);
+}
+
 int store_trace_summary(struct store_view *view, const struct trace_id *id, struct arena *arena,
                         struct trace_summary *ret_summary)
 {
     struct outline_list spans = {0};
     struct segment *only = NULL, *seg;
-    uint32_t parts = 0;
+    uint32_t parts = 0, only_at = 0;
     int err = 0;
     for (int i = 0; i < 2 && !err; i++)
         if (view->memtables[i])
@@ -229,21 +238,27 @@ int store_trace_summary(struct store_view *view, const struct trace_id *id, stru
         err = reader_get(view, i, &seg);
         if (!err)
             err = segment_has(seg, id, &has);
+        if (err)
+            err = pass_damage(view, i, err);
         if (err || !has)
             continue;
         /* A second part: the first segment's spans are needed after all. */
         if (only && parts == 1)
-            err = segment_outline(only, id, &spans);
+            err = outline_add(view, only_at, id, &spans);
         if (!err && parts)
-            err = segment_outline(seg, id, &spans);
+            err = outline_add(view, i, id, &spans);
         only = parts++ ? NULL : seg;
+        only_at = i;
     }
-    if (!err && parts == 0)
-        err = ERR_NOT_FOUND;
-    else if (!err && only)
+    if (!err && only) {
         err = segment_summary(only, id, arena, ret_summary);
-    else if (!err)
+        if (err == ERR_CORRUPT)
+            (void)!pass_damage(view, only_at, err);
+    } else if (!err && spans.n) {
         err = summary_from(&spans, id, arena, ret_summary);
+    } else if (!err) {
+        err = view->is_damaged ? ERR_CORRUPT : ERR_NOT_FOUND;
+    }
     free(spans.items);
     return err;
 }
@@ -276,16 +291,24 @@ int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *ar
         err = memtable_scan(mt, view->rows[i], filter, leaves, scan, fn, arg, &cost);
     }
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
-        const struct segment_info *info = &view->segments->items[i];
+        const struct segment_info *info = &view->segments->items[i]->info;
         struct segment *seg;
         if (range_misses(scan, info->start_min_ns, info->start_max_ns)) {
             cost.parts++;
             cost.parts_pruned++;
             continue;
         }
+        bool damaged = false;
         err = reader_get(view, i, &seg);
-        if (!err)
-            err = segment_scan(seg, filter, leaves, scan, fn, arg, &cost);
+        if (err == ERR_CORRUPT)
+            damaged = true;
+        else if (!err)
+            err = segment_scan(seg, filter, leaves, scan, fn, arg, &cost, &damaged);
+        if (damaged) {
+            cost.parts_damaged++;
+            err = err == ERR_CORRUPT ? 0 : err;
+            (void)!pass_damage(view, i, ERR_CORRUPT);
+        }
     }
     filter_free(filter);
     if (ret_cost)
@@ -306,6 +329,7 @@ static int operations_gather(struct store_view *view, struct operation_set *set)
         err = reader_get(view, i, &seg);
         if (!err)
             err = segment_operations(seg, set);
+        err = pass_damage(view, i, err);
     }
     return err;
 }

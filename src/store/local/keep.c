@@ -1,0 +1,453 @@
+/* The store over time: retention, the disk budget, pins, merging. One thread does all of it, each minute,
+ * after each sealing, and when it is asked.
+ *
+ * 1. What goes is a whole segment. Where pinned traces are in it they are written to a new one first, which
+ *    takes its place.
+ * 2. Merging reads neighbours in the order of their log records into a memtable and seals that: the parts of
+ *    a trace come together, and what is covered stays one range. A memtable's size bounds it.
+ * 3. Neighbours are merged when there are four or more and none of them is more than half of all: each byte
+ *    is rewritten at most once for each doubling of the segment it is in.
+ * 4. A new file exists from the change of the catalogue on that takes the old ones out of it: there is no
+ *    moment at which a span is in two segments or in none. A view keeps the files it reads; they are
+ *    unlinked with the last view.
+ * 5. A segment that cannot be read is never rewritten. */
+#include <pugmark/pugmark.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "store/local/engine.h"
+#include "store/local/file.h"
+
+enum {
+    KEEP_MS = 60 * 1000,
+    MERGE_MIN = 4,
+    MERGE_MAX = 64,
+};
+
+struct pins {
+    struct trace_id *ids; /* in order */
+    size_t n;
+    uint64_t changes;
+};
+
+static int pins_copy(struct store *st, struct pins *ret)
+{
+    pthread_mutex_lock(&st->change_lock);
+    *ret = (struct pins){malloc((st->n_pins + 1) * sizeof *ret->ids), st->n_pins, st->pin_changes};
+    if (ret->ids && st->n_pins)
+        memcpy(ret->ids, st->pins, st->n_pins * sizeof *ret->ids);
+    pthread_mutex_unlock(&st->change_lock);
+    return ret->ids ? 0 : ERR_NOMEM;
+}
+
+static int id_order(const void *a, const void *b)
+{
+    return memcmp(a, b, TRACE_ID_SIZE);
+}
+
+static struct segment_list *list_now(struct store *st)
+{
+    pthread_mutex_lock(&st->lock);
+    struct segment_list *list = segment_list_ref(st->segments);
+    pthread_mutex_unlock(&st->lock);
+    return list;
+}
+
+/* ---- rewriting ---- */
+
+struct rewrite {
+    struct memtable *mt;
+    const struct pins *only;       /* NULL: all traces */
+    const struct filter *without;  /* NULL: all spans */
+    uint64_t bytes_max, n_dropped; /* spans */
+    bool is_full;
+};
+
+static int rewrite_add(void *arg, const struct span_batch *batch)
+{
+    struct rewrite *r = arg;
+    size_t n = 0;
+    for (size_t i = 0; i < batch->n; i++) {
+        const struct span *s = &batch->spans[i];
+        bool kept = !r->only ||
+                    bsearch(&s->trace_id, r->only->ids, r->only->n, sizeof *r->only->ids, id_order);
+        if (kept && r->without)
+            kept = !filter_span(r->without, s);
+        if (kept)
+            batch->spans[n++] = *s;
+    }
+    r->n_dropped += batch->n - n;
+    const struct span_batch rest = {.spans = batch->spans, .n = n};
+    int err = n ? memtable_add(r->mt, &rest) : 0;
+    r->is_full = !err && memtable_bytes(r->mt) > r->bytes_max;
+    return err ? err : r->is_full ? ERR_TOO_LARGE : 0;
+}
+
+/* Adds a segment's spans, all or none. */
+static int rewrite_take(struct rewrite *r, struct segment_file *file)
+{
+    struct segment *seg;
+    uint32_t rows = r->mt->n_rows;
+    uint64_t dropped = r->n_dropped;
+    int err = segment_open(file->dir, file->info.name, &seg);
+    if (!err) {
+        err = segment_spans(seg, rewrite_add, r);
+        segment_close(seg);
+    }
+    if (err) {
+        memtable_roll_back(r->mt, rows);
+        r->n_dropped = dropped;
+        if (err == ERR_CORRUPT || err == ERR_NOT_FOUND)
+            atomic_store(&file->is_damaged, true);
+    } else {
+        memtable_publish(r->mt, file->info.last_sequence);
+    }
+    return err;
+}
+
+/* Puts what the memtable holds in the place of `files` (oldest first). */
+static int rewrite_end(struct store *st, struct rewrite *r, struct segment_file **files, size_t n,
+                       enum catalogue_counter dropped_as, const struct pins *pins)
+{
+    struct segment_info info = {.first_sequence = files[0]->info.first_sequence,
+                                .last_sequence = files[n - 1]->info.last_sequence};
+    uint64_t counters[COUNTERS] = {0};
+    bool any = memtable_rows(r->mt) > 0;
+    int err = 0;
+    for (size_t i = 0; i < n; i++)
+        if (files[i]->info.made_ns > info.made_ns)
+            info.made_ns = files[i]->info.made_ns;
+    counters[dropped_as] = r->n_dropped;
+    if (any) {
+        pthread_mutex_lock(&st->change_lock);
+        segment_name_next(st, &info);
+        pthread_mutex_unlock(&st->change_lock);
+        err = segment_write(r->mt, st->dir, st->log.sync, &info);
+        counters[COUNTER_REWRITTEN_BYTES] = info.bytes;
+    }
+    if (!err) {
+        pthread_mutex_lock(&st->change_lock);
+        err = pins && pins->changes != st->pin_changes
+                  ? ERR_BUSY
+                  : segments_change(st, any ? &info : NULL, files, n, 0, counters);
+        pthread_mutex_unlock(&st->change_lock);
+        if (err && any) /* no catalogue has it */
+            (void)!file_remove(st->dir, info.name);
+    }
+    if (err && err != ERR_BUSY)
+        log_error("a segment could not be rewritten file=%s: %s", files[0]->info.name,
+                  err_text(err));
+    return err;
+}
+
+/* ---- what goes ---- */
+
+/* How many of its traces are pinned. */
+static int pinned_count(const struct pins *pins, struct segment_file *file, uint64_t *ret)
+{
+    struct segment *seg;
+    *ret = 0;
+    if (!pins->n)
+        return 0;
+    int err = segment_open(file->dir, file->info.name, &seg);
+    if (err)
+        return err;
+    for (size_t i = 0; i < pins->n && !err; i++) {
+        bool has = false;
+        err = segment_has(seg, &pins->ids[i], &has);
+        *ret += has;
+    }
+    segment_close(seg);
+    return err;
+}
+
+/* Drops a segment but for its pinned traces; `ret_bytes` is what became free. */
+static int expire(struct store *st, struct segment_file *file, const struct pins *pins,
+                  enum catalogue_counter reason, uint64_t *ret_bytes)
+{
+    uint64_t pinned, before = file->info.bytes;
+    int err = pinned_count(pins, file, &pinned);
+    *ret_bytes = 0;
+    if (err == ERR_CORRUPT || err == ERR_NOT_FOUND) {
+        atomic_store(&file->is_damaged, true); /* a pinned trace may be in it */
+        return 0;
+    }
+    if (err || pinned == file->info.traces)
+        return err;
+    struct rewrite r = {.only = pins, .bytes_max = UINT64_MAX, .n_dropped = file->info.spans};
+    err = memtable_new(&r.mt);
+    if (!err && pinned) {
+        r.n_dropped = 0;
+        err = rewrite_take(&r, file);
+    }
+    if (!err)
+        err = rewrite_end(st, &r, &file, 1, reason, pins);
+    memtable_unref(r.mt);
+    if (err == ERR_CORRUPT)
+        return 0;
+    if (!err) {
+        log_info("dropped a segment reason=%s file=%s spans=%llu",
+                 reason == COUNTER_EXPIRED_AGE_SPANS ? "age" : "disk", file->info.name,
+                 (unsigned long long)r.n_dropped);
+        *ret_bytes = before;
+    }
+    return err;
+}
+
+/* When its newest span started; a clock of the sender that is ahead keeps nothing longer than its sealing
+ * says. */
+static uint64_t newest_ns(const struct segment_info *info)
+{
+    bool ahead = info->made_ns && info->made_ns < info->start_max_ns;
+    return ahead ? info->made_ns : info->start_max_ns;
+}
+
+static int expire_by_age(struct store *st, const struct pins *pins)
+{
+    uint64_t now = store_now(st), freed;
+    if (!st->retention_ns || now < st->retention_ns)
+        return 0;
+    struct segment_list *list = list_now(st);
+    int err = 0;
+    for (uint32_t i = list->n; i-- > 0 && !err;)
+        if (newest_ns(&list->items[i]->info) < now - st->retention_ns)
+            err = expire(st, list->items[i], pins, COUNTER_EXPIRED_AGE_SPANS, &freed);
+    segment_list_unref(list);
+    return err;
+}
+
+static int expire_by_disk(struct store *st, const struct pins *pins)
+{
+    if (!st->disk_bytes_max)
+        return 0;
+    struct segment_list *list = list_now(st);
+    pthread_mutex_lock(&st->lock);
+    uint64_t log_bytes = st->log_bytes, total = log_bytes;
+    pthread_mutex_unlock(&st->lock);
+    int err = 0;
+    for (uint32_t i = 0; i < list->n; i++)
+        total += list->items[i]->info.bytes;
+    for (uint32_t i = list->n; i-- > 0 && !err && total > st->disk_bytes_max;) {
+        uint64_t freed;
+        err = expire(st, list->items[i], pins, COUNTER_EXPIRED_DISK_SPANS, &freed);
+        total -= freed;
+    }
+    segment_list_unref(list);
+    /* What is left is the log: sealed it takes less, and can go. */
+    if (!err && total > st->disk_bytes_max && log_bytes > st->disk_bytes_max / 2) {
+        pthread_mutex_lock(&st->lock);
+        st->seal_requested = memtable_rows(st->active) > 0;
+        pthread_cond_signal(&st->wake);
+        pthread_mutex_unlock(&st->lock);
+    }
+    return err;
+}
+
+/* ---- merging ---- */
+
+struct window {
+    uint32_t first, n; /* in the list, whose order is newest first */
+};
+
+/* The longest run of neighbours that is worth it. */
+static struct window window_find(const struct store *st, const struct segment_list *list, bool all)
+{
+    struct window best = {0};
+    uint32_t least = all ? 2 : MERGE_MIN;
+    for (uint32_t i = 0; i < list->n; i++) {
+        uint64_t total = 0, largest = 0;
+        for (uint32_t n = 1; n <= MERGE_MAX && i + n <= list->n; n++) {
+            const struct segment_file *file = list->items[i + n - 1];
+            if (file->is_alone || atomic_load(&file->is_damaged))
+                break;
+            total += file->info.bytes;
+            largest = file->info.bytes > largest ? file->info.bytes : largest;
+            if (n > 1 && total > st->memtable_bytes_max)
+                break;
+            if (n >= least && n > best.n && (all || largest * 2 <= total))
+                best = (struct window){i, n};
+        }
+    }
+    return best;
+}
+
+/* As many of them as fit in a memtable, from the oldest on. */
+static int merge(struct store *st, struct segment_file **files, size_t n)
+{
+    PUG_SPAN("store.merge", PUG_INT("segments", (int64_t)n));
+    struct rewrite r = {.bytes_max = st->memtable_bytes_max};
+    size_t taken = 0;
+    int err = memtable_new(&r.mt);
+    while (!err && taken < n && !(err = rewrite_take(&r, files[taken])))
+        taken++;
+    /* One that is damaged or does not fit ends the run; window_find begins behind it. */
+    if ((err == ERR_TOO_LARGE || err == ERR_CORRUPT || err == ERR_NOT_FOUND)) {
+        if (taken < 2 && err == ERR_TOO_LARGE)
+            files[0]->is_alone = true;
+        err = 0;
+    }
+    if (!err && taken >= 2) {
+        err = rewrite_end(st, &r, files, taken, COUNTER_DELETED_SPANS, NULL);
+        if (!err)
+            log_debug("merged segments=%zu spans=%u", taken, memtable_rows(r.mt));
+    }
+    memtable_unref(r.mt);
+    return err;
+}
+
+static bool is_closing(struct store *st)
+{
+    pthread_mutex_lock(&st->lock);
+    bool closing = st->closing;
+    pthread_mutex_unlock(&st->lock);
+    return closing;
+}
+
+static int merge_all(struct store *st, bool all)
+{
+    int err = 0;
+    while (!err && (all || !is_closing(st))) {
+        struct segment_list *list = list_now(st);
+        struct window w = window_find(st, list, all);
+        struct segment_file *files[MERGE_MAX];
+        for (uint32_t i = 0; i < w.n; i++)
+            files[i] = list->items[w.first + w.n - 1 - i];
+        if (w.n)
+            err = merge(st, files, w.n);
+        segment_list_unref(list);
+        if (!w.n)
+            break;
+    }
+    return err;
+}
+
+/* ---- the thread ---- */
+
+static int keep_round(struct store *st, bool all)
+{
+    struct pins pins;
+    int err;
+    do {
+        err = pins_copy(st, &pins);
+        if (!err)
+            err = expire_by_age(st, &pins);
+        if (!err)
+            err = expire_by_disk(st, &pins);
+        free(pins.ids);
+    } while (err == ERR_BUSY && !is_closing(st)); /* pins came meanwhile */
+    return err ? err : merge_all(st, all);
+}
+
+void *keep_thread(void *arg)
+{
+    struct store *st = arg;
+    pthread_mutex_lock(&st->lock);
+    while (!st->closing) {
+        uint64_t wanted = st->keep_wanted;
+        bool all = st->keep_all;
+        st->keep_all = false;
+        pthread_mutex_unlock(&st->lock);
+        int err = keep_round(st, all);
+        pthread_mutex_lock(&st->lock);
+        st->keep_err = err;
+        st->keep_done = wanted;
+        pthread_cond_broadcast(&st->changed);
+        if (st->keep_wanted == wanted && !st->closing)
+            store_wait_ns(st, &st->keep_wake, KEEP_MS * NS_PER_MS);
+    }
+    st->keep_done = UINT64_MAX; /* nobody waits for what will not be */
+    pthread_cond_broadcast(&st->changed);
+    pthread_mutex_unlock(&st->lock);
+    return NULL;
+}
+
+int store_keep(struct store *st, bool all)
+{
+    pthread_mutex_lock(&st->lock);
+    uint64_t wanted = ++st->keep_wanted;
+    st->keep_all |= all;
+    pthread_cond_signal(&st->keep_wake);
+    while (st->keep_done < wanted)
+        pthread_cond_wait(&st->changed, &st->lock);
+    int err = st->keep_done == UINT64_MAX ? ERR_CLOSED : st->keep_err;
+    pthread_mutex_unlock(&st->lock);
+    return err;
+}
+
+/* ---- pins ---- */
+
+static size_t pin_place(const struct store *st, const struct trace_id *id)
+{
+    size_t low = 0, high = st->n_pins;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (id_order(&st->pins[middle], id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int pin_add(struct store *st, const struct trace_id *id)
+{
+    size_t at = pin_place(st, id);
+    if (at < st->n_pins && !id_order(&st->pins[at], id))
+        return 0;
+    if (st->n_pins == STORE_PINS_MAX)
+        return ERR_TOO_LARGE;
+    if (st->n_pins == st->cap_pins) {
+        size_t cap = st->cap_pins ? st->cap_pins * 2 : 16;
+        struct trace_id *more = realloc(st->pins, cap * sizeof *more);
+        if (!more)
+            return ERR_NOMEM;
+        st->pins = more;
+        st->cap_pins = cap;
+    }
+    int err = catalogue_pin(st->catalogue, id, store_now(st));
+    if (err)
+        return err;
+    memmove(st->pins + at + 1, st->pins + at, (st->n_pins - at) * sizeof *st->pins);
+    st->pins[at] = *id;
+    st->n_pins++;
+    st->pin_changes++;
+    return 0;
+}
+
+int store_pin(struct store *st, const struct trace_id *id)
+{
+    pthread_mutex_lock(&st->change_lock);
+    int err = pin_add(st, id);
+    pthread_mutex_unlock(&st->change_lock);
+    return err;
+}
+
+int store_unpin(struct store *st, const struct trace_id *id)
+{
+    pthread_mutex_lock(&st->change_lock);
+    size_t at = pin_place(st, id);
+    int err = at < st->n_pins && !id_order(&st->pins[at], id) ? catalogue_unpin(st->catalogue, id)
+                                                              : ERR_NOT_FOUND;
+    if (!err) {
+        st->n_pins--;
+        memmove(st->pins + at, st->pins + at + 1, (st->n_pins - at) * sizeof *st->pins);
+        st->pin_changes++;
+    }
+    pthread_mutex_unlock(&st->change_lock);
+    return err;
+}
+
+int store_pins(struct store *st, struct arena *arena, struct trace_id **ret_ids, size_t *ret_n)
+{
+    pthread_mutex_lock(&st->change_lock);
+    struct trace_id *ids = arena_array(arena, st->n_pins, sizeof *ids);
+    if (ids && st->n_pins)
+        memcpy(ids, st->pins, st->n_pins * sizeof *ids);
+    *ret_n = st->n_pins;
+    pthread_mutex_unlock(&st->change_lock);
+    if (!ids)
+        return ERR_NOMEM;
+    *ret_ids = ids;
+    return 0;
+}

@@ -1,0 +1,617 @@
+/* Whole spans of segments: those of one trace, and all of them. */
+#include "store/local/segment_read.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- whole spans ---- */
+
+struct spans_arg {
+    struct span_list *spans;
+    const struct trace_id *id;
+    const struct trace_rows *rows;
+    const struct resource **resources; /* copies in the caller's arena; NULL: not yet */
+    const struct scope **scopes;
+};
+
+static int coded_text(struct segment *seg, uint64_t code, struct arena *arena, struct str *ret)
+{
+    struct str s;
+    if (code == 0)
+        return 0;
+    int err = segment_string(seg, code - 1, &s);
+    if (!err && !text_copy(arena, s, ret))
+        err = ERR_NOMEM;
+    return err;
+}
+
+static int span_origin(struct segment *seg, struct spans_arg *arg, uint64_t operation,
+                       struct span *s)
+{
+    const struct segment_operation *op = &seg->operations[operation];
+    struct arena *arena = arg->spans->arena;
+    struct str text;
+    int err = segment_string(seg, op->name, &text);
+    if (err)
+        return err;
+    if (!arg->resources[op->resource]) {
+        struct resource *resource = arena_alloc(arena, sizeof *resource);
+        struct str bytes = arena_str(arena, seg->resource_bytes[op->resource]);
+        if (!resource || !bytes.ptr)
+            return ERR_NOMEM;
+        struct codec_reader r = codec_reader(bytes, arena);
+        codec_resource(&r, resource);
+        err = codec_finish(&r);
+        if (err)
+            return segment_fail(seg, err, seg->resources_ref.offset, "a resource");
+        arg->resources[op->resource] = resource;
+    }
+    if (!arg->scopes[op->scope]) {
+        struct scope *scope = arena_alloc(arena, sizeof *scope);
+        struct str bytes = arena_str(arena, seg->scope_bytes[op->scope]);
+        if (!scope || !bytes.ptr)
+            return ERR_NOMEM;
+        struct codec_reader r = codec_reader(bytes, arena);
+        codec_scope(&r, scope);
+        err = codec_finish(&r);
+        if (err)
+            return segment_fail(seg, err, seg->scopes_ref.offset, "a scope");
+        arg->scopes[op->scope] = scope;
+    }
+    s->resource = arg->resources[op->resource];
+    s->scope = arg->scopes[op->scope];
+    s->kind = op->kind;
+    return text_copy(arena, text, &s->name) ? 0 : ERR_NOMEM;
+}
+
+/* The columns of a group that whole spans need beside what trace_rows has. */
+struct group_rest {
+    uint64_t *flags, *states, *messages, *dropped_attrs, *dropped_events, *dropped_links;
+    struct str *events, *links;
+};
+
+static int list_column(struct segment *seg, struct block_ref ref, size_t n, struct str **ret)
+{
+    struct codec_reader r;
+    int err = segment_block(seg, ref, &seg->scratch, &r);
+    if (err)
+        return err;
+    struct str *items = stream_list(&r, n);
+    err = codec_finish(&r);
+    if (err)
+        return segment_fail(seg, err, ref.offset, "a column");
+    *ret = items;
+    return 0;
+}
+
+static int group_rest_read(struct segment *seg, const struct group_read *g, struct group_rest *rest)
+{
+    struct arena *a = &seg->scratch;
+    size_t n = g->group->n;
+    struct codec_reader r;
+    int err = segment_numbers(seg, g->fixed[FIXED_FLAGS], n, a, &rest->flags);
+    if (!err)
+        err = segment_numbers(seg, g->fixed[FIXED_TRACE_STATE], n, a, &rest->states);
+    if (!err)
+        err = segment_numbers(seg, g->fixed[FIXED_STATUS_MESSAGE], n, a, &rest->messages);
+    if (!err)
+        err = list_column(seg, g->fixed[FIXED_EVENTS], n, &rest->events);
+    if (!err)
+        err = list_column(seg, g->fixed[FIXED_LINKS], n, &rest->links);
+    if (!err)
+        err = segment_block(seg, g->fixed[FIXED_DROPPED], a, &r);
+    if (err)
+        return err;
+    rest->dropped_attrs = stream_sized(&r, n);
+    rest->dropped_events = stream_sized(&r, n);
+    rest->dropped_links = stream_numbers(&r, n);
+    err = codec_finish(&r);
+    return err ? segment_fail(seg, err, g->fixed[FIXED_DROPPED].offset, "a column") : 0;
+}
+
+/* The attribute columns of a group, decoded when first needed. */
+struct group_values {
+    const struct group_read *group;
+    struct group_column {
+        const struct group_column_read *read; /* NULL: not in this group */
+        uint64_t at;                          /* the next value */
+        bool decoded;
+        uint64_t *numbers;
+        struct str *texts;
+        struct str key; /* copied into the caller's arena */
+    } * columns;        /* by number */
+};
+
+static int group_values_init(struct segment *seg, const struct group_read *g,
+                             struct group_values *gv)
+{
+    gv->group = g;
+    gv->columns = arena_zalloc(&seg->scratch, seg->n_columns * sizeof *gv->columns);
+    if (!gv->columns)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; i < g->n_columns; i++)
+        gv->columns[g->columns[i].column].read = &g->columns[i];
+    return 0;
+}
+
+static int attr_next(struct segment *seg, struct group_values *gv, uint64_t column,
+                     struct arena *arena, struct attr *ret)
+{
+    struct group_column *gc = &gv->columns[column];
+    const struct segment_column *c = &seg->columns[column];
+    int err = 0;
+    if (!gc->read || gc->at >= gc->read->n)
+        return segment_fail(seg, ERR_CORRUPT, gv->group->fixed[FIXED_SHAPES].offset,
+                            "the shapes of a group");
+    if (!gc->decoded) {
+        struct str key;
+        err = segment_column_values(seg, gc->read, &seg->scratch, &gc->numbers, &gc->texts);
+        if (!err)
+            err = segment_string(seg, c->key, &key);
+        if (!err && !text_copy(arena, key, &gc->key))
+            err = ERR_NOMEM;
+        if (err)
+            return err;
+        gc->decoded = true;
+    }
+    ret->key = gc->key;
+    uint64_t i = gc->at++;
+    if (c->type == VALUE_ARRAY || c->type == VALUE_MAP) {
+        /* Decoded from a copy, so that its strings live in the arena. */
+        struct str bytes;
+        if (!text_copy(arena, gc->texts[i], &bytes))
+            return ERR_NOMEM;
+        return segment_value(seg, c, NULL, &bytes, 0, arena, &ret->value);
+    }
+    err = segment_value(seg, c, gc->numbers, gc->texts, i, arena, &ret->value);
+    if (!err && (c->type == VALUE_STRING || c->type == VALUE_BYTES) &&
+        !text_copy(arena, ret->value.string, &ret->value.string))
+        err = ERR_NOMEM;
+    return err;
+}
+
+static int span_blobs(struct segment *seg, const struct group_read *g,
+                      const struct group_rest *rest, uint32_t i, struct arena *arena,
+                      struct span *s)
+{
+    struct str bytes;
+    int err = 0;
+    if (rest->events[i].len) {
+        if (!text_copy(arena, rest->events[i], &bytes))
+            return ERR_NOMEM;
+        struct codec_reader r = codec_reader(bytes, arena);
+        codec_events(&r, s->start_ns, &s->events, &s->n_events);
+        err = codec_finish(&r);
+        if (err)
+            return segment_fail(seg, err, g->fixed[FIXED_EVENTS].offset, "the events of a group");
+    }
+    if (rest->links[i].len) {
+        if (!text_copy(arena, rest->links[i], &bytes))
+            return ERR_NOMEM;
+        struct codec_reader r = codec_reader(bytes, arena);
+        codec_links(&r, &s->links, &s->n_links);
+        err = codec_finish(&r);
+        if (err)
+            return segment_fail(seg, err, g->fixed[FIXED_LINKS].offset, "the links of a group");
+    }
+    return 0;
+}
+
+static int spans_of_group(void *arg, struct segment *seg, const struct group_read *g,
+                          uint32_t first, uint32_t n, uint32_t to)
+{
+    struct spans_arg *a = arg;
+    struct arena *arena = a->spans->arena;
+    struct group_rest rest;
+    struct group_shapes sh;
+    struct group_values gv;
+    int err = group_rest_read(seg, g, &rest);
+    if (!err)
+        err = segment_shapes(seg, g, &seg->scratch, &sh);
+    if (!err)
+        err = group_values_init(seg, g, &gv);
+    for (uint32_t i = 0; !err && i < first; i++) {
+        uint64_t shape = sh.of_row[i];
+        for (uint64_t k = 0; k < sh.lengths[shape]; k++)
+            gv.columns[sh.columns[sh.first[shape] + k]].at++;
+    }
+    for (uint32_t i = first; !err && i < first + n; i++) {
+        uint32_t k = to + i - first;
+        struct span *s = span_list_add(a->spans);
+        uint64_t shape = sh.of_row[i], n_attrs = sh.lengths[shape];
+        struct attr *attrs = s ? arena_array(arena, n_attrs, sizeof *attrs) : NULL;
+        if (!attrs)
+            return ERR_NOMEM;
+        s->trace_id = *a->id;
+        memcpy(s->span_id.bytes, a->rows->ids[k], SPAN_ID_SIZE);
+        s->parent_id = a->rows->parents[k];
+        s->start_ns = a->rows->start[k];
+        s->end_ns = a->rows->end[k];
+        s->status_code = (uint8_t)a->rows->status[k];
+        s->flags = (uint32_t)rest.flags[i];
+        s->dropped_events = (uint32_t)rest.dropped_events[i];
+        s->dropped_links = (uint32_t)rest.dropped_links[i];
+        s->attrs = (struct attrs){attrs, (uint32_t)n_attrs, (uint32_t)rest.dropped_attrs[i]};
+        err = span_origin(seg, a, a->rows->operation[k], s);
+        if (!err)
+            err = coded_text(seg, rest.states[i], arena, &s->trace_state);
+        if (!err)
+            err = coded_text(seg, rest.messages[i], arena, &s->status_message);
+        if (!err)
+            err = span_blobs(seg, g, &rest, i, arena, s);
+        for (uint64_t j = 0; !err && j < n_attrs; j++)
+            err = attr_next(seg, &gv, sh.columns[sh.first[shape] + j], arena, &attrs[j]);
+    }
+    return err;
+}
+
+static int spans_of_trace(struct segment *seg, const struct trace_found *found,
+                          const struct trace_id *id, struct span_list *spans)
+{
+    struct trace_rows rows;
+    int err = segment_trace_rows(seg, found, &rows);
+    if (err)
+        return err;
+    struct spans_arg arg = {
+        .spans = spans,
+        .id = id,
+        .rows = &rows,
+        .resources = arena_zalloc(&seg->scratch, seg->n_resources * sizeof *arg.resources),
+        .scopes = arena_zalloc(&seg->scratch, seg->n_scopes * sizeof *arg.scopes),
+    };
+    if (!arg.resources || !arg.scopes)
+        return ERR_NOMEM;
+    return segment_trace_groups(seg, found->first_row, rows.n, spans_of_group, &arg);
+}
+
+int segment_trace(struct segment *seg, const struct trace_id *id, struct span_list *spans)
+{
+    struct trace_found found;
+    arena_reset(&seg->scratch);
+    int err = segment_trace_find(seg, id, &found);
+    if (err || !found.found)
+        return err;
+    return spans_of_trace(seg, &found, id, spans);
+}
+
+/* ---- all spans ---- */
+
+/* What the walk keeps of the whole segment: 24 bytes a trace, 8 bytes a span. */
+struct walk {
+    struct arena held;
+    struct trace_id *ids; /* by ordinal */
+    uint64_t *starts;
+    uint32_t *first_rows; /* one more than there are traces */
+    uint8_t *span_ids;    /* by row: parents may stand in another group */
+};
+
+static int walk_traces(struct segment *seg, struct walk *w)
+{
+    size_t n = seg->n_traces;
+    w->ids = arena_array(&w->held, n, sizeof *w->ids);
+    w->starts = arena_array(&w->held, n, sizeof *w->starts);
+    w->first_rows = arena_array(&w->held, n + 1, sizeof *w->first_rows);
+    if (!w->ids || !w->starts || !w->first_rows)
+        return ERR_NOMEM;
+    uint32_t row = 0, at = 0;
+    for (uint32_t i = 0; i < seg->n_trace_blocks; i++) {
+        const struct segment_trace_block *b = &seg->trace_blocks[i];
+        struct traces_read t;
+        arena_reset(&seg->scratch);
+        int err = segment_traces(seg, b, &seg->scratch, &t);
+        if (err)
+            return err;
+        memcpy(w->ids + at, t.ids, (size_t)b->n * TRACE_ID_SIZE);
+        for (uint32_t k = 0; k < b->n; k++, at++) {
+            w->starts[at] = t.start[k];
+            w->first_rows[at] = row;
+            row += (uint32_t)t.n[k];
+        }
+    }
+    w->first_rows[at] = row;
+    return 0;
+}
+
+static int walk_span_ids(struct segment *seg, struct walk *w)
+{
+    w->span_ids = arena_array(&w->held, seg->n_rows, SPAN_ID_SIZE);
+    if (!w->span_ids)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; i < seg->n_groups; i++) {
+        const struct segment_group *sg = &seg->groups[i];
+        struct group_read g;
+        struct codec_reader r;
+        size_t n = (size_t)sg->n * SPAN_ID_SIZE;
+        arena_reset(&seg->scratch);
+        int err = segment_group_read(seg, sg, &seg->scratch, &g);
+        if (!err)
+            err = segment_block(seg, g.fixed[FIXED_SPAN_ID], &seg->scratch, &r);
+        if (err)
+            return err;
+        if ((size_t)(r.end - r.at) != n)
+            return segment_fail(seg, ERR_CORRUPT, g.fixed[FIXED_SPAN_ID].offset,
+                                "the ids of a group");
+        memcpy(w->span_ids + (size_t)sg->first_row * SPAN_ID_SIZE, r.at, n);
+    }
+    return 0;
+}
+
+/* The ordinal of the trace that has the row. */
+static uint32_t walk_trace_of(const struct segment *seg, const struct walk *w, uint32_t row)
+{
+    uint32_t low = 0, high = (uint32_t)seg->n_traces;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (w->first_rows[middle] <= row)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int walk_group_rows(struct segment *seg, const struct walk *w, const struct group_read *g,
+                           struct trace_rows *rows)
+{
+    struct arena *a = &seg->scratch;
+    uint32_t n = g->group->n, first_row = g->group->first_row;
+    uint64_t *parents, *starts, *durations;
+    struct codec_reader foreign;
+    int err = segment_block(seg, g->fixed[FIXED_FOREIGN_PARENTS], a, &foreign);
+    if (!err)
+        err = segment_numbers(seg, g->fixed[FIXED_PARENT], n, a, &parents);
+    if (!err)
+        err = segment_numbers(seg, g->fixed[FIXED_START], n, a, &starts);
+    if (!err)
+        err = segment_numbers(seg, g->fixed[FIXED_DURATION], n, a, &durations);
+    if (!err)
+        err = segment_numbers(seg, g->fixed[FIXED_OPERATION], n, a, &rows->operation);
+    if (!err)
+        err = segment_numbers(seg, g->fixed[FIXED_STATUS], n, a, &rows->status);
+    if (err)
+        return err;
+    rows->n = n;
+    rows->ids = arena_array(a, n, sizeof *rows->ids);
+    rows->parents = arena_zalloc(a, n * sizeof *rows->parents);
+    rows->start = starts;
+    rows->end = durations;
+    if (!rows->ids || !rows->parents)
+        return ERR_NOMEM;
+    uint32_t trace = walk_trace_of(seg, w, first_row);
+    uint64_t start = w->starts[trace];
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t row = first_row + i;
+        if (row == w->first_rows[trace + 1])
+            start = w->starts[++trace];
+        start += starts[i];
+        rows->start[i] = start;
+        rows->end[i] = start + durations[i];
+        rows->ids[i] = w->span_ids + (size_t)row * SPAN_ID_SIZE;
+        uint64_t place = parents[i];
+        uint32_t spans = w->first_rows[trace + 1] - w->first_rows[trace];
+        const uint8_t *parent = NULL;
+        if (place == SEGMENT_FOREIGN_PARENT)
+            parent = codec_bytes(&foreign, SPAN_ID_SIZE);
+        else if (place && place <= spans)
+            parent = w->span_ids + (w->first_rows[trace] + place - 1) * SPAN_ID_SIZE;
+        if (place && !parent)
+            return segment_fail(seg, ERR_CORRUPT, g->fixed[FIXED_PARENT].offset, "a parent");
+        if (parent)
+            memcpy(rows->parents[i].bytes, parent, SPAN_ID_SIZE);
+        if (rows->operation[i] >= seg->n_operations)
+            return segment_fail(seg, ERR_CORRUPT, g->fixed[FIXED_OPERATION].offset,
+                                "the operations of a group");
+    }
+    return 0;
+}
+
+static int walk_group(struct segment *seg, const struct walk *w, const struct segment_group *sg,
+                      struct span_list *spans)
+{
+    struct group_read g;
+    struct trace_rows rows;
+    static const struct trace_id none;
+    arena_reset(&seg->scratch);
+    int err = segment_operations_read(seg);
+    if (!err)
+        err = segment_group_read(seg, sg, &seg->scratch, &g);
+    if (!err)
+        err = walk_group_rows(seg, w, &g, &rows);
+    if (err)
+        return err;
+    struct spans_arg arg = {
+        .spans = spans,
+        .id = &none,
+        .rows = &rows,
+        .resources = arena_zalloc(&seg->scratch, seg->n_resources * sizeof *arg.resources),
+        .scopes = arena_zalloc(&seg->scratch, seg->n_scopes * sizeof *arg.scopes),
+    };
+    if (!arg.resources || !arg.scopes)
+        return ERR_NOMEM;
+    err = spans_of_group(&arg, seg, &g, 0, sg->n, 0);
+    uint32_t trace = walk_trace_of(seg, w, sg->first_row);
+    for (uint32_t i = 0; !err && i < sg->n; i++) {
+        trace += sg->first_row + i == w->first_rows[trace + 1];
+        spans->spans[i].trace_id = w->ids[trace];
+    }
+    return err;
+}
+
+int segment_spans(struct segment *seg, segment_spans_fn *fn, void *arg)
+{
+    struct walk w = {.held = ARENA_INIT};
+    struct arena arena = ARENA_INIT;
+    int err = walk_traces(seg, &w);
+    if (!err)
+        err = walk_span_ids(seg, &w);
+    for (uint32_t i = 0; i < seg->n_groups && !err; i++) {
+        struct span_list spans = {.arena = &arena};
+        err = walk_group(seg, &w, &seg->groups[i], &spans);
+        const struct span_batch batch = {.spans = spans.spans, .n = spans.n};
+        if (!err)
+            err = fn(arg, &batch);
+        arena_reset(&arena);
+    }
+    arena_done(&arena);
+    arena_done(&w.held);
+    return err;
+}
+
+/* ---- what takes the room ---- */
+
+static const char *const fixed_names[FIXED_COLUMNS] = {
+    [FIXED_SPAN_ID] = "span id",
+    [FIXED_PARENT] = "parent",
+    [FIXED_FOREIGN_PARENTS] = "parents elsewhere",
+    [FIXED_START] = "start",
+    [FIXED_DURATION] = "duration",
+    [FIXED_OPERATION] = "operation",
+    [FIXED_STATUS] = "status",
+    [FIXED_FLAGS] = "flags",
+    [FIXED_SHAPE] = "shape",
+    [FIXED_SHAPES] = "shapes",
+    [FIXED_TRACE_STATE] = "trace state",
+    [FIXED_STATUS_MESSAGE] = "status message",
+    [FIXED_DROPPED] = "dropped counts",
+    [FIXED_EVENTS] = "events",
+    [FIXED_LINKS] = "links",
+};
+
+struct part_sums {
+    uint64_t fixed[FIXED_COLUMNS], directories;
+    uint64_t *values, *bytes; /* by attribute column */
+};
+
+static int parts_sum(struct segment *seg, struct part_sums *sums)
+{
+    for (uint32_t i = 0; i < seg->n_groups; i++) {
+        struct group_read g;
+        arena_reset(&seg->scratch);
+        int err = segment_group_read(seg, &seg->groups[i], &seg->scratch, &g);
+        if (err)
+            return err;
+        sums->directories += seg->groups[i].directory.length;
+        for (int k = 0; k < FIXED_COLUMNS; k++)
+            sums->fixed[k] += g.fixed[k].length;
+        for (uint32_t k = 0; k < g.n_columns; k++) {
+            sums->values[g.columns[k].column] += g.columns[k].n;
+            sums->bytes[g.columns[k].column] += g.columns[k].values.length +
+                                                g.columns[k].filter.length;
+        }
+    }
+    return 0;
+}
+
+static int parts_give(struct segment *seg, const struct part_sums *sums, segment_part_fn *fn,
+                      void *arg)
+{
+    int err = 0;
+    uint64_t given = 0;
+    for (int k = 0; k < FIXED_COLUMNS && !err; k++) {
+        given += sums->fixed[k];
+        err = fn(arg,
+                 &(struct segment_part){str_from(fixed_names[k]), -1, seg->n_rows, sums->fixed[k]});
+    }
+    for (uint32_t c = 0; c < seg->n_columns && !err; c++) {
+        struct segment_part part = {
+            .type = seg->columns[c].type,
+            .values = sums->values[c],
+            .bytes = sums->bytes[c] + seg->columns[c].dictionary.length,
+        };
+        given += part.bytes;
+        err = segment_string(seg, seg->columns[c].key, &part.name);
+        if (!err)
+            err = fn(arg, &part);
+    }
+    uint64_t strings = 0, traces = 0;
+    for (uint32_t i = 0; i < seg->n_string_blocks; i++)
+        strings += seg->string_blocks[i].ref.length;
+    for (uint32_t i = 0; i < seg->n_trace_blocks; i++)
+        traces += seg->trace_blocks[i].ref.length;
+    const struct segment_part others[] = {
+        {STR("strings"), -2, seg->n_strings, strings},
+        {STR("traces"), -2, seg->n_traces, traces},
+        {STR("resources and scopes"), -2, seg->n_resources + (uint64_t)seg->n_scopes,
+         seg->resources_ref.length + seg->scopes_ref.length},
+        {STR("the rest"), -2, 0,
+         seg->bytes - given - strings - traces - seg->resources_ref.length -
+             seg->scopes_ref.length},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others && !err; i++)
+        err = fn(arg, &others[i]);
+    return err;
+}
+
+int segment_parts(struct segment *seg, segment_part_fn *fn, void *arg)
+{
+    int err = segment_columns(seg);
+    if (!err)
+        err = segment_operations_read(seg);
+    if (err)
+        return err;
+    struct part_sums sums = {
+        .values = arena_zalloc(&seg->arena, (seg->n_columns + 1) * sizeof *sums.values),
+        .bytes = arena_zalloc(&seg->arena, (seg->n_columns + 1) * sizeof *sums.bytes),
+    };
+    if (!sums.values || !sums.bytes)
+        return ERR_NOMEM;
+    err = parts_sum(seg, &sums);
+    return err ? err : parts_give(seg, &sums, fn, arg);
+}
+
+/* ---- checking ---- */
+
+static int seen(void *arg, const struct span_batch *batch)
+{
+    uint64_t *n = arg;
+    *n += batch->n;
+    return 0;
+}
+
+/* By its id too, which reads the index, and the summary. */
+static int traces_verify(struct segment *seg, const struct segment_trace_block *b)
+{
+    struct arena arena = ARENA_INIT, held = ARENA_INIT;
+    struct traces_read traces;
+    int err = segment_traces(seg, b, &held, &traces);
+    for (uint32_t i = 0; !err && i < b->n; i++) {
+        struct trace_id id;
+        struct trace_summary summary;
+        memcpy(id.bytes, traces.ids + (size_t)i * TRACE_ID_SIZE, TRACE_ID_SIZE);
+        err = segment_summary(seg, &id, &arena, &summary);
+        if (err == ERR_NOT_FOUND)
+            err = segment_fail(seg, ERR_CORRUPT, seg->hashes_ref.offset, "the index of traces");
+        arena_reset(&arena);
+    }
+    arena_done(&arena);
+    arena_done(&held);
+    return err;
+}
+
+/* What no trace reads: filters. */
+static int filters_verify(struct segment *seg, const struct segment_group *sg)
+{
+    struct group_read g;
+    struct codec_reader r;
+    arena_reset(&seg->scratch);
+    int err = segment_group_read(seg, sg, &seg->scratch, &g);
+    for (uint32_t i = 0; !err && i < g.n_columns; i++)
+        if (g.columns[i].filter.length)
+            err = segment_block(seg, g.columns[i].filter, &seg->scratch, &r);
+    return err;
+}
+
+int segment_verify(struct segment *seg)
+{
+    int err = segment_string_index(seg);
+    for (uint32_t i = 0; !err && i < seg->n_string_blocks; i++)
+        err = segment_string_block(seg, i);
+    for (uint32_t i = 0; !err && i < seg->n_groups; i++)
+        err = filters_verify(seg, &seg->groups[i]);
+    for (uint32_t i = 0; !err && i < seg->n_trace_blocks; i++)
+        err = traces_verify(seg, &seg->trace_blocks[i]);
+    uint64_t n = 0;
+    if (!err)
+        err = segment_spans(seg, seen, &n);
+    return err;
+}
