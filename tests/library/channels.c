@@ -114,6 +114,13 @@ int main(int argc, char **argv)
     pug_channel_counts_read(busy, &counts);
     printf("busy %llu %llu %llu\n", (unsigned long long)counts.sent,
            (unsigned long long)counts.received, (unsigned long long)counts.dropped);
+    /* Four times what a channel may spend at once when nothing is said. */
+    struct pug_channel *usual = channel("usual", 1, 0);
+    for (int i = 0; i < 4 * PUG_CHANNEL_SPANS_DEFAULT; i++)
+        if (pug_channel_try_send(usual, &job) != 0 || pug_channel_try_recv(usual, &job, NULL) != 0)
+            return 8;
+    printf("default %d\n", PUG_CHANNEL_SPANS_DEFAULT);
+    pug_channel_free(usual);
     pug_channel_free(status);
     pug_channel_free(inside);
     pug_channel_free(full);

@@ -145,9 +145,13 @@ def channel_spans_and_context(libraries, work):
     assert (remote["trace_id"], remote["parent_id"], remote["trace_state"]) == \
         ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "vendor=value")
 
-    assert output == "busy 2000 2000 0\n", output
+    assert output == "busy 2000 2000 0\ndefault 1000\n", output
     busy = len(spans(events, "channel.busy_send"))
     assert 10 <= busy < 1000 and len(spans(events, "channel.busy_recv")) == busy, busy
+    usual = spans(events, "channel.usual_send")
+    took = (usual[-1]["ts"] - usual[0]["ts"]) / 1e6
+    # The burst, what came due in those seconds, and in up to one before, if the drain had not looked for so long.
+    assert 1000 <= len(usual) <= 1000 * (2 + took), (len(usual), took)
     counters = {}
     for e in events:
         if e["ph"] == "C":
