@@ -84,7 +84,7 @@ struct pug_options {
     /* Of each thread, a power of two from 128 KiB to 256 MiB; PUG_RING_KIB; 1 MiB. The first start
      * of the process decides; later ones keep its rings. */
     size_t ring_bytes;
-    size_t queue_bytes_max;     /* encoded and not yet sent; 16 MiB */
+    size_t queue_bytes_max; /* encoded and not yet sent; 16 MiB */
     /* How often the rings are emptied: sooner when much was in them, up to four times later when
      * little was; 5000 */
     unsigned drain_interval_us;

@@ -132,8 +132,14 @@ private:
 class span {
 public:
 #ifndef PUG_DISABLE
-    span() noexcept { pug__span_none(&raw_); }
-    span(span &&other) noexcept : exceptions_(other.exceptions_) { take(other); }
+    span() noexcept
+    {
+        pug__span_none(&raw_);
+    }
+    span(span &&other) noexcept : exceptions_(other.exceptions_)
+    {
+        take(other);
+    }
     span &operator=(span &&other) noexcept
     {
         if (this != &other) {
@@ -149,19 +155,35 @@ public:
             pug_error(&raw_, "left by an exception");
         pug_span_end(&raw_);
     }
-    [[nodiscard]] pug::context context() const noexcept { return pug::context(raw_.context); }
+    [[nodiscard]] pug::context context() const noexcept
+    {
+        return pug::context(raw_.context);
+    }
 #else
     span() noexcept = default;
-    span(span &&) noexcept {}
-    span &operator=(span &&) noexcept { return *this; }
-    ~span() {}
-    [[nodiscard]] pug::context context() const noexcept { return {}; }
+    span(span &&) noexcept
+    {
+    }
+    span &operator=(span &&) noexcept
+    {
+        return *this;
+    }
+    ~span()
+    {
+    }
+    [[nodiscard]] pug::context context() const noexcept
+    {
+        return {};
+    }
 #endif
     span(const span &) = delete;
     span &operator=(const span &) = delete;
 
     // Ends it now. A second end does nothing.
-    void end() noexcept { pug_span_end(&raw_); }
+    void end() noexcept
+    {
+        pug_span_end(&raw_);
+    }
 
     // Attributes, as pug_set_*. `key` and text are copied, at most PUG_STR_MAX bytes.
     template <class T> span &set(const char *key, const T &value) noexcept
@@ -200,7 +222,10 @@ public:
         return *this;
     }
     // For the C functions and pug_event(request.raw(), "name", ...). Stays the owner's to end.
-    [[nodiscard]] pug_span *raw() noexcept { return &raw_; }
+    [[nodiscard]] pug_span *raw() noexcept
+    {
+        return &raw_;
+    }
 
 private:
 #ifndef PUG_DISABLE

@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-
 static char dir[64], told[4096];
 
 static void tell(void *user, const char *message)
