@@ -3,12 +3,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-int listen_tcp(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port,
-               struct error_detail *ret_detail)
+static int bind_to(const char *address, uint16_t port, int type, int *ret_fd, uint16_t *ret_port,
+                   struct error_detail *ret_detail)
 {
     union {
         struct sockaddr any;
@@ -28,10 +29,11 @@ int listen_tcp(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_po
         return error_set(ret_detail, ERR_INVALID, 0,
                          "\"%.100s\" is not a numeric IPv4 or IPv6 address", address);
     }
-    int fd = socket(at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(at.any.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, &at.any, length) != 0 || listen(fd, SOMAXCONN) != 0 ||
+    bool stream = type == SOCK_STREAM; /* two that bind for datagrams would share the port */
+    if (fd < 0 || (stream && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) ||
+        bind(fd, &at.any, length) != 0 || (stream && listen(fd, SOMAXCONN) != 0) ||
         getsockname(fd, &at.any, &length) != 0) {
         int why = errno;
         if (fd >= 0)
@@ -42,4 +44,16 @@ int listen_tcp(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_po
     *ret_fd = fd;
     *ret_port = ntohs(at.any.sa_family == AF_INET ? at.v4.sin_port : at.v6.sin6_port);
     return 0;
+}
+
+int listen_tcp(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port,
+               struct error_detail *ret_detail)
+{
+    return bind_to(address, port, SOCK_STREAM, ret_fd, ret_port, ret_detail);
+}
+
+int listen_udp(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port,
+               struct error_detail *ret_detail)
+{
+    return bind_to(address, port, SOCK_DGRAM, ret_fd, ret_port, ret_detail);
 }
