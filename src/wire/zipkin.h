@@ -1,6 +1,13 @@
-/* Zipkin's v2 JSON.
- * Source: the "v2" API of openzipkin/zipkin-api (zipkin2-api.yaml); OpenTelemetry specification,
- * "OpenTelemetry to Zipkin Transformation" and "Transformation to non-OTLP Formats". */
+/* Zipkin's formats: v2 in JSON (both ways) and protobuf, v1 in JSON and thrift (read only).
+ * Source: openzipkin/zipkin-api (zipkin2-api.yaml, zipkin.proto, zipkin-api.yaml,
+ * zipkinCore.thrift); OpenTelemetry specification, "OpenTelemetry to Zipkin Transformation" and
+ * "Transformation to non-OTLP Formats".
+ *
+ * Reading is the reverse of that transformation: localEndpoint.serviceName is service.name,
+ * its address and port network.local.address and network.local.port; remoteEndpoint is peer.service,
+ * network.peer.address and network.peer.port; a tag `error` is the status, annotations are
+ * events. A span without a kind is a local one, INTERNAL. What becomes of shared spans:
+ * zipkin_span.h. Spans without usable ids, or without any time, are left out and counted. */
 #ifndef WIRE_ZIPKIN_H
 #define WIRE_ZIPKIN_H
 
@@ -9,5 +16,15 @@
 
 /* One value: a list of spans. What Zipkin has no place for (links, trace state) is left out. */
 void zipkin_json_encode(const struct span_batch *batch, struct json_writer *w);
+
+/* As otlp_decode. */
+MUST_USE int zipkin_json_decode(struct str body, struct arena *arena, struct span_batch *ret_batch,
+                                struct error_detail *ret_detail);
+MUST_USE int zipkin_protobuf_decode(struct str body, struct arena *arena,
+                                    struct span_batch *ret_batch, struct error_detail *ret_detail);
+MUST_USE int zipkin_v1_json_decode(struct str body, struct arena *arena,
+                                   struct span_batch *ret_batch, struct error_detail *ret_detail);
+MUST_USE int zipkin_v1_thrift_decode(struct str body, struct arena *arena,
+                                     struct span_batch *ret_batch, struct error_detail *ret_detail);
 
 #endif

@@ -1,0 +1,8 @@
+#include "foreign.h"
+#include "wire/zipkin.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    foreign_check(zipkin_v1_json_decode, data, size);
+    return 0;
+}
