@@ -29,11 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum {
-    PORT_OTLP_GRPC = 4317,
-    PORT_OTLP_HTTP = 4318,
-    PORT_PAGE = 16686,
-};
+enum { PORT_PAGE = 16686 };
 enum {
     /* For the receivers, then for the page: together less than who stops us waits. */
     DRAIN_MS = 4000,
@@ -57,7 +53,7 @@ struct options {
     uint64_t retention_ns, disk_bytes_max; /* 0: no limit */
 };
 
-enum { ENDPOINTS_MAX = 8 };
+enum { ENDPOINTS_MAX = RECEIVER_N + 8 };
 
 struct endpoint {
     const char *name;
@@ -80,7 +76,8 @@ static const char help[] =
     "                     [--memtable-bytes N] [--retention AGE] [--disk-max BYTES]\n"
     "                     [--trace-self] [-v]\n"
     "\n"
-    "Receives spans over OTLP, keeps them, and serves the page and the APIs.\n"
+    "Receives spans (OTLP, Zipkin, Jaeger, X-Ray), keeps them, and serves the page and\n"
+    "the APIs.\n"
     "\n"
     "  --data DIR          where the spans live; made when absent. Default:\n"
     "                      $XDG_STATE_HOME/pugmark, else ~/.local/state/pugmark,\n"
@@ -88,7 +85,8 @@ static const char help[] =
     "  --listen ADDRESS    numeric IPv4 or IPv6 address; default 127.0.0.1.\n"
     "                      There is no authentication: another address opens it to all\n"
     "                      who can reach it.\n"
-    "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686\n"
+    "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686,\n"
+    "                      Zipkin 9411, Jaeger 14268, 6831/udp and 6832/udp, X-Ray 2000/udp\n"
     "  --ports auto        free ports; the ready file says which\n"
     "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
     "  --durability sync   an answer means that the spans survive a power cut (default)\n"
@@ -164,7 +162,7 @@ static int parse(int argc, char **argv, struct options *o)
 
 /* ---- where it listens ---- */
 
-static void endpoint_add(struct serve *s, const char *name, uint16_t port)
+static void endpoint_add(struct serve *s, const char *name, const char *scheme, uint16_t port)
 {
     const char *address = s->options.listen;
     /* What listens everywhere is reached here. */
@@ -174,8 +172,9 @@ static void endpoint_add(struct serve *s, const char *name, uint16_t port)
         address = "::1";
     struct endpoint *e = &s->endpoints[s->n_endpoints++];
     e->name = name;
-    snprintf(e->url, sizeof e->url, strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u",
-             address, port);
+    bool is_v6 = strchr(address, ':') != NULL;
+    snprintf(e->url, sizeof e->url, "%s://%s%s%s:%u", scheme, is_v6 ? "[" : "", address,
+             is_v6 ? "]" : "", port);
 }
 
 static const char *endpoint_url(const struct serve *s, const char *name)
@@ -244,6 +243,17 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
         .bytes_in_flight = from.bytes_in_flight,
     };
     static_assert(REFUSED_N <= WEB_REFUSED_MAX, "a row for each reason");
+    static_assert(RECEIVER_N <= WEB_RECEIVERS_MAX, "a row for each receiver");
+    for (int i = 0; i < RECEIVER_N; i++)
+        ret->receivers[ret->n_receivers++] = (struct web_receiver_stats){
+            .name = receiver_name((enum receiver)i),
+            .is_udp = i >= RECEIVER_UDP_FIRST,
+            .requests = from.receivers[i].requests,
+            .requests_refused = from.receivers[i].requests_refused,
+            .spans_received = from.receivers[i].spans_received,
+            .spans_stored = from.receivers[i].spans_stored,
+            .datagrams_dropped = from.receivers[i].datagrams_dropped,
+        };
     for (int reason = 0; reason < REFUSED_N; reason++) {
         ret->refused[ret->n_refused].reason = refused_text(reason);
         ret->refused[ret->n_refused++].count = from.spans_refused[reason];
@@ -268,7 +278,7 @@ static int web_listen(struct serve *s, struct error_detail *detail)
     };
     int err = web_start(&options, &s->web, detail);
     if (!err)
-        endpoint_add(s, "page", web_port(s->web));
+        endpoint_add(s, "page", "http", web_port(s->web));
     return err;
 }
 
@@ -324,14 +334,17 @@ static int start(struct serve *s)
     }
     struct ingest_options ingest = {
         .address = o->listen,
-        .otlp_grpc_port = o->auto_ports ? 0 : PORT_OTLP_GRPC,
-        .otlp_http_port = o->auto_ports ? 0 : PORT_OTLP_HTTP,
         .store = s->store,
     };
+    for (int i = 0; i < RECEIVER_N && !o->auto_ports; i++)
+        ingest.ports[i] = receiver_default_port((enum receiver)i);
     err = ingest_start(&ingest, &s->ingest, &detail);
     if (!err) {
-        endpoint_add(s, "otlp_grpc", ingest_otlp_grpc_port(s->ingest));
-        endpoint_add(s, "otlp_http", ingest_otlp_http_port(s->ingest));
+        for (int i = 0; i < RECEIVER_N; i++)
+            if (ingest_port(s->ingest, (enum receiver)i))
+                endpoint_add(s, receiver_name((enum receiver)i),
+                             i < RECEIVER_UDP_FIRST ? "http" : "udp",
+                             ingest_port(s->ingest, (enum receiver)i));
         err = web_listen(s, &detail);
     }
     if (err)

@@ -1,9 +1,11 @@
 #include "ingest/ingest.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "ingest/intake.h"
 #include "net/grpc_server.h"
 #include "net/http_server.h"
+#include "net/udp_server.h"
 
 #include <stdlib.h>
 
@@ -22,9 +24,38 @@ const char *refused_text(enum refused reason)
     return texts[reason];
 }
 
+static const struct {
+    const char *name;
+    uint16_t port;
+} receivers[] = {
+#define X(id, name, port) {name, port},
+    RECEIVER_MAP(X)
+#undef X
+};
+
+const char *receiver_name(enum receiver receiver)
+{
+    return receivers[receiver].name;
+}
+
+uint16_t receiver_default_port(enum receiver receiver)
+{
+    return receivers[receiver].port;
+}
+
 int ingest_start(const struct ingest_options *options, struct ingest **ret,
                  struct error_detail *ret_detail)
 {
+    typedef int start_fn(struct ingest *, const struct ingest_options *, struct error_detail *);
+    static start_fn *const starts[RECEIVER_N] = {
+        [RECEIVER_OTLP_GRPC] = otlp_grpc_start,
+        [RECEIVER_OTLP_HTTP] = otlp_http_start,
+        [RECEIVER_ZIPKIN] = zipkin_http_start,
+        [RECEIVER_JAEGER_HTTP] = jaeger_http_start,
+        [RECEIVER_JAEGER_COMPACT] = jaeger_compact_start,
+        [RECEIVER_JAEGER_BINARY] = jaeger_binary_start,
+        [RECEIVER_XRAY] = xray_start,
+    };
     struct ingest *in = calloc(1, sizeof *in);
     if (!in)
         return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
@@ -34,9 +65,18 @@ int ingest_start(const struct ingest_options *options, struct ingest **ret,
     in->body_bytes_max = options->body_bytes_max ? options->body_bytes_max : BODY_BYTES_MAX;
     in->value_bytes_max = options->value_bytes_max ? options->value_bytes_max : VALUE_BYTES_MAX;
     in->spans_max = options->spans_max ? options->spans_max : SPANS_MAX;
-    int err = otlp_http_start(in, options, ret_detail);
-    if (!err)
-        err = otlp_grpc_start(in, options, ret_detail);
+    int err = 0;
+    for (int i = 0; i < RECEIVER_N && !err; i++) {
+        struct error_detail detail = {0};
+        err = starts[i](in, options, &detail);
+        /* Where Zipkin or Jaeger runs already, OTLP is served all the same. */
+        if (err == ERR_BUSY && i >= RECEIVER_OPTIONAL_FIRST) {
+            log_warn("%s; going on without %s", detail.message, receivers[i].name);
+            err = 0;
+        }
+        if (err && ret_detail)
+            *ret_detail = detail;
+    }
     if (err) {
         ingest_free(in);
         return err;
@@ -51,8 +91,13 @@ void ingest_stop(struct ingest *in, unsigned deadline_ms)
         return;
     uint64_t until = clock_monotonic_ns() + deadline_ms * NS_PER_MS;
     grpc_server_stop(in->grpc, deadline_ms);
-    uint64_t now = clock_monotonic_ns();
-    http_server_stop(in->http, now < until ? (unsigned)((until - now) / NS_PER_MS) : 0);
+    for (int i = 0; i < RECEIVER_N; i++) {
+        uint64_t now = clock_monotonic_ns();
+        unsigned left_ms = now < until ? (unsigned)((until - now) / NS_PER_MS) : 0;
+        if (in->http[i])
+            http_server_stop(in->http[i], left_ms);
+        udp_server_stop(in->udp[i]);
+    }
 }
 
 void ingest_free(struct ingest *in)
@@ -60,18 +105,20 @@ void ingest_free(struct ingest *in)
     if (!in)
         return;
     grpc_server_free(in->grpc);
-    http_server_free(in->http);
+    for (int i = 0; i < RECEIVER_N; i++) {
+        http_server_free(in->http[i]);
+        udp_server_free(in->udp[i]);
+    }
     free(in);
 }
 
-uint16_t ingest_otlp_grpc_port(const struct ingest *in)
+uint16_t ingest_port(const struct ingest *in, enum receiver receiver)
 {
-    return grpc_server_port(in->grpc);
-}
-
-uint16_t ingest_otlp_http_port(const struct ingest *in)
-{
-    return http_server_port(in->http);
+    if (receiver == RECEIVER_OTLP_GRPC)
+        return grpc_server_port(in->grpc);
+    return in->http[receiver]  ? http_server_port(in->http[receiver])
+           : in->udp[receiver] ? udp_server_port(in->udp[receiver])
+                               : 0;
 }
 
 static uint64_t read_counter(const _Atomic uint64_t *counter)
@@ -79,25 +126,56 @@ static uint64_t read_counter(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_acquire);
 }
 
+/* What a server refused before it became a request of ours. */
+static void add_server(const struct ingest *in, enum receiver receiver, struct ingest_stats *s)
+{
+    struct receiver_stats *r = &s->receivers[receiver];
+    if (in->udp[receiver]) {
+        struct udp_server_stats udp = {0};
+        udp_server_stats(in->udp[receiver], &udp);
+        r->datagrams_dropped = udp.dropped;
+        s->body_bytes += udp.bytes;
+        return;
+    }
+    struct http_server_stats server = {0};
+    if (receiver == RECEIVER_OTLP_GRPC) {
+        struct grpc_server_stats grpc = {0};
+        grpc_server_stats(in->grpc, &grpc);
+        server.refused_too_large = grpc.refused_too_large;
+        server.refused_bad = grpc.refused_bad;
+        server.refused_busy = grpc.refused_busy;
+        server.body_bytes = grpc.message_bytes;
+        server.connections_now = grpc.connections_now;
+    } else if (in->http[receiver]) {
+        http_server_stats(in->http[receiver], &server);
+    }
+    uint64_t refused = server.refused_too_large + server.refused_bad + server.refused_busy;
+    r->requests += refused;
+    r->requests_refused += refused;
+    s->body_bytes += server.body_bytes;
+    s->connections_now += server.connections_now;
+}
+
 void ingest_stats(const struct ingest *in, struct ingest_stats *ret)
 {
-    struct http_server_stats http = {0};
-    struct grpc_server_stats grpc = {0};
-    http_server_stats(in->http, &http);
-    grpc_server_stats(in->grpc, &grpc);
+    struct ingest_stats s = {.requests = 0};
     /* Fates before arrivals, so that the sums never show more fates than arrivals. */
-    struct ingest_stats s = {.spans_stored = read_counter(&in->spans_stored)};
+    for (int i = 0; i < RECEIVER_N; i++)
+        s.receivers[i].spans_stored = read_counter(&in->counters[i].spans_stored);
     for (size_t i = 0; i < REFUSED_N; i++)
         s.spans_refused[i] = read_counter(&in->spans_refused[i]);
-    s.spans_received = read_counter(&in->spans_received);
-    s.requests_refused = read_counter(&in->requests_refused) + http.refused_too_large +
-                         http.refused_bad + http.refused_busy + grpc.refused_too_large +
-                         grpc.refused_bad + grpc.refused_busy;
-    s.requests = read_counter(&in->requests) + http.refused_too_large + http.refused_bad +
-                 http.refused_busy + grpc.refused_too_large + grpc.refused_bad + grpc.refused_busy;
+    for (int i = 0; i < RECEIVER_N; i++) {
+        struct receiver_stats *r = &s.receivers[i];
+        r->spans_received = read_counter(&in->counters[i].spans_received);
+        r->requests_refused = read_counter(&in->counters[i].requests_refused);
+        r->requests = read_counter(&in->counters[i].requests);
+        add_server(in, (enum receiver)i, &s);
+        s.requests += r->requests;
+        s.requests_refused += r->requests_refused;
+        s.spans_received += r->spans_received;
+        s.spans_stored += r->spans_stored;
+    }
     s.values_cut = read_counter(&in->values_cut);
-    s.body_bytes = http.body_bytes + grpc.message_bytes;
     s.bytes_in_flight = atomic_load_explicit(&in->budget.used, memory_order_relaxed);
-    s.connections_now = http.connections_now + grpc.connections_now;
     *ret = s;
 }

@@ -1,4 +1,5 @@
-/* The receivers: OTLP over HTTP (protobuf and JSON) and over gRPC, into a store.
+/* The receivers, into a store: OTLP over HTTP (protobuf and JSON) and over gRPC; Zipkin over HTTP;
+ * Jaeger's thrift over UDP and HTTP; the datagrams of the X-Ray daemon.
  *
  * A request is answered when its spans are durable, in the protocol's own words: what was taken,
  * what was left out and why, or when to try again. Everything is bounded; the sums add up:
@@ -10,22 +11,46 @@
 #include "base/err.h"
 #include "store/store.h"
 
+struct http_request;
 struct ingest;
 
 /* A request with this HTTP header makes no span when the server traces itself: the header of the
  * server's own exports. */
 #define INGEST_OWN_HEADER "pugmark-own-trace"
 
+/* By its name in the ready file; those of UDP come last. */
+#define RECEIVER_MAP(X)                                                                            \
+    X(RECEIVER_OTLP_GRPC, "otlp_grpc", 4317)                                                       \
+    X(RECEIVER_OTLP_HTTP, "otlp_http", 4318)                                                       \
+    X(RECEIVER_ZIPKIN, "zipkin", 9411)                                                             \
+    X(RECEIVER_JAEGER_HTTP, "jaeger_http", 14268)                                                  \
+    X(RECEIVER_JAEGER_COMPACT, "jaeger_compact", 6831)                                             \
+    X(RECEIVER_JAEGER_BINARY, "jaeger_binary", 6832)                                               \
+    X(RECEIVER_XRAY, "xray", 2000)
+
+enum receiver {
+#define X(name, text, port) name,
+    RECEIVER_MAP(X)
+#undef X
+        RECEIVER_N
+};
+#define RECEIVER_UDP_FIRST RECEIVER_JAEGER_COMPACT
+/* From here on a port that somebody else holds is a warning, and that receiver is left out. */
+#define RECEIVER_OPTIONAL_FIRST RECEIVER_ZIPKIN
+
+const char *receiver_name(enum receiver receiver);
+uint16_t receiver_default_port(enum receiver receiver);
+
 struct ingest_options {
     const char *address;
-    uint16_t otlp_grpc_port, otlp_http_port; /* 0: a free one */
-    struct store *store;                     /* outlives ingest */
-    unsigned http_threads;                   /* 0: the default */
-    size_t body_bytes_max;                   /* as sent and inflated; 0: the default, 64 MiB */
-    size_t in_flight_bytes_max;              /* of all requests; 0: the default, 256 MiB */
-    size_t value_bytes_max; /* a longer text or bytes value is cut, and the span says so; 0: the
+    uint16_t ports[RECEIVER_N]; /* by enum receiver; 0: a free one */
+    struct store *store;        /* outlives ingest */
+    unsigned http_threads;      /* 0: the default */
+    size_t body_bytes_max;      /* as sent and inflated; 0: the default, 64 MiB */
+    size_t in_flight_bytes_max; /* of all requests; 0: the default, 256 MiB */
+    size_t value_bytes_max;     /* a longer text or bytes value is cut, and the span says so; 0: the
                                default, 1 MiB */
-    size_t spans_max;       /* of one request; 0: the default */
+    size_t spans_max;           /* of one request; 0: the default */
 };
 
 MUST_USE int ingest_start(const struct ingest_options *options, struct ingest **ret,
@@ -35,8 +60,13 @@ void ingest_stop(struct ingest *ingest, unsigned deadline_ms);
 /* After the store has answered every append (store_close). NULL is allowed. */
 void ingest_free(struct ingest *ingest);
 
-uint16_t ingest_otlp_grpc_port(const struct ingest *ingest);
-uint16_t ingest_otlp_http_port(const struct ingest *ingest);
+/* 0: this one is left out. */
+uint16_t ingest_port(const struct ingest *ingest, enum receiver receiver);
+
+/* Who answers what comes to the Zipkin port and is no spans: its query API. Without one that is 404.
+ * `handler` is called as an http_handler_fn is, from then on until ingest_stop returns. Once. */
+void ingest_zipkin_other(struct ingest *ingest, void (*handler)(void *, struct http_request *),
+                         void *arg);
 
 /* Why spans were not stored: one row each in the status and the metrics. */
 #define REFUSED_MAP(X)                                                                             \
@@ -56,7 +86,15 @@ enum refused {
 
 const char *refused_text(enum refused reason);
 
+struct receiver_stats {
+    uint64_t requests; /* or datagrams */
+    uint64_t requests_refused;
+    uint64_t spans_received, spans_stored;
+    uint64_t datagrams_dropped; /* by the kernel, because we were too slow */
+};
+
 struct ingest_stats {
+    struct receiver_stats receivers[RECEIVER_N];
     uint64_t requests, requests_refused; /* the second: of them, with an error as their answer */
     uint64_t spans_received, spans_stored, spans_refused[REFUSED_N];
     uint64_t values_cut, body_bytes, bytes_in_flight, connections_now;

@@ -8,12 +8,17 @@
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 
 /* ---- a store that does as it is told ---- */
 
@@ -197,7 +202,8 @@ static struct answer send_to(uint16_t port, const char *path, const char *method
 static struct answer post(struct fixture *f, const char *type, struct str body)
 {
     const char *const headers[] = {type, "Expect:", NULL};
-    return send_to(ingest_otlp_http_port(f->ingest), "/v1/traces", "POST", headers, body, false);
+    return send_to(ingest_port(f->ingest, RECEIVER_OTLP_HTTP), "/v1/traces", "POST", headers, body,
+                   false);
 }
 
 static struct answer call(struct fixture *f, const char *path, struct str message)
@@ -209,7 +215,7 @@ static struct answer call(struct fixture *f, const char *path, struct str messag
     grpc_frame_head(head, (uint32_t)message.len);
     buf_put(&body, head, sizeof head);
     buf_str(&body, message);
-    struct answer a = send_to(ingest_otlp_grpc_port(f->ingest), path, "POST", headers,
+    struct answer a = send_to(ingest_port(f->ingest, RECEIVER_OTLP_GRPC), path, "POST", headers,
                               buf_as_str(&body), true);
     buf_done(&body);
     assert_int_equal(a.status, 200);
@@ -292,7 +298,8 @@ static void no_answer_comes_before_the_spans_are_durable(void **state)
     struct curl_slist *list = curl_slist_append(NULL, PROTOBUF);
     struct buf out = BUF_INIT;
     char url[100];
-    snprintf(url, sizeof url, "http://127.0.0.1:%u/v1/traces", ingest_otlp_http_port(f->ingest));
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/v1/traces",
+             ingest_port(f->ingest, RECEIVER_OTLP_HTTP));
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, list);
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body.ptr);
@@ -533,7 +540,7 @@ static void long_values_are_cut_in_the_log_as_in_the_batch_and_the_sender_is_tol
 static void other_signals_methods_and_types_have_clear_answers(void **state)
 {
     struct fixture *f = *state;
-    uint16_t port = ingest_otlp_http_port(f->ingest);
+    uint16_t port = ingest_port(f->ingest, RECEIVER_OTLP_HTTP);
     const char *const headers[] = {PROTOBUF, NULL};
     struct answer a = send_to(port, "/v1/logs", "POST", headers, STR("x"), false);
     assert_int_equal(a.status, 404);
@@ -569,13 +576,157 @@ static void a_port_that_is_taken_is_named_and_nothing_is_left(void **state)
     struct ingest_options options = {
         .address = "127.0.0.1",
         .store = &f->store,
-        .otlp_grpc_port = ingest_otlp_grpc_port(f->ingest),
+        .ports = {[RECEIVER_OTLP_GRPC] = ingest_port(f->ingest, RECEIVER_OTLP_GRPC)},
     };
     struct ingest *second = NULL;
     struct error_detail detail = {0};
     assert_int_equal(ingest_start(&options, &second, &detail), ERR_BUSY);
     assert_non_null(strstr(detail.message, "in use"));
     assert_null(second);
+}
+
+/* ---- Zipkin and datagrams ---- */
+
+#define ZIPKIN_SPAN "{\"traceId\":\"1\",\"id\":\"2\",\"timestamp\":3,\"name\":\"z\"}"
+
+static struct answer post_zipkin(struct fixture *f, struct str body)
+{
+    const char *const headers[] = {JSON, "Expect:", NULL};
+    return send_to(ingest_port(f->ingest, RECEIVER_ZIPKIN), "/api/v2/spans", "POST", headers, body,
+                   false);
+}
+
+static void zipkin_is_answered_202_and_logged_as_otlp(void **state)
+{
+    struct fixture *f = *state;
+    struct answer a = post_zipkin(f, STR("[" ZIPKIN_SPAN ",{\"traceId\":\"1\"}]"));
+    f->received += 2;
+    assert_int_equal(a.status, 202);
+    assert_int_equal(a.body.len, 0);
+    answer_done(&a);
+    assert_int_equal(f->store.format, BODY_OTLP_PROTOBUF);
+    struct arena arena = ARENA_INIT;
+    struct span_batch batch;
+    struct error_detail detail;
+    assert_int_equal(otlp_decode(buf_as_str(&f->store.body), &arena, &batch, &detail), 0);
+    assert_int_equal(batch.n, 1);
+    assert_str_eq(batch.spans[0].name, STR("z"));
+    arena_done(&arena);
+}
+
+static void a_busy_store_is_503_to_zipkin(void **state)
+{
+    struct fixture *f = *state;
+    f->store.how = REFUSE;
+    f->store.err = ERR_BUSY;
+    struct answer a = post_zipkin(f, STR("[" ZIPKIN_SPAN "]"));
+    f->received += 1;
+    assert_int_equal(a.status, 503);
+    assert_header(&a, "Retry-After: 1\r\n");
+    answer_done(&a);
+    f->store.how = NOW;
+    struct buf large = BUF_INIT;
+    buf_byte(&large, '[');
+    for (int i = 0; i < 51; i++)
+        buf_cstr(&large, i ? "," ZIPKIN_SPAN : ZIPKIN_SPAN);
+    buf_byte(&large, ']');
+    a = post_zipkin(f, buf_as_str(&large));
+    f->received += 51;
+    assert_int_equal(a.status, 413);
+    answer_done(&a);
+    buf_done(&large);
+}
+
+static void a_value_too_long_is_cut_in_zipkins_spans_too(void **state)
+{
+    struct fixture *f = *state;
+    struct buf body = BUF_INIT;
+    buf_cstr(&body, "[{\"traceId\":\"1\",\"id\":\"2\",\"timestamp\":3,\"tags\":{\"long\":\"");
+    for (int i = 0; i < 2000; i++)
+        buf_byte(&body, 'x');
+    buf_cstr(&body, "\"}}]");
+    struct answer a = post_zipkin(f, buf_as_str(&body));
+    f->received += 1;
+    assert_int_equal(a.status, 202);
+    answer_done(&a);
+    buf_done(&body);
+    assert_in(buf_as_str(&f->store.body), CUT_KEY);
+    assert_true(f->store.body.len < 1200);
+}
+
+/* Waits until `n` datagrams have their fate, `refused` of them a bad one. */
+static void wait_for_datagrams(struct fixture *f, enum receiver receiver, uint64_t n,
+                               uint64_t refused)
+{
+    struct ingest_stats stats;
+    const struct receiver_stats *r = &stats.receivers[receiver];
+    for (int i = 0; i < 2000; i++) {
+        ingest_stats(f->ingest, &stats);
+        if (r->requests == n && r->requests_refused == refused && r->spans_stored == n - refused)
+            return;
+        nanosleep(&(struct timespec){0, 5000000}, NULL);
+    }
+    fail_msg("%llu datagrams, %llu refused, %llu spans stored", (unsigned long long)r->requests,
+             (unsigned long long)r->requests_refused, (unsigned long long)r->spans_stored);
+}
+
+static void send_datagram(struct fixture *f, enum receiver receiver, struct str bytes)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(ingest_port(f->ingest, receiver)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(sendto(fd, bytes.ptr, bytes.len, 0, (const struct sockaddr *)&to, sizeof to),
+                     (ssize_t)bytes.len);
+    close(fd);
+}
+
+#define SEGMENT                                                                                    \
+    "{\"format\":\"json\",\"version\":1}\n{\"name\":\"s\",\"id\":\"70de5b6f19ff9a0a\","            \
+    "\"trace_id\":\"1-581cf771-a006649127e371903a2de979\",\"start_time\":1,\"end_time\":2}"
+
+static void datagrams_are_stored_or_counted(void **state)
+{
+    struct fixture *f = *state;
+    send_datagram(f, RECEIVER_XRAY, STR(SEGMENT));
+    send_datagram(f, RECEIVER_XRAY, STR("noise"));
+    send_datagram(f, RECEIVER_XRAY, STR(""));
+    wait_for_datagrams(f, RECEIVER_XRAY, 3, 2);
+    assert_int_equal(f->store.format, BODY_OTLP_PROTOBUF);
+    f->received += 1;
+}
+
+static void a_datagram_that_the_store_cannot_take_is_counted(void **state)
+{
+    struct fixture *f = *state;
+    f->store.how = REFUSE;
+    f->store.err = ERR_BUSY;
+    send_datagram(f, RECEIVER_XRAY, STR(SEGMENT));
+    f->received += 1;
+    wait_for_datagrams(f, RECEIVER_XRAY, 1, 1);
+}
+
+static void a_port_of_zipkin_that_is_taken_leaves_zipkin_out(void **state)
+{
+    struct fixture *f = *state;
+    struct ingest_options options = {
+        .address = "127.0.0.1",
+        .store = &f->store,
+        .ports = {[RECEIVER_ZIPKIN] = ingest_port(f->ingest, RECEIVER_ZIPKIN),
+                  [RECEIVER_XRAY] = ingest_port(f->ingest, RECEIVER_XRAY)},
+    };
+    struct ingest *second = NULL;
+    struct error_detail detail = {0};
+    assert_int_equal(ingest_start(&options, &second, &detail), 0);
+    assert_int_equal(ingest_port(second, RECEIVER_ZIPKIN), 0);
+    assert_int_equal(ingest_port(second, RECEIVER_XRAY), 0);
+    assert_true(ingest_port(second, RECEIVER_OTLP_HTTP) != 0);
+    struct ingest_stats stats;
+    ingest_stats(second, &stats);
+    assert_int_equal(stats.requests, 0);
+    ingest_stop(second, 1000);
+    ingest_free(second);
 }
 
 int main(void)
@@ -597,6 +748,12 @@ int main(void)
         T(long_values_are_cut_in_the_log_as_in_the_batch_and_the_sender_is_told),
         T(other_signals_methods_and_types_have_clear_answers),
         T(a_port_that_is_taken_is_named_and_nothing_is_left),
+        T(zipkin_is_answered_202_and_logged_as_otlp),
+        T(a_busy_store_is_503_to_zipkin),
+        T(a_value_too_long_is_cut_in_zipkins_spans_too),
+        T(datagrams_are_stored_or_counted),
+        T(a_datagram_that_the_store_cannot_take_is_counted),
+        T(a_port_of_zipkin_that_is_taken_leaves_zipkin_out),
     };
     curl_global_init(CURL_GLOBAL_DEFAULT);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

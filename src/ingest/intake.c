@@ -50,7 +50,7 @@ static void end(struct intake *e, enum outcome outcome, uint64_t n_rejected, str
     if (pug_on() && !e->is_own)
         trace_end(e, outcome, message);
     if (outcome != OUTCOME_TAKEN)
-        count(&in->requests_refused, 1);
+        count(&in->counters[e->receiver].requests_refused, 1);
     buf_done(&e->rewritten);
     budget_give(&in->budget, e->charged);
     e->answer(e, outcome, n_rejected, message);
@@ -84,7 +84,7 @@ static void on_durable(void *arg, int err)
 {
     struct intake *e = arg;
     if (!err) {
-        count(&e->ingest->spans_stored, e->batch.n);
+        count(&e->ingest->counters[e->receiver].spans_stored, e->batch.n);
         answer_taken(e);
     } else {
         refuse_all(e, REFUSED_STORE, OUTCOME_UNAVAILABLE,
@@ -102,17 +102,24 @@ static bool charge(struct intake *e, size_t bytes)
     return true;
 }
 
-/* Log and memtable must agree about a span, so a batch that was changed is encoded again. */
-static int rewrite(struct intake *e, size_t body_bytes)
+/* Log and memtable must agree about a span, so a batch that was changed is encoded again; and so is
+ * what came in a format that the log does not know. */
+static int rewrite(struct intake *e, bool is_foreign, size_t body_bytes)
 {
-    int err = cut_batch(&e->batch, e->ingest->value_bytes_max, e->arena, &e->n_cut);
-    if (err || !e->n_cut)
+    int err = 0;
+    if (body_bytes > e->ingest->value_bytes_max) /* else no value can be longer */
+        err = cut_batch(&e->batch, e->ingest->value_bytes_max, e->arena, &e->n_cut);
+    if (err || (!e->n_cut && !is_foreign))
         return err;
     count(&e->ingest->values_cut, e->n_cut);
     if (!charge(e, body_bytes))
         return ERR_BUSY;
     otlp_encode(&e->batch, &e->rewritten);
-    return buf_ok(&e->rewritten) ? 0 : ERR_NOMEM;
+    if (!buf_ok(&e->rewritten))
+        return ERR_NOMEM;
+    /* Fixed-width numbers may be longer than they were. */
+    return e->rewritten.len <= body_bytes || charge(e, e->rewritten.len - body_bytes) ? 0
+                                                                                      : ERR_BUSY;
 }
 
 static void answer_undecodable(struct intake *e, int err, size_t body_bytes,
@@ -138,23 +145,23 @@ static int decode_body(struct intake *e, decode_fn *decode, struct str body,
     return decode(body, e->arena, &e->batch, ret_detail);
 }
 
-void intake_run(struct intake *e, enum body_format format, decode_fn *decode, struct str body)
+void intake_run(struct intake *e, const struct intake_format *format, struct str body)
 {
     struct ingest *in = e->ingest;
     struct error_detail detail = {0};
-    count(&in->requests, 1);
+    enum body_format log_format = format->log;
+    count(&in->counters[e->receiver].requests, 1);
     if (!e->is_own)
         pug_span_start(&e->span, "ingest.request", PUG_KIND(PUG_KIND_SERVER),
-                       PUG_STR("format", format == BODY_OTLP_JSON ? "json" : "protobuf"),
-                       PUG_INT("body.bytes", (int64_t)body.len));
+                       PUG_STR("format", format->name), PUG_INT("body.bytes", (int64_t)body.len));
     e->arena->bytes_max = decoded_bytes_max(in, body.len);
-    int err = decode_body(e, decode, body, &detail);
+    int err = decode_body(e, format->decode, body, &detail);
     if (err) {
         e->batch = (struct span_batch){0};
         answer_undecodable(e, err, body.len, &detail);
         return;
     }
-    count(&in->spans_received, e->batch.n + e->batch.n_rejected);
+    count(&in->counters[e->receiver].spans_received, e->batch.n + e->batch.n_rejected);
     count(&in->spans_refused[REFUSED_INVALID], e->batch.n_rejected);
     if (e->batch.n == 0) {
         answer_taken(e);
@@ -170,22 +177,20 @@ void intake_run(struct intake *e, enum body_format format, decode_fn *decode, st
                    "too many bytes are in flight; try again later");
         return;
     }
-    if (body.len > in->value_bytes_max) { /* else no value can be longer */
-        err = rewrite(e, body.len);
-        if (err) {
-            refuse_all(e, REFUSED_MEMORY, OUTCOME_BUSY,
-                       "too many bytes are in flight; try again later");
-            return;
-        }
-        if (e->n_cut) {
-            format = BODY_OTLP_PROTOBUF;
-            body = buf_as_str(&e->rewritten);
-        }
+    err = rewrite(e, !log_format, body.len);
+    if (err) {
+        refuse_all(e, REFUSED_MEMORY, OUTCOME_BUSY,
+                   "too many bytes are in flight; try again later");
+        return;
+    }
+    if (e->rewritten.len) {
+        log_format = BODY_OTLP_PROTOBUF;
+        body = buf_as_str(&e->rewritten);
     }
     if (!e->is_own)
         pug_span_start_from(&e->append_span, &e->span.context, "ingest.append");
     /* From here on `e` may be gone: on_durable ends it. */
-    err = store_append(in->store, format, body, &e->batch, on_durable, e);
+    err = store_append(in->store, log_format, body, &e->batch, on_durable, e);
     if (err == ERR_BUSY || err == ERR_NOMEM)
         refuse_all(e, REFUSED_BUSY, OUTCOME_BUSY, "the server is busy; try again later");
     else if (err)

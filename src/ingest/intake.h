@@ -13,16 +13,25 @@
 #include <stdatomic.h>
 
 struct grpc_server;
+struct http_request;
 struct http_server;
+struct udp_server;
+
+struct receiver_counters {
+    _Atomic uint64_t requests, requests_refused, spans_received, spans_stored;
+};
 
 struct ingest {
     struct store *store;
     struct budget budget; /* bodies and what was decoded from them */
     size_t body_bytes_max, value_bytes_max, spans_max;
-    struct http_server *http;
     struct grpc_server *grpc;
-    _Atomic uint64_t requests, requests_refused, spans_received, spans_stored, values_cut;
-    _Atomic uint64_t spans_refused[REFUSED_N];
+    struct http_server *http[RECEIVER_N]; /* of those that speak HTTP */
+    struct udp_server *udp[RECEIVER_N];   /* of those that take datagrams */
+    struct receiver_counters counters[RECEIVER_N];
+    _Atomic uint64_t spans_refused[REFUSED_N], values_cut;
+    void *zipkin_other_arg; /* set before the handler, once */
+    void (*_Atomic zipkin_other)(void *arg, struct http_request *request);
 };
 
 enum outcome {
@@ -33,15 +42,27 @@ enum outcome {
     OUTCOME_UNAVAILABLE, /* later, perhaps: something is wrong here */
 };
 
+typedef int decode_fn(struct str body, struct arena *arena, struct span_batch *ret_batch,
+                      struct error_detail *ret_detail);
+
+/* What a body can be. A format that the log does not know is appended as OTLP (encoded again), so
+ * that recovery needs one decoder. */
+struct intake_format {
+    const char *name;
+    decode_fn *decode;
+    enum body_format log; /* 0: not known there */
+};
+
 struct intake {
     struct ingest *ingest;
+    enum receiver receiver;
     struct arena *arena; /* the request's */
     /* From any thread, once. It lies in the request's arena: this ends it. */
     void (*answer)(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message);
     void *request;
 
     struct span_batch batch;
-    struct buf rewritten; /* the body again, when values were cut */
+    struct buf rewritten; /* the body again as OTLP, when that must be */
     size_t charged;
     size_t n_cut;
 
@@ -51,14 +72,33 @@ struct intake {
     struct pug_span span, append_span;
 };
 
-typedef int decode_fn(struct str body, struct arena *arena, struct span_batch *ret_batch,
-                      struct error_detail *ret_detail);
-
 /* Decodes `body`, appends, and has the answer sent: before this returns or later. `body` lives
  * until the answer. */
-void intake_run(struct intake *e, enum body_format format, decode_fn *decode, struct str body);
+void intake_run(struct intake *e, const struct intake_format *format, struct str body);
 
-/* otlp_http.c and otlp_grpc.c */
+/* http_plain.c: what Zipkin's and Jaeger's receivers share. Answers are texts, and what is taken is
+ * 202 without one. */
+MUST_USE int http_plain_start(struct ingest *ingest, const struct ingest_options *options,
+                              enum receiver receiver,
+                              void (*handler)(void *arg, struct http_request *request),
+                              struct error_detail *ret_detail);
+void http_plain_error(struct http_request *r, int status, struct str message);
+void http_plain_take(struct ingest *ingest, enum receiver receiver, struct http_request *r,
+                     const struct intake_format *format);
+
+/* datagrams.c: the receivers of UDP */
+MUST_USE int jaeger_compact_start(struct ingest *ingest, const struct ingest_options *options,
+                                  struct error_detail *ret_detail);
+MUST_USE int jaeger_binary_start(struct ingest *ingest, const struct ingest_options *options,
+                                 struct error_detail *ret_detail);
+MUST_USE int xray_start(struct ingest *ingest, const struct ingest_options *options,
+                        struct error_detail *ret_detail);
+
+/* zipkin_http.c, jaeger_http.c, otlp_http.c and otlp_grpc.c */
+MUST_USE int zipkin_http_start(struct ingest *ingest, const struct ingest_options *options,
+                               struct error_detail *ret_detail);
+MUST_USE int jaeger_http_start(struct ingest *ingest, const struct ingest_options *options,
+                               struct error_detail *ret_detail);
 MUST_USE int otlp_http_start(struct ingest *ingest, const struct ingest_options *options,
                              struct error_detail *ret_detail);
 MUST_USE int otlp_grpc_start(struct ingest *ingest, const struct ingest_options *options,

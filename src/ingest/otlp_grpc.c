@@ -53,11 +53,13 @@ static void take_traces(void *arg, struct grpc_call *call)
         answer_error(call, GRPC_UNAVAILABLE, STR("out of memory"));
         return;
     }
+    static const struct intake_format format = {"protobuf", otlp_decode, BODY_OTLP_PROTOBUF};
     e->ingest = arg;
+    e->receiver = RECEIVER_OTLP_GRPC;
     e->arena = grpc_arena(call);
     e->answer = answer;
     e->request = call;
-    intake_run(e, BODY_OTLP_PROTOBUF, otlp_decode, grpc_message(call));
+    intake_run(e, &format, grpc_message(call));
 }
 
 static void take_other(void *arg, struct grpc_call *call)
@@ -80,7 +82,7 @@ int otlp_grpc_start(struct ingest *ingest, const struct ingest_options *options,
 {
     struct grpc_server_options grpc = {
         .address = options->address,
-        .port = options->otlp_grpc_port,
+        .port = options->ports[RECEIVER_OTLP_GRPC],
         .methods = methods,
         .n_methods = sizeof methods / sizeof *methods,
         .arg = ingest,

@@ -98,15 +98,15 @@ static void take_traces(struct ingest *in, struct http_request *r)
         answer_error(r, 503, STR("out of memory"));
         return;
     }
+    static const struct intake_format json = {"json", otlp_json_decode, BODY_OTLP_JSON},
+                                      protobuf = {"protobuf", otlp_decode, BODY_OTLP_PROTOBUF};
     e->ingest = in;
+    e->receiver = RECEIVER_OTLP_HTTP;
     e->arena = http_arena(r);
     e->answer = answer;
     e->request = r;
     e->is_own = http_header(r, INGEST_OWN_HEADER).ptr != NULL;
-    if (is_json)
-        intake_run(e, BODY_OTLP_JSON, otlp_json_decode, http_body(r));
-    else
-        intake_run(e, BODY_OTLP_PROTOBUF, otlp_decode, http_body(r));
+    intake_run(e, is_json ? &json : &protobuf, http_body(r));
 }
 
 static void handle(void *arg, struct http_request *r)
@@ -138,7 +138,7 @@ int otlp_http_start(struct ingest *ingest, const struct ingest_options *options,
     unsigned threads = cpus < 1 ? 1 : cpus > THREADS_MAX ? THREADS_MAX : (unsigned)cpus;
     struct http_server_options http = {
         .address = options->address,
-        .port = options->otlp_http_port,
+        .port = options->ports[RECEIVER_OTLP_HTTP],
         .threads = options->http_threads ? options->http_threads : threads,
         .body_bytes_max = ingest->body_bytes_max,
         .inflated_bytes_max = ingest->body_bytes_max,
@@ -147,5 +147,5 @@ int otlp_http_start(struct ingest *ingest, const struct ingest_options *options,
         .error_body = put_status,
         .arg = ingest,
     };
-    return http_server_new(&http, &ingest->http, ret_detail);
+    return http_server_new(&http, &ingest->http[RECEIVER_OTLP_HTTP], ret_detail);
 }

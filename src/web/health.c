@@ -41,6 +41,36 @@ static void label(struct buf *out, const char *value)
     }
 }
 
+static void receiver_rows(struct buf *out, const struct web_ingest_stats *stats, const char *name,
+                          const char *help, size_t offset, bool udp_only)
+{
+    head(out, name, "counter", help);
+    for (size_t i = 0; i < stats->n_receivers; i++) {
+        const struct web_receiver_stats *r = &stats->receivers[i];
+        uint64_t n;
+        memcpy(&n, (const char *)r + offset, sizeof n);
+        if (r->is_udp || !udp_only)
+            buf_printf(out, "%s{receiver=\"%s\"} %llu\n", name, r->name, (unsigned long long)n);
+    }
+}
+
+static void receivers(struct buf *out, const struct web_ingest_stats *stats)
+{
+#define OFFSET(field) offsetof(struct web_receiver_stats, field)
+    receiver_rows(out, stats, "pugmark_receiver_requests_total",
+                  "Requests with spans, or datagrams, by receiver.", OFFSET(requests), false);
+    receiver_rows(out, stats, "pugmark_receiver_requests_refused_total",
+                  "Of them, refused as a whole.", OFFSET(requests_refused), false);
+    receiver_rows(out, stats, "pugmark_receiver_spans_received_total", "Spans, by receiver.",
+                  OFFSET(spans_received), false);
+    receiver_rows(out, stats, "pugmark_receiver_spans_stored_total", "Of them, durable.",
+                  OFFSET(spans_stored), false);
+    receiver_rows(out, stats, "pugmark_receiver_datagrams_dropped_total",
+                  "Datagrams the kernel dropped because its buffer was full.",
+                  OFFSET(datagrams_dropped), true);
+#undef OFFSET
+}
+
 static void ingest(struct buf *out, const struct web *web)
 {
     struct web_ingest_stats stats = {0};
@@ -62,6 +92,7 @@ static void ingest(struct buf *out, const struct web *web)
         label(out, stats.refused[i].reason);
         buf_printf(out, "\"} %llu\n", (unsigned long long)stats.refused[i].count);
     }
+    receivers(out, &stats);
 }
 
 static void store(struct buf *out, struct web *web)

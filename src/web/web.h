@@ -16,6 +16,13 @@ struct web_endpoint {
 };
 
 #define WEB_REFUSED_MAX 16
+#define WEB_RECEIVERS_MAX 16
+
+struct web_receiver_stats {
+    const char *name;
+    bool is_udp; /* requests are datagrams then */
+    uint64_t requests, requests_refused, spans_received, spans_stored, datagrams_dropped;
+};
 
 /* What the receivers counted since they started. */
 struct web_ingest_stats {
@@ -26,6 +33,8 @@ struct web_ingest_stats {
         uint64_t count;
     } refused[WEB_REFUSED_MAX];
     size_t n_refused;
+    struct web_receiver_stats receivers[WEB_RECEIVERS_MAX];
+    size_t n_receivers;
 };
 
 struct web_options {

@@ -30,8 +30,8 @@ const memoryMiB = async (pid, field) =>
 describe('starting', () => {
   test('names each endpoint in the ready file, and each answers', async (t) => {
     const server = await start(t);
-    assert.deepEqual(Object.keys(server.endpoints).sort(), ['otlp_grpc', 'otlp_http', 'page']);
-    for (const url of Object.values(server.endpoints)) assert.match(url, /^http:\/\/127\.0\.0\.1:\d+$/);
+    assert.deepEqual(Object.keys(server.endpoints).sort(), ['jaeger_binary', 'jaeger_compact', 'jaeger_http', 'otlp_grpc', 'otlp_http', 'page', 'xray', 'zipkin']);
+    for (const url of Object.values(server.endpoints)) assert.match(url, /^(http|udp):\/\/127\.0\.0\.1:\d+$/);
     assert.equal((await fetch(`${server.endpoints.page}/healthz`)).status, 200);
     assert.equal((await fetch(`${server.endpoints.page}/readyz`)).status, 200);
     const status = await server.get('/api/pugmark/status');
