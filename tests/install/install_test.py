@@ -14,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "library"))
+import tap  # noqa: E402  pylint: disable=wrong-import-position
+
 BUILD, SOURCE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 
 
@@ -198,19 +201,7 @@ def main():
             ("Meson finds it", lambda: meson_finds_it(installed)),
             ("Meson builds it as a subproject", lambda: meson_takes_it_in(installed)),
         ]
-        print(f"1..{len(cases)}")
-        failed = 0
-        for number, (name, case) in enumerate(cases, 1):
-            problem = ""
-            try:
-                case()
-            except (AssertionError, KeyError, OSError, ValueError, StopIteration, subprocess.TimeoutExpired) as why:
-                problem = str(why) or repr(why)
-            failed += bool(problem)
-            print(f"{'not ok' if problem else 'ok'} {number} - {name}")
-            for line in problem.splitlines():
-                print(f"# {line}")
-    return 1 if failed else 0
+        return tap.run_tests([(name, lambda work, c=case: c()) for name, case in cases])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
+
+import tap
 
 HERE = pathlib.Path(__file__).resolve().parent
 INCLUDE = HERE.parent.parent / "include"
@@ -114,19 +115,7 @@ def main():
         tests.append((f"PUG_DISABLE leaves nothing of a handle, {compiler}", lambda w, c=compiler: disabled(c, w)))
         tests.append((f"exceptions are not needed, {compiler}", lambda w, c=compiler: without_exceptions(c, w)))
         tests.append((f"an older language is refused with a word, {compiler}", lambda w, c=compiler: too_old_is_said(c, w)))
-    print(f"1..{len(tests)}")
-    failed = 0
-    for number, (name, test) in enumerate(tests, 1):
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                test(pathlib.Path(work))
-                print(f"ok {number} - {name}")
-            except Exception as problem:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {number} - {name}")
-                for line in (str(problem) or repr(problem)).splitlines()[:40]:
-                    print(f"# {line}")
-    return 1 if failed else 0
+    return tap.run_tests(tests)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
+
+import tap
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -345,19 +346,7 @@ def main():
             tests.append(("a span reaches nothing that allocates, locks, encodes or calls the kernel",
                           span_reaches_nothing_that_waits))
             tests.append(("a channel that may not wait does not", channel_waits_for_nothing))
-    print(f"1..{len(tests)}")
-    failed = 0
-    for number, (name, test) in enumerate(tests, 1):
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                test(pathlib.Path(work))
-                print(f"ok {number} - {name}")
-            except Exception as problem:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {number} - {name}")
-                for line in (str(problem) or repr(problem)).splitlines()[:40]:
-                    print(f"# {line}")
-    return 1 if failed else 0
+    return tap.run_tests(tests)
 
 
 if __name__ == "__main__":

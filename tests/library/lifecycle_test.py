@@ -16,14 +16,12 @@ import tempfile
 import threading
 import time
 
+import tap
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 SECONDS_MAX = 60
-
-
-class Skip(Exception):
-    pass
 
 
 class Program:
@@ -66,7 +64,7 @@ class Run:
             self.process.kill()
             self.process.wait()
         if self.process.returncode == 77:
-            raise Skip("the user cannot be changed here")
+            raise tap.Skip("the user cannot be changed here")
         assert self.process.returncode == status, f"{args}: status {self.process.returncode}\n{self.told}"
         self.said = dict(line.split(" ") for line in out.splitlines())
 
@@ -234,7 +232,7 @@ def full_disk(work):
     disk.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"none", str(disk).encode(), b"tmpfs", 0, b"size=96k") != 0:
-        raise Skip(f"no file system can be mounted here: {os.strerror(ctypes.get_errno())}")
+        raise tap.Skip(f"no file system can be mounted here: {os.strerror(ctypes.get_errno())}")
     try:
         run = Run(work, "many", PUG_TRACE_DIR=str(disk))
         spans = run.spans(disk)
@@ -263,7 +261,7 @@ def readable(program, work):
     copy.chmod(0o755)
     for parent in BUILD.parents:
         if not os.stat(parent).st_mode & 0o001:
-            raise Skip("another user cannot reach the library here")
+            raise tap.Skip("another user cannot reach the library here")
     return copy
 
 
@@ -320,23 +318,9 @@ def main():
     global PROGRAM
     wanted = sys.argv[2:]
     tests = [t for t in TESTS if not wanted or any(w in t[0] for w in wanted)]
-    print(f"1..{len(tests)}")
-    failed = 0
     with tempfile.TemporaryDirectory() as folder:
         PROGRAM = Program(pathlib.Path(folder))
-        for number, (name, test) in enumerate(tests, 1):
-            with tempfile.TemporaryDirectory() as work:
-                try:
-                    test(pathlib.Path(work))
-                    print(f"ok {number} - {name}")
-                except Skip as reason:
-                    print(f"ok {number} - {name} # SKIP {reason}")
-                except Exception as problem:  # pylint: disable=broad-except
-                    failed += 1
-                    print(f"not ok {number} - {name}")
-                    for line in (str(problem) or repr(problem)).splitlines()[:40]:
-                        print(f"# {line}")
-    return 1 if failed else 0
+        return tap.run_tests(tests)
 
 
 if __name__ == "__main__":

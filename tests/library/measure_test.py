@@ -11,7 +11,8 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
+
+import tap
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -331,19 +332,7 @@ def main():
             ("the program's own allocator goes on allocating", the_allocator_below_stays),
             ("programs run as before with counted allocations", programs_run_as_before),
         ]
-    print(f"1..{len(tests)}")
-    failed = 0
-    for number, (name, test) in enumerate(tests, 1):
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                test(pathlib.Path(work))
-                print(f"ok {number} - {name}", flush=True)
-            except Exception as problem:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {number} - {name}")
-                for line in (str(problem) or repr(problem)).splitlines()[:40]:
-                    print(f"# {line}")
-    return 1 if failed else 0
+    return tap.run_tests(tests)
 
 
 if __name__ == "__main__":
