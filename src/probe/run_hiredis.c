@@ -498,7 +498,9 @@ static void async_sent(struct async *a, redisAsyncContext *c, int result)
 }
 
 static int async_format(redisAsyncContext *c, redisCallbackFn *fn, void *data, const char *format,
-                        va_list args, const void *caller, __typeof__(&redisvAsyncCommand) real)
+                        va_list args, const void *caller,
+                        int (*real)(redisAsyncContext *, redisCallbackFn *, void *, const char *,
+                                    va_list))
 {
     struct async *a = NULL;
     KEEP_ERRNO({

@@ -280,8 +280,10 @@ struct pug__slot *pug__begin_alone(struct pug__lane *fast, struct pug__site *sit
 
 struct pug__slot *pug__begin_skip(struct pug__lane *fast)
 {
-    struct pug__slot *parent = fast ? fast->top : NULL, *slot = parent + 1;
-    if (!fast || parent->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ASIDE | PUG__STATE_CONTEXT) ||
+    if (!fast)
+        return NULL;
+    struct pug__slot *parent = fast->top, *slot = parent + 1;
+    if (parent->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ASIDE | PUG__STATE_CONTEXT) ||
         !parent->seq || parent >= fast->last || !lane_enter(lane_of(fast)))
         return NULL;
     pug__slot_put(slot, parent->seq, parent->trace, parent->site,
