@@ -175,12 +175,23 @@ bool predicate_match(const struct predicate *p, const struct span *span);
 
 /* ---- scans ---- */
 
+#define SCAN_ATTRS_MAX 16
+
+/* An attribute that the rows of a scan bring along. */
+struct scan_attr {
+    enum predicate_field field; /* FIELD_SPAN_ATTR, FIELD_RESOURCE_ATTR or FIELD_ANY_ATTR */
+    struct str key;
+};
+
 struct scan {
     const struct predicate *where;       /* NULL: every span */
     uint64_t start_min_ns, start_max_ns; /* of the span's start, both included; max 0: no bound */
+    const struct scan_attr *attrs;       /* at most SCAN_ATTRS_MAX */
+    size_t n_attrs;
 };
 
-/* One span that fulfils the predicate. Strings live as long as the view. */
+/* One span that fulfils the predicate. Strings live as long as the view, those in `attrs` until the
+ * callback returns. */
 struct scan_row {
     struct trace_id trace_id;
     struct span_id span_id;
@@ -188,6 +199,8 @@ struct scan_row {
     uint64_t trace_start_ns; /* earliest start in this part of the trace */
     struct str service, name;
     uint8_t kind, status_code;
+    const struct value *attrs; /* one for each of the scan's; VALUE_NONE: absent. Arrays and maps have
+                                * their type only */
 };
 
 /* Return 0 to go on, anything else to stop: the scan then returns that. The callback may raise

@@ -181,6 +181,24 @@ static bool search_params(struct web_request *q, struct search *search, struct c
     return true;
 }
 
+void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
+                 const struct scan_cost *cost, uint64_t traces_read, uint64_t elapsed_ns)
+{
+    key_open(w, "scanned", '{');
+    key_u64_str(w, "start", start_ns);
+    key_u64_str(w, "end", end_ns);
+    key_u64(w, "parts", cost->parts);
+    key_u64(w, "partsPruned", cost->parts_pruned);
+    key_u64(w, "groups", cost->groups);
+    key_u64(w, "groupsPruned", cost->groups_pruned);
+    key_u64_str(w, "rows", cost->rows_read);
+    key_u64_str(w, "rowsMatched", cost->rows_matched);
+    key_u64_str(w, "bytes", cost->bytes_read);
+    key_u64_str(w, "tracesRead", traces_read);
+    key_u64_str(w, "micros", elapsed_ns / NS_PER_US);
+    json_close(w, '}');
+}
+
 static void search_answer(struct web_request *q, const struct search *search,
                           const struct search_result *result)
 {
@@ -194,19 +212,9 @@ static void search_answer(struct web_request *q, const struct search *search,
     key_u64(&w, "limit", search->limit);
     json_key(&w, STR("more"));
     json_bool(&w, result->more);
-    key_open(&w, "scanned", '{');
-    key_u64_str(&w, "start", search->start_min_ns);
-    key_u64_str(&w, "end", search->start_max_ns ? search->start_max_ns : clock_realtime_ns());
-    key_u64(&w, "parts", result->cost.parts);
-    key_u64(&w, "partsPruned", result->cost.parts_pruned);
-    key_u64(&w, "groups", result->cost.groups);
-    key_u64(&w, "groupsPruned", result->cost.groups_pruned);
-    key_u64_str(&w, "rows", result->cost.rows_read);
-    key_u64_str(&w, "rowsMatched", result->cost.rows_matched);
-    key_u64_str(&w, "bytes", result->cost.bytes_read);
-    key_u64_str(&w, "tracesRead", result->traces_read);
-    key_u64_str(&w, "micros", result->elapsed_ns / NS_PER_US);
-    json_close(&w, '}');
+    api_scanned(&w, search->start_min_ns,
+                search->start_max_ns ? search->start_max_ns : clock_realtime_ns(), &result->cost,
+                result->traces_read, result->elapsed_ns);
     json_close(&w, '}');
     web_reply_json(q, 200, &out);
 }

@@ -41,6 +41,7 @@ static const struct route {
     {"/api/pugmark/services", api_services, DIALECT_OWN, true},
     {"/api/pugmark/operations", api_operations, DIALECT_OWN, true},
     {"/api/pugmark/search", api_search, DIALECT_OWN, true},
+    {"/api/pugmark/metrics", api_metrics, DIALECT_OWN, true},
     {"/api/pugmark/traces/*", api_trace, DIALECT_OWN, true},
     {"/api/pugmark/live", live_events, DIALECT_OWN, false},
     {"/api/pugmark/status", api_status, DIALECT_OWN, false},

@@ -116,7 +116,11 @@ void pool_free(struct pool *pool);
 
 /* ---- handlers ---- */
 
-web_handler_fn api_services, api_operations, api_search, api_trace, api_status;
+web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
+
+/* "scanned":{...}: what was read for an answer. */
+void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
+                 const struct scan_cost *cost, uint64_t traces_read, uint64_t elapsed_ns);
 web_handler_fn v3_services, v3_operations, v3_summaries, v3_traces, v3_trace;
 web_handler_fn legacy_services, legacy_service_operations, legacy_operations, legacy_search,
     legacy_trace, legacy_dependencies;

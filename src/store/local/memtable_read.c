@@ -192,9 +192,19 @@ struct leaf {
     uint8_t *resources; /* of a resource attribute; may be ABSENT */
 };
 
+/* An attribute that the rows bring along. */
+struct wanted {
+    uint32_t key;        /* as of a leaf */
+    struct value *values; /* by resource */
+    uint8_t *known;      /* by resource: NO (not there), YES; UNKNOWN: not asked yet */
+};
+
 struct scanner {
     const struct memtable *mt;
     struct leaf *leaves;
+    struct wanted wanted[SCAN_ATTRS_MAX];
+    struct value values[SCAN_ATTRS_MAX]; /* of the row */
+    struct arena resources;              /* what `wanted` points into */
     struct arena arena; /* scratch: resources and composite values */
     bool failed;
 };
@@ -317,6 +327,70 @@ static void leaves_init(struct scanner *sc, const struct filter *f)
         sc->leaves[f->leaf].key = intern_find(&sc->mt->keys, f->key);
 }
 
+static void value_flatten(struct value *v)
+{
+    if (v->type == VALUE_ARRAY || v->type == VALUE_MAP)
+        *v = (struct value){.type = v->type};
+}
+
+static bool wanted_of_span(struct scanner *sc, const struct wanted *w, const struct mem_row *row,
+                           struct value *ret)
+{
+    for (uint32_t i = 0; w->key != INTERN_NONE && i < row->n_cells; i++) {
+        struct mem_cell cell = row->cells[i];
+        const struct mem_column *column = memtable_column(sc->mt, cell.column);
+        if (column->key != w->key)
+            continue;
+        if (column->type == VALUE_ARRAY || column->type == VALUE_MAP)
+            *ret = (struct value){.type = column->type};
+        else
+            sc->failed |= !cell_value(sc->mt, cell, &sc->arena, false, ret);
+        return true;
+    }
+    return false;
+}
+
+static void wanted_of_resource(struct scanner *sc, const struct scan_attr *attr, struct wanted *w,
+                               uint32_t number, struct value *ret)
+{
+    const struct memtable *mt = sc->mt;
+    size_t n = (size_t)intern_count(&mt->resources) + 1;
+    if (!w->values) {
+        w->values = arena_zalloc(&sc->resources, n * sizeof *w->values);
+        w->known = arena_zalloc(&sc->resources, n);
+        sc->failed |= !w->values || !w->known;
+    }
+    if (sc->failed)
+        return;
+    if (w->known[number] == UNKNOWN) {
+        struct resource r;
+        struct codec_reader reader =
+            codec_reader(intern_get(&mt->resources, number), &sc->resources);
+        codec_resource(&reader, &r);
+        sc->failed |= reader.err != 0;
+        const struct attr *a = sc->failed ? NULL : attrs_find(&r.attrs, attr->key);
+        w->known[number] = a ? YES : NO;
+        if (a) {
+            w->values[number] = a->value;
+            value_flatten(&w->values[number]);
+        }
+    }
+    *ret = w->values[number];
+}
+
+static void values_gather(struct scanner *sc, const struct scan *scan, const struct mem_row *row)
+{
+    for (size_t i = 0; i < scan->n_attrs; i++) {
+        const struct scan_attr *attr = &scan->attrs[i];
+        struct value *v = &sc->values[i];
+        *v = (struct value){.type = VALUE_NONE};
+        if (attr->field != FIELD_RESOURCE_ATTR && wanted_of_span(sc, &sc->wanted[i], row, v))
+            continue;
+        if (attr->field != FIELD_SPAN_ATTR)
+            wanted_of_resource(sc, attr, &sc->wanted[i], row->resource, v);
+    }
+}
+
 /* The earliest start of a trace within the snapshot, kept in `starts` plus one (0: not asked). */
 static uint64_t trace_start(const struct memtable *mt, uint32_t rows, uint32_t trace,
                             uint64_t *starts)
@@ -366,7 +440,13 @@ static int rows_scan(struct scanner *sc, uint32_t rows, const struct filter *fil
             .name = intern_get(&mt->names, row->name),
             .kind = row->kind,
             .status_code = row->status_code,
+            .attrs = sc->values,
         };
+        values_gather(sc, scan, row);
+        if (sc->failed) {
+            err = ERR_NOMEM;
+            break;
+        }
         memcpy(out.trace_id.bytes, intern_get(&mt->traces, row->trace).ptr, TRACE_ID_SIZE);
         err = fn(arg, scan, &out);
     }
@@ -385,6 +465,8 @@ int memtable_scan(const struct memtable *mt, uint32_t rows, const struct filter 
     if (!sc.leaves)
         return ERR_NOMEM;
     leaves_init(&sc, filter);
+    for (size_t i = 0; i < scan->n_attrs; i++)
+        sc.wanted[i].key = intern_find(&mt->keys, scan->attrs[i].key);
     int err = rows_scan(&sc, rows, filter, scan, fn, arg, cost);
     for (unsigned i = 0; i < leaves; i++) {
         free(sc.leaves[i].names);
@@ -392,6 +474,7 @@ int memtable_scan(const struct memtable *mt, uint32_t rows, const struct filter 
         free(sc.leaves[i].resources);
     }
     free(sc.leaves);
+    arena_done(&sc.resources);
     arena_done(&sc.arena);
     return err;
 }

@@ -11,6 +11,9 @@
 
 enum { UNKNOWN, NO, YES };
 
+/* The columns that a key may have are at most one for each type. */
+enum { COLUMNS_MAX = 8 };
+
 struct leaf {
     /* By operation; NULL: not asked yet. `operations_any`: one of them is YES. */
     uint8_t *operations;
@@ -24,9 +27,23 @@ struct leaf {
     bool ready;
 };
 
+/* An attribute that the rows bring along. */
+struct wanted {
+    uint8_t *column_index; /* by column: index in `columns` + 1 */
+    uint32_t columns[COLUMNS_MAX], n_columns;
+    struct value *of_operation; /* what the resources say; NULL: not asked yet */
+    /* Of the group. */
+    uint64_t *numbers[COLUMNS_MAX];
+    struct str *texts[COLUMNS_MAX];
+    uint8_t *index; /* by row: index in `columns` + 1; 0: the span has none */
+    uint32_t *place;
+};
+
 struct scanner {
     struct segment *seg;
     struct leaf *leaves;
+    struct wanted *wanted;
+    struct value values[SCAN_ATTRS_MAX]; /* of the row */
     struct arena arena;   /* what lives as long as the scan */
     struct arena scratch; /* of the group; not the segment's, which callbacks may use */
     /* Of the group. */
@@ -40,9 +57,6 @@ struct scanner {
     struct trace_id *trace_ids;
     uint64_t *trace_starts;
 };
-
-/* The columns that a key may have are at most one for each type. */
-enum { COLUMNS_MAX = 8 };
 
 /* ---- fixed columns, read when first needed ---- */
 
@@ -614,6 +628,139 @@ static int nothing_matches(struct scanner *sc, const struct filter *f, bool *ret
     return err;
 }
 
+/* ---- attributes that rows bring along ---- */
+
+static int wanted_columns(struct scanner *sc, const struct scan_attr *attr, struct wanted *w)
+{
+    struct segment *seg = sc->seg;
+    uint32_t key;
+    int err = segment_columns(seg);
+    if (!err)
+        err = segment_string_find(seg, attr->key, &key);
+    if (err)
+        return err;
+    w->column_index = arena_zalloc(&sc->arena, (size_t)seg->n_columns + 1);
+    if (!w->column_index)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; key < seg->n_strings && i < seg->n_columns; i++) {
+        if (seg->columns[i].key != key)
+            continue;
+        if (w->n_columns == COLUMNS_MAX)
+            return segment_fail(seg, ERR_CORRUPT, seg->columns_ref.offset, "the list of columns");
+        w->columns[w->n_columns++] = i;
+        w->column_index[i] = (uint8_t)w->n_columns;
+    }
+    return 0;
+}
+
+static int wanted_resources(struct scanner *sc, const struct scan_attr *attr, struct wanted *w)
+{
+    struct segment *seg = sc->seg;
+    int err = segment_operations_read(seg);
+    if (!err)
+        w->of_operation =
+            arena_zalloc(&sc->arena, (seg->n_operations + 1) * sizeof *w->of_operation);
+    if (!err && !w->of_operation)
+        err = ERR_NOMEM;
+    for (uint32_t i = 0; !err && i < seg->n_operations; i++) {
+        const struct resource *resource;
+        err = segment_resource(seg, seg->operations[i].resource, &resource);
+        const struct attr *a = err ? NULL : attrs_find(&resource->attrs, attr->key);
+        if (!a)
+            continue;
+        w->of_operation[i] = a->value;
+        if (a->value.type == VALUE_ARRAY || a->value.type == VALUE_MAP)
+            w->of_operation[i] = (struct value){.type = a->value.type};
+    }
+    return err;
+}
+
+static int wanted_init(struct scanner *sc, const struct scan *scan)
+{
+    int err = 0;
+    if (!scan->n_attrs)
+        return 0;
+    sc->wanted = arena_zalloc(&sc->arena, scan->n_attrs * sizeof *sc->wanted);
+    if (!sc->wanted)
+        return ERR_NOMEM;
+    for (size_t i = 0; !err && i < scan->n_attrs; i++) {
+        if (scan->attrs[i].field != FIELD_RESOURCE_ATTR)
+            err = wanted_columns(sc, &scan->attrs[i], &sc->wanted[i]);
+        if (!err && scan->attrs[i].field != FIELD_SPAN_ATTR)
+            err = wanted_resources(sc, &scan->attrs[i], &sc->wanted[i]);
+    }
+    return err;
+}
+
+/* Which value each row of the group has. */
+static int wanted_group(struct scanner *sc, struct wanted *w)
+{
+    struct segment *seg = sc->seg;
+    uint32_t n = sc->g.group->n;
+    uint64_t counts[COLUMNS_MAX] = {0}, at[COLUMNS_MAX] = {0};
+    bool any = false;
+    int err = 0;
+    w->index = NULL;
+    for (uint32_t k = 0; !err && k < sc->g.n_columns; k++) {
+        unsigned index = w->column_index ? w->column_index[sc->g.columns[k].column] : 0;
+        if (!index)
+            continue;
+        any = true;
+        counts[index - 1] = sc->g.columns[k].n;
+        err = segment_column_values(seg, &sc->g.columns[k], &sc->scratch, &w->numbers[index - 1],
+                                    &w->texts[index - 1]);
+    }
+    if (err || !any)
+        return err;
+    err = shapes_need(sc);
+    w->index = arena_zalloc(&sc->scratch, n);
+    w->place = arena_array(&sc->scratch, n, sizeof *w->place);
+    if (!err && (!w->index || !w->place))
+        err = ERR_NOMEM;
+    const struct group_shapes *sh = &sc->shapes;
+    for (uint32_t i = 0; !err && i < n; i++) {
+        const uint64_t *columns = sh->columns + sh->first[sh->of_row[i]];
+        for (uint64_t k = 0; k < sh->lengths[sh->of_row[i]]; k++) {
+            unsigned index = w->column_index[columns[k]];
+            if (!index)
+                continue;
+            if (at[index - 1] >= counts[index - 1])
+                return segment_fail(seg, ERR_CORRUPT, sc->g.fixed[FIXED_SHAPES].offset,
+                                    "the shapes of a group");
+            if (!w->index[i]) { /* the first counts */
+                w->index[i] = (uint8_t)index;
+                w->place[i] = (uint32_t)at[index - 1];
+            }
+            at[index - 1]++;
+        }
+    }
+    return err;
+}
+
+static int wanted_row(struct scanner *sc, const struct scan *scan, uint32_t i)
+{
+    for (size_t k = 0; k < scan->n_attrs; k++) {
+        const struct wanted *w = &sc->wanted[k];
+        struct value *v = &sc->values[k];
+        if (w->index && w->index[i]) {
+            unsigned index = w->index[i] - 1;
+            const struct segment_column *c = &sc->seg->columns[w->columns[index]];
+            *v = (struct value){.type = c->type};
+            if (c->type == VALUE_ARRAY || c->type == VALUE_MAP)
+                continue;
+            int err = segment_value(sc->seg, c, w->numbers[index], w->texts[index], w->place[i],
+                                    &sc->scratch, v);
+            if (err)
+                return err;
+        } else if (w->of_operation) {
+            *v = w->of_operation[sc->operation[i]];
+        } else {
+            *v = (struct value){.type = VALUE_NONE};
+        }
+    }
+    return 0;
+}
+
 /* ---- rows ---- */
 
 static bool out_of_range(const struct scan *scan, uint64_t start)
@@ -635,6 +782,7 @@ static int row_give(struct scanner *sc, uint32_t i, const uint8_t *ids, struct s
         .trace_start_ns = sc->trace_starts[sc->trace_of[i]],
         .kind = op->kind,
         .status_code = (uint8_t)sc->status[i],
+        .attrs = sc->values,
     };
     memcpy(row.span_id.bytes, ids + (size_t)i * SPAN_ID_SIZE, SPAN_ID_SIZE);
     int err = segment_string(seg, op->name, &row.name);
@@ -643,6 +791,9 @@ static int row_give(struct scanner *sc, uint32_t i, const uint8_t *ids, struct s
     if (err)
         return err;
     row.service = resource->service_name;
+    err = wanted_row(sc, scan, i);
+    if (err)
+        return err;
     sc->answer = fn(arg, scan, &row);
     return sc->answer;
 }
@@ -676,6 +827,8 @@ static int group_scan(struct scanner *sc, const struct segment_group *g, const s
     if (!err && (size_t)(ids.end - ids.at) != (size_t)g->n * SPAN_ID_SIZE)
         err = segment_fail(seg, ERR_CORRUPT, sc->g.fixed[FIXED_SPAN_ID].offset,
                            "the ids of a group");
+    for (size_t k = 0; !err && k < scan->n_attrs; k++)
+        err = wanted_group(sc, &sc->wanted[k]);
     for (uint32_t i = g->n; !err && i-- > 0;) {
         if (!rows[i] || out_of_range(scan, sc->start[i]))
             continue;
@@ -697,6 +850,8 @@ int segment_scan(struct segment *seg, const struct filter *filter, unsigned leav
     cost->parts++;
     cost->groups += seg->n_groups;
     int err = nothing_matches(&sc, filter, &nothing);
+    if (!err && !nothing)
+        err = wanted_init(&sc, scan);
     if (!err && nothing) {
         cost->parts_pruned++;
         cost->groups_pruned += seg->n_groups;
