@@ -1,8 +1,10 @@
-/* pugmark query 'TRACEQL': the newest traces that match, one a line. */
+/* pugmark query 'TRACEQL': the newest traces that match, one a line; of a metrics query its series. */
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/query_series.h"
 #include "cli/term.h"
+#include "query/traceql.h"
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -27,29 +29,34 @@ enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_CSV };
 
 struct options {
     const char *query, *server, *since;
-    uint64_t limit, since_ns;
+    uint64_t limit, since_ns, step_ns;
     enum format format;
     bool explain;
 };
 
 static const char help[] =
     "usage: pugmark query 'TRACEQL' [--since 1h] [--limit N] [--json|--csv] [--explain]\n"
-    "                     [--server URL]\n"
+    "                     [--step 1m] [--server URL]\n"
     "\n"
-    "Lists the newest traces in which spans match.\n"
+    "Lists the newest traces in which spans match; of a query that ends in a metric,\n"
+    "such as | rate(), its series.\n"
     "\n"
     "  --since DURATION  how far to look back, by the start of the span: 15m, 1h, 7d;\n"
     "                    default 1h\n"
     "  --limit N         traces, 1 to 1000; default 20\n"
+    "  --step DURATION   of series: the time of one sample; default about 1/60 of all\n"
     "  --json            the server's answer as it is\n"
-    "  --csv             a header line and one line a trace; durations in nanoseconds\n"
+    "  --csv             a header line and one line a trace; durations in nanoseconds.\n"
+    "                    Of series one line a sample\n"
     "  --explain         also what was read to find them, on stderr\n"
     "  --server URL      default " CLIENT_SERVER_DEFAULT "\n"
     "\n"
     "Examples:\n"
     "  pugmark query '{ status = error }'\n"
     "  pugmark query '{ resource.service.name = \"api\" && duration > 100ms }'\n"
-    "  pugmark query '{ .http.route =~ \"/cart/.*\" } && { name = \"db.query\" }' --since 7d\n";
+    "  pugmark query '{ .http.route =~ \"/cart/.*\" } && { name = \"db.query\" }' --since 7d\n"
+    "  pugmark query '{ kind = server } | rate() by (resource.service.name)' --step 1m\n"
+    "  pugmark query '{ } | quantile_over_time(duration, .5, .99) by (name)' --csv\n";
 
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
@@ -63,6 +70,7 @@ static int parse(int argc, char **argv, struct options *o)
     const struct args_option options[] = {
         {.name = "since", .duration_ns = &o->since_ns, .text = &o->since},
         {.name = "limit", .count = &o->limit, .min = 1, .max = LIMIT_MAX},
+        {.name = "step", .duration_ns = &o->step_ns},
         {.name = "json", .flag = &json},
         {.name = "csv", .flag = &csv},
         {.name = "explain", .flag = &o->explain},
@@ -318,10 +326,10 @@ static void say_rest(const struct rows *rows, const struct options *o)
         fprintf(stderr, "There are more; --limit N shows up to %d.\n", LIMIT_MAX);
 }
 
-static void explain(const struct rows *rows, struct arena *arena)
+static void explain(struct str scanned, struct arena *arena)
 {
     struct json_reader r;
-    json_reader_init(&r, rows->scanned, arena, NULL);
+    json_reader_init(&r, scanned, arena, NULL);
     if (json_next(&r) != JSON_OBJECT)
         return;
     fputs("Read to find them:", stderr);
@@ -338,57 +346,120 @@ static void explain(const struct rows *rows, struct arena *arena)
     fputc('\n', stderr);
 }
 
+/* ---- series ---- */
+
+static bool asks_for_series(const char *text)
+{
+    struct traceql *q = NULL;
+    /* What is wrong with it the server says, with its place. */
+    bool series = !traceql_parse(str_from(text), &q, NULL) && q->metric;
+    traceql_free(q);
+    return series;
+}
+
+/* The body as it is to be written; false: it is no answer of ours. */
+static bool show_series(const struct options *o, const struct term *t, struct str body,
+                        struct arena *arena, struct buf *out, struct str *ret_scanned)
+{
+    struct series_rows rows;
+    if (!series_read(body, arena, &rows))
+        return false;
+    if (o->format == FORMAT_CSV)
+        series_csv(&rows, out);
+    else if (o->format == FORMAT_TABLE && rows.n)
+        series_table(&rows, t, out);
+    if (o->format == FORMAT_TABLE && !rows.n)
+        fprintf(stderr, "No span matches in the last %s. A longer time: --since 7d\n", o->since);
+    *ret_scanned = rows.scanned;
+    return true;
+}
+
+static bool show_traces(const struct options *o, const struct term *t, struct str body,
+                        struct arena *arena, struct buf *out, struct str *ret_scanned)
+{
+    struct rows *rows = calloc(1, sizeof *rows);
+    bool ours = rows && rows_read(body, arena, rows);
+    if (ours) {
+        if (o->format == FORMAT_CSV)
+            put_csv(rows, out);
+        else if (o->format == FORMAT_TABLE && rows->n)
+            put_table(rows, t, out);
+        if (o->format == FORMAT_TABLE)
+            say_rest(rows, o);
+        *ret_scanned = rows->scanned;
+    }
+    free(rows);
+    return ours;
+}
+
+/* ---- the verb ---- */
+
+static void put_path(const struct options *o, bool series, struct buf *path)
+{
+    uint64_t now_ns = clock_realtime_ns();
+    uint64_t start_ns = now_ns > o->since_ns ? now_ns - o->since_ns : 0;
+    buf_printf(path, "/api/pugmark/%s?start=%llu", series ? "metrics" : "search",
+               (unsigned long long)start_ns);
+    if (series && o->step_ns)
+        buf_printf(path, "&step=%lluns", (unsigned long long)o->step_ns);
+    if (!series)
+        buf_printf(path, "&limit=%llu", (unsigned long long)o->limit);
+    buf_cstr(path, "&q=");
+    client_escape(path, str_from(o->query));
+    buf_byte(path, '\0');
+}
+
+static int show(const struct options *o, bool series, struct str body)
+{
+    struct term term = term_of(stdout);
+    struct buf out = BUF_INIT;
+    struct arena arena = ARENA_INIT;
+    struct str scanned = STR_NONE;
+    int status = CLI_COULD_NOT;
+    bool ours = series ? show_series(o, &term, body, &arena, &out, &scanned)
+                       : show_traces(o, &term, body, &arena, &out, &scanned);
+    if (o->format == FORMAT_JSON) {
+        buf_str(&out, body);
+        buf_byte(&out, '\n');
+    }
+    if (!ours) {
+        fprintf(stderr, "pugmark query: %s is not a pugmark server: its answer is another\n",
+                o->server);
+    } else {
+        bool written = buf_ok(&out) &&
+                       fwrite(out.ptr ? out.ptr : "", 1, out.len, stdout) == out.len &&
+                       fflush(stdout) == 0;
+        if (!written)
+            perror("pugmark query: stdout");
+        if (o->explain)
+            explain(scanned, &arena);
+        status = written ? CLI_DONE : CLI_COULD_NOT;
+    }
+    arena_done(&arena);
+    buf_done(&out);
+    return status;
+}
+
 int cli_query(int argc, char **argv)
 {
     struct options o;
     int status = parse(argc, argv, &o);
     if (status >= 0)
         return status;
-    struct term term = term_of(stdout);
-    uint64_t now_ns = clock_realtime_ns();
-    uint64_t start_ns = now_ns > o.since_ns ? now_ns - o.since_ns : 0;
-    struct buf path = BUF_INIT, body = BUF_INIT, out = BUF_INIT;
-    buf_printf(&path, "/api/pugmark/search?limit=%llu&start=%llu&q=", (unsigned long long)o.limit,
-               (unsigned long long)start_ns);
-    client_escape(&path, str_from(o.query));
-    buf_byte(&path, '\0');
-    struct arena arena = ARENA_INIT;
-    struct rows *rows = calloc(1, sizeof *rows);
+    bool series = asks_for_series(o.query);
+    struct buf path = BUF_INIT, body = BUF_INIT;
     long answer;
+    put_path(&o, series, &path);
     status = CLI_COULD_NOT;
-    if (!buf_ok(&path) || !rows) {
+    if (!buf_ok(&path))
         fputs("pugmark query: out of memory\n", stderr);
-    } else if (client_get("query", o.server, path.ptr, &answer, &body)) {
-        /* has been said */
-    } else if (answer != 200) {
+    else if (client_get("query", o.server, path.ptr, &answer, &body))
+        status = CLI_COULD_NOT; /* has been said */
+    else if (answer != 200)
         client_say_error("query", answer, buf_as_str(&body), o.query);
-    } else if (!rows_read(buf_as_str(&body), &arena, rows)) {
-        fprintf(stderr, "pugmark query: %s is not a pugmark server: its answer is another\n",
-                o.server);
-    } else {
-        if (o.format == FORMAT_JSON) {
-            buf_str(&out, buf_as_str(&body));
-            buf_byte(&out, '\n');
-        } else if (o.format == FORMAT_CSV) {
-            put_csv(rows, &out);
-        } else if (rows->n) {
-            put_table(rows, &term, &out);
-        }
-        bool written = buf_ok(&out) &&
-                       fwrite(out.ptr ? out.ptr : "", 1, out.len, stdout) == out.len &&
-                       fflush(stdout) == 0;
-        if (!written)
-            perror("pugmark query: stdout");
-        if (o.format == FORMAT_TABLE)
-            say_rest(rows, &o);
-        if (o.explain)
-            explain(rows, &arena);
-        status = written ? CLI_DONE : CLI_COULD_NOT;
-    }
-    free(rows);
-    arena_done(&arena);
+    else
+        status = show(&o, series, buf_as_str(&body));
     buf_done(&path);
     buf_done(&body);
-    buf_done(&out);
     return status;
 }

@@ -138,8 +138,8 @@ static int observe(struct evaluator *e, uint64_t start_ns, const struct value *b
         labels[n++] = (struct metrics_label){e->by[i].name, as_label(m->by[i], by[i])};
     double unit = m->field && m->field->type == TRACEQL_DURATION ? 1e9 : 1;
     if (m->node == TRACEQL_HISTOGRAM_OVER_TIME)
-        labels[n++] = (struct metrics_label){
-            STR("__bucket"), {.type = VALUE_DOUBLE, .real = bucket_of(v) / unit}};
+        labels[n++] = (struct metrics_label){STR("__bucket"),
+                                             {.type = VALUE_DOUBLE, .real = bucket_of(v) / unit}};
     else if (!n)
         labels[n++] = (struct metrics_label){
             STR("__name__"), {.type = VALUE_STRING, .string = function_name(m->node)}};
@@ -180,11 +180,11 @@ static void column_init(struct evaluator *e, const struct traceql_expr *field, s
     case TRACEQL_ANY_ATTR:
         c->source = SOURCE_ATTR;
         c->attr = e->n_attrs;
-        e->attrs[e->n_attrs++] = (struct scan_attr){
-            field->field == TRACEQL_SPAN_ATTR       ? FIELD_SPAN_ATTR
-            : field->field == TRACEQL_RESOURCE_ATTR ? FIELD_RESOURCE_ATTR
-                                                    : FIELD_ANY_ATTR,
-            field->key};
+        e->attrs[e->n_attrs++] =
+            (struct scan_attr){field->field == TRACEQL_SPAN_ATTR       ? FIELD_SPAN_ATTR
+                               : field->field == TRACEQL_RESOURCE_ATTR ? FIELD_RESOURCE_ATTR
+                                                                       : FIELD_ANY_ATTR,
+                               field->key};
         return;
     default:
         return;
@@ -286,7 +286,8 @@ static int compare_value(struct evaluator *e, bool selected, const char *scope, 
         name.len--;
     struct metrics_label labels[2] = {
         {STR("__meta_type"),
-         {.type = VALUE_STRING, .string = selected ? STR("selection_total") : STR("baseline_total")}},
+         {.type = VALUE_STRING,
+          .string = selected ? STR("selection_total") : STR("baseline_total")}},
         {name, {.type = VALUE_NONE}},
     };
     struct metrics_row *row;
@@ -341,7 +342,8 @@ static int compare_span(struct evaluator *e, const struct span *span,
     return err;
 }
 
-static int take_span(struct evaluator *e, const struct span *span, const struct traceql_trace *trace)
+static int take_span(struct evaluator *e, const struct span *span,
+                     const struct traceql_trace *trace)
 {
     const struct traceql_metric *m = e->metric;
     struct value by[TRACEQL_BY_MAX], measured = {.type = VALUE_NONE};
@@ -610,8 +612,8 @@ static int evaluate(struct shared *s, const struct traceql_metric *m, struct met
             .deadline_ns = s->deadline_ns,
             .detail = s->detail,
         };
-        e.table = (struct metrics_table){
-            .arena = &e.arena, .n_steps = s->n_steps, .detail = s->detail};
+        e.table =
+            (struct metrics_table){.arena = &e.arena, .n_steps = s->n_steps, .detail = s->detail};
         err = gather(&e);
         if (!err)
             err = finish(&e, set);

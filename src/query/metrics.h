@@ -6,8 +6,8 @@
 
 #define METRICS_STEPS_MAX 11000
 #define METRICS_SERIES_MAX 100000
-#define METRICS_CELLS_MAX ((size_t)2 << 20)  /* samples of all series */
-#define METRICS_COMPARE_VALUES_MAX 1000      /* of an attribute; further ones count in its total only */
+#define METRICS_CELLS_MAX ((size_t)2 << 20) /* samples of all series */
+#define METRICS_COMPARE_VALUES_MAX 1000 /* of an attribute; further ones count in its total only */
 #define METRICS_TRACES_MAX ((size_t)4 << 20) /* looked at whole */
 
 struct metrics {
@@ -33,7 +33,8 @@ struct metrics_result {
     struct metrics_series *series; /* by labels */
     size_t n;
     size_t n_steps;
-    uint64_t start_ns, step_ns; /* sample i is of the spans from start + i * step on, for one step */
+    uint64_t start_ns,
+        step_ns; /* sample i is of the spans from start + i * step on, for one step */
     struct scan_cost cost;
     uint64_t traces_read;
     uint64_t elapsed_ns;

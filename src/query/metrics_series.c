@@ -307,8 +307,8 @@ void metrics_join_literal(enum traceql_op op, struct metrics_result *set, double
     for (size_t i = 0; i < set->n; i++)
         for (size_t k = 0; k < set->n_steps; k++) {
             double v = set->series[i].samples[k];
-            set->series[i].samples[k] =
-                literal_left ? calculate(op, literal, v) : calculate(op, v, literal);
+            set->series[i].samples[k] = literal_left ? calculate(op, literal, v)
+                                                     : calculate(op, v, literal);
         }
     drop_empty(set);
 }

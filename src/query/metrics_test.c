@@ -401,13 +401,11 @@ static void series_are_joined_ranked_and_filtered(void **state)
     check_known(view, "{ } | rate() by (name) > 7",
                 "name=\"a\"; - - - - - - - 8 9 10\n"
                 "name=\"b\"; 10 10 10 10 10 10 10 10 10 10\n");
-    check_known(view, "{ } | rate() by (name) < 3 | topk(5)",
-                "name=\"a\"; 1 2 - - - - - - - -\n");
+    check_known(view, "{ } | rate() by (name) < 3 | topk(5)", "name=\"a\"; 1 2 - - - - - - - -\n");
     check_known(view, "{ } | rate() by (name) | topk(1)",
                 "name=\"a\"; - - - - - - - - - 10\n"
                 "name=\"b\"; 10 10 10 10 10 10 10 10 10 -\n");
-    check_known(view, "{ } | rate() by (name) | bottomk(1)",
-                "name=\"a\"; 1 2 3 4 5 6 7 8 9 10\n");
+    check_known(view, "{ } | rate() by (name) | bottomk(1)", "name=\"a\"; 1 2 3 4 5 6 7 8 9 10\n");
     check_known(view, "({ status = error } | rate()) / ({ } | count_over_time()) * 100 > 10",
                 "__name__=\"rate\"; 18.1818 16.6667 15.3846 14.2857 13.3333 12.5 11.7647 11.1111 "
                 "10.5263 -\n");

@@ -199,7 +199,8 @@ struct scan_row {
     uint64_t trace_start_ns; /* earliest start in this part of the trace */
     struct str service, name;
     uint8_t kind, status_code;
-    const struct value *attrs; /* one for each of the scan's; VALUE_NONE: absent. Arrays and maps have
+    const struct value
+        *attrs; /* one for each of the scan's; VALUE_NONE: absent. Arrays and maps have
                                 * their type only */
 };
 

@@ -11,7 +11,7 @@ enum { STEPS_DEFAULT = 60 };
 /* A round step, so that a time is cut into at most STEPS_DEFAULT or so. */
 static uint64_t step_default(uint64_t time_ns)
 {
-    static const uint64_t round_s[] = {1,   2,    5,    10,   15,    30,    60,    120,  300,
+    static const uint64_t round_s[] = {1,   2,    5,    10,   15,    30,    60,    120,   300,
                                        600, 1800, 3600, 7200, 21600, 43200, 86400, 604800};
     for (size_t i = 0; i < sizeof round_s / sizeof *round_s; i++)
         if (time_ns / STEPS_DEFAULT <= round_s[i] * NS_PER_S)

@@ -74,6 +74,36 @@ describe('pugmark query', () => {
     assert.match(explained.stderr, /^Read to find them: parts \d+, /m);
   });
 
+  test('follows structure, and counts in pipelines', async () => {
+    const { stdout } = await ask('query', '{ name = "GET /cart" } > { status = error } | count() = 1', '--csv');
+    assert.match(stdout.split('\n')[1], new RegExp(`,shop,GET /cart,2,1,0,1,${TRACE}$`));
+    assert.equal((await ask('query', '{ status = error } >> { }')).stdout, '');
+  });
+
+  test('shows series, draws them, and gives them to scripts', async () => {
+    const query = '{ } | count_over_time() by (resource.service.name)';
+    const { status, stdout, stderr } = await ask('query', query);
+    assert.equal(status, 0, stderr);
+    const [head, row, end] = stdout.split('\n');
+    assert.match(head, /^SERIES +MIN +MAX +LAST$/);
+    assert.match(row, /^\{resource\.service\.name="shop"\} +0 +2 +[02] {2}[▁▂▃▄▅▆▇█]+$/);
+    assert.equal(end, '');
+    const csv = await ask('query', query, '--csv', '--step', '10m');
+    const lines = csv.stdout.trim().split('\n');
+    assert.equal(lines[0], 'time,series,value');
+    assert.match(lines[1], /^2\d{3}-\d\d-\d\dT\d\d:\d0:00\.000000000Z,"\{resource\.service\.name=""shop""\}",0$/);
+    assert.equal(lines.slice(1).reduce((sum, line) => sum + Number(line.split(',').at(-1)), 0), 2);
+    const answer = JSON.parse((await ask('query', '{ } | quantile_over_time(duration, 1)', '--json')).stdout);
+    assert.deepEqual(answer.series[0].labels, [{ key: 'p', value: { doubleValue: 1 } }]);
+    assert.ok(answer.series[0].samples.includes(0.1));
+    assert.equal(answer.series[0].samples.length, answer.steps);
+    const none = await ask('query', '{ name = "nothing" } | rate()', '--explain');
+    assert.equal(none.stdout, '');
+    assert.match(none.stderr, /No span matches in the last 1h/);
+    assert.match(none.stderr, /^Read to find them: parts \d+, /m);
+    assert.equal((await ask('query', '{ } | rate()', '--step', '1ns')).status, 1);
+  });
+
   test('points at what it does not understand', async () => {
     const { status, stdout, stderr } = await ask('query', '{ name = }');
     assert.deepEqual([status, stdout], [1, '']);

@@ -194,9 +194,9 @@ struct leaf {
 
 /* An attribute that the rows bring along. */
 struct wanted {
-    uint32_t key;        /* as of a leaf */
+    uint32_t key;         /* as of a leaf */
     struct value *values; /* by resource */
-    uint8_t *known;      /* by resource: NO (not there), YES; UNKNOWN: not asked yet */
+    uint8_t *known;       /* by resource: NO (not there), YES; UNKNOWN: not asked yet */
 };
 
 struct scanner {
@@ -205,7 +205,7 @@ struct scanner {
     struct wanted wanted[SCAN_ATTRS_MAX];
     struct value values[SCAN_ATTRS_MAX]; /* of the row */
     struct arena resources;              /* what `wanted` points into */
-    struct arena arena; /* scratch: resources and composite values */
+    struct arena arena;                  /* scratch: resources and composite values */
     bool failed;
 };
 
@@ -364,8 +364,8 @@ static void wanted_of_resource(struct scanner *sc, const struct scan_attr *attr,
         return;
     if (w->known[number] == UNKNOWN) {
         struct resource r;
-        struct codec_reader reader =
-            codec_reader(intern_get(&mt->resources, number), &sc->resources);
+        struct codec_reader reader = codec_reader(intern_get(&mt->resources, number),
+                                                  &sc->resources);
         codec_resource(&reader, &r);
         sc->failed |= reader.err != 0;
         const struct attr *a = sc->failed ? NULL : attrs_find(&r.attrs, attr->key);

@@ -44,7 +44,7 @@ struct scanner {
     struct leaf *leaves;
     struct wanted *wanted;
     struct value values[SCAN_ATTRS_MAX]; /* of the row */
-    struct arena arena;   /* what lives as long as the scan */
+    struct arena arena;                  /* what lives as long as the scan */
     struct arena scratch; /* of the group; not the segment's, which callbacks may use */
     /* Of the group. */
     struct group_read g;
@@ -658,8 +658,8 @@ static int wanted_resources(struct scanner *sc, const struct scan_attr *attr, st
     struct segment *seg = sc->seg;
     int err = segment_operations_read(seg);
     if (!err)
-        w->of_operation =
-            arena_zalloc(&sc->arena, (seg->n_operations + 1) * sizeof *w->of_operation);
+        w->of_operation = arena_zalloc(&sc->arena,
+                                       (seg->n_operations + 1) * sizeof *w->of_operation);
     if (!err && !w->of_operation)
         err = ERR_NOMEM;
     for (uint32_t i = 0; !err && i < seg->n_operations; i++) {
