@@ -86,8 +86,9 @@ const struct setting_def setting_defs[SETTINGS] = {
                              .doc = "complete URL of the zipkin backend"},
     [SET_PYROSCOPE_ENDPOINT] = {MAIN, .name = "pyroscope_endpoint", .type = SETTING_URL,
                                 .environment = {"PUG_PYROSCOPE_ENDPOINT"},
-                                .doc = "where profiles of this process are to be pushed; this version "
-                                       "pushes none, and says so"},
+                                .doc =
+                                    "where profiles of this process are to be pushed; this version "
+                                    "pushes none, and says so"},
     [SET_SAMPLER] = {MAIN, .name = "sampler", .type = SETTING_TEXT,
                      .environment = {"PUG_SAMPLER", "OTEL_TRACES_SAMPLER"},
                      .doc = "always_on, always_off, ratio:R, rate:N (a second), rules:FILE; with "
