@@ -29,7 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PORT_PAGE = 16686 };
+enum { PORT_PAGE = 16686, PORT_TEMPO = 3200 };
 enum {
     /* For the receivers, then for the page: together less than who stops us waits. */
     DRAIN_MS = 4000,
@@ -86,6 +86,7 @@ static const char help[] =
     "                      There is no authentication: another address opens it to all\n"
     "                      who can reach it.\n"
     "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686,\n"
+    "                      Tempo's API 3200,\n"
     "                      Zipkin 9411, Jaeger 14268, 6831/udp and 6832/udp, X-Ray 2000/udp\n"
     "  --ports auto        free ports; the ready file says which\n"
     "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
@@ -269,6 +270,7 @@ static int web_listen(struct serve *s, struct error_detail *detail)
     struct web_options options = {
         .address = s->options.listen,
         .port = s->options.auto_ports ? 0 : PORT_PAGE,
+        .tempo_port = s->options.auto_ports ? 0 : PORT_TEMPO,
         .store = s->store,
         .endpoints = endpoints,
         .n_endpoints = s->n_endpoints,
@@ -277,8 +279,10 @@ static int web_listen(struct serve *s, struct error_detail *detail)
         .arg = s,
     };
     int err = web_start(&options, &s->web, detail);
-    if (!err)
+    if (!err) {
         endpoint_add(s, "page", "http", web_port(s->web));
+        endpoint_add(s, "tempo", "http", web_tempo_port(s->web));
+    }
     return err;
 }
 

@@ -102,34 +102,70 @@ static bool in_time(const struct search *search, uint64_t start_ns)
            (search->start_max_ns == 0 || start_ns <= search->start_max_ns);
 }
 
-/* How many spans of the trace the query finds. */
-static int trace_count(struct searcher *s, const struct trace_id *id, struct traceql_trace *trace,
-                       uint64_t *ret)
+/* Everything of `ret` but the names in `trace`. */
+static int spans_find(struct store_view *view, const struct search *search,
+                      const struct trace_id *id, struct arena *arena, struct search_spans *ret)
 {
-    const struct search *search = s->search;
-    struct span_batch batch;
-    struct traceql_tree tree;
-    int err = store_trace(s->view, id, &s->scratch, &batch);
+    struct span_batch *batch = &ret->batch;
+    size_t n_input = 0;
+    int err = store_trace(view, id, arena, batch);
     if (err)
         return err;
-    s->traces_read++;
-    err = traceql_tree_init(&tree, batch.spans, batch.n, &s->scratch);
-    uint8_t *input = err ? NULL : arena_alloc(&s->scratch, batch.n + 1);
+    err = traceql_tree_init(&ret->tree, batch->spans, batch->n, arena);
+    uint8_t *input = err ? NULL : arena_alloc(arena, batch->n + 1);
     if (!err && !input)
         err = ERR_NOMEM;
     if (err)
         return err;
-    for (size_t i = 0; i < batch.n; i++)
-        input[i] = in_time(search, batch.spans[i].start_ns) &&
-                   (!search->where || predicate_match(search->where, &batch.spans[i]));
-    trace->tree = &tree;
-    struct traceql_spans *sets;
-    size_t n_sets;
-    err = traceql_run(search->query->stages, trace, input, &s->scratch, &sets, &n_sets);
+    for (size_t i = 0; i < batch->n; i++) {
+        input[i] = in_time(search, batch->spans[i].start_ns) &&
+                   (!search->where || predicate_match(search->where, &batch->spans[i]));
+        n_input += input[i];
+    }
+    ret->trace.tree = &ret->tree;
+    ret->sets = NULL;
+    ret->n_sets = 0;
+    if (search->query)
+        return traceql_run(search->query->stages, &ret->trace, input, arena, &ret->sets,
+                           &ret->n_sets);
+    if (!n_input)
+        return 0;
+    ret->sets = arena_zalloc(arena, sizeof *ret->sets);
+    if (!ret->sets)
+        return ERR_NOMEM;
+    ret->sets->marks = input;
+    ret->sets->n = n_input;
+    ret->n_sets = 1;
+    return 0;
+}
+
+static struct traceql_trace trace_of(const struct trace_summary *summary)
+{
+    return (struct traceql_trace){
+        .root_name = summary->root_name,
+        .root_service = summary->root_service,
+        .duration_ns = summary->end_ns > summary->start_ns ? summary->end_ns - summary->start_ns
+                                                           : 0,
+    };
+}
+
+int search_spans(struct store_view *view, const struct search *search,
+                 const struct trace_summary *summary, struct arena *arena, struct search_spans *ret)
+{
+    *ret = (struct search_spans){.trace = trace_of(summary)};
+    return spans_find(view, search, &summary->id, arena, ret);
+}
+
+/* How many spans of the trace the query finds. */
+static int trace_count(struct searcher *s, const struct trace_id *id,
+                       const struct traceql_trace *trace, uint64_t *ret)
+{
+    struct search_spans spans = {.trace = *trace};
+    int err = spans_find(s->view, s->search, id, &s->scratch, &spans);
+    s->traces_read += !err;
     *ret = 0;
-    for (size_t i = 0; !err && i < n_sets; i++)
-        *ret += sets[i].n;
-    trace->tree = NULL;
+    for (size_t i = 0; !err && i < spans.n_sets; i++)
+        *ret += spans.sets[i].n;
     return err;
 }
 
@@ -155,11 +191,7 @@ static int settle(struct searcher *s, struct candidate *c)
     c->settled = true;
     if (s->exact)
         return 0;
-    struct traceql_trace trace = {
-        .root_name = summary.root_name,
-        .root_service = summary.root_service,
-        .duration_ns = summary.end_ns > summary.start_ns ? summary.end_ns - summary.start_ns : 0,
-    };
+    struct traceql_trace trace = trace_of(&summary);
     if (traceql_excludes(s->search->query->stages, &trace, &s->scratch)) {
         c->matched = 0;
         return 0;

@@ -33,4 +33,19 @@ struct search_result {
 MUST_USE int search_run(struct store_view *view, const struct search *search, struct arena *arena,
                         struct search_result *ret_result, struct error_detail *ret_detail);
 
+/* The spans of a trace, and which of them the query finds. */
+struct search_spans {
+    struct span_batch batch;
+    struct traceql_tree tree;
+    struct traceql_trace trace; /* points at `tree` */
+    struct traceql_spans *sets;
+    size_t n_sets;
+};
+
+/* Of a trace that search_run found, through the same view; without a query one set of what `where` and
+ * the time range leave. All in `arena`. ERR_NOT_FOUND, ERR_NOMEM, and what the store says. */
+MUST_USE int search_spans(struct store_view *view, const struct search *search,
+                          const struct trace_summary *summary, struct arena *arena,
+                          struct search_spans *ret);
+
 #endif

@@ -512,6 +512,45 @@ static void summary_check(struct store_view *view, const struct span *spans, siz
     arena_done(&arena);
 }
 
+/* Those of spans or of resources. */
+static void keys_check(const struct fixture *f, struct arena *arena, bool of_resources,
+                       const struct store_key *keys, size_t n)
+{
+    size_t n_all = 0, n_expected = 0;
+    for (size_t i = 0; i < f->n; i++)
+        n_all += of_resources ? f->spans[i].resource->attrs.n : f->spans[i].attrs.n;
+    struct str *expected = arena_array(arena, n_all + 1, sizeof *expected);
+    for (size_t i = 0; i < f->n; i++) {
+        const struct attrs *attrs = of_resources ? &f->spans[i].resource->attrs
+                                                 : &f->spans[i].attrs;
+        for (uint32_t k = 0; k < attrs->n; k++)
+            expected[n_expected++] = attrs->items[k].key;
+    }
+    n_expected = distinct(expected, n_expected);
+    assert_int_equal(n, n_expected);
+    for (size_t i = 0; i < n; i++)
+        assert_str_eq(keys[i].name, expected[i]);
+}
+
+static void all_keys_check(const struct fixture *f, struct store_view *view)
+{
+    struct arena arena = ARENA_INIT;
+    struct store_key *keys;
+    size_t n, n_resources = 0, n_few;
+    assert_int_equal(store_keys(view, 0, 0, SIZE_MAX, &arena, &keys, &n), 0);
+    while (n_resources < n && keys[n_resources].field == FIELD_RESOURCE_ATTR)
+        n_resources++;
+    for (size_t i = n_resources; i < n; i++)
+        assert_int_equal(keys[i].field, FIELD_SPAN_ATTR);
+    keys_check(f, &arena, true, keys, n_resources);
+    keys_check(f, &arena, false, keys + n_resources, n - n_resources);
+    assert_int_equal(store_keys(view, 0, 0, 3, &arena, &keys, &n_few), 0);
+    assert_int_equal(n_few, n < 3 ? n : 3);
+    assert_int_equal(store_keys(view, UINT64_MAX, 0, SIZE_MAX, &arena, &keys, &n_few), 0);
+    assert_int_equal(n_few, 0);
+    arena_done(&arena);
+}
+
 static void names_check(struct fixture *f, struct store_view *view)
 {
     struct arena arena = ARENA_INIT;
@@ -570,6 +609,7 @@ void fixture_check(struct fixture *f)
     struct trace_id unknown = {{0, 1, 2, 3}};
     assert_int_equal(store_trace(view, &unknown, &arena, &got), ERR_NOT_FOUND);
     names_check(f, view);
+    all_keys_check(f, view);
     store_view_free(view);
     arena_done(&arena);
 

@@ -236,6 +236,17 @@ struct store_operation {
 MUST_USE int store_operations(struct store_view *view, struct str service, struct arena *arena,
                               struct store_operation **ret_operations, size_t *ret_n);
 
+struct store_key {
+    enum predicate_field field; /* FIELD_RESOURCE_ATTR or FIELD_SPAN_ATTR */
+    struct str name;
+};
+/* The keys of attributes in the parts of the store that have spans which started in the range (as in a
+ * scan); those of the resources first, in byte order. When there are more than `most`, which of them is
+ * not defined. */
+MUST_USE int store_keys(struct store_view *view, uint64_t start_min_ns, uint64_t start_max_ns,
+                        size_t most, struct arena *arena, struct store_key **ret_keys,
+                        size_t *ret_n);
+
 struct store_stats {
     uint64_t spans, traces_upper_bound; /* a trace in two parts counts twice */
     uint64_t segments, segment_bytes, segment_spans;

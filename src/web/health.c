@@ -136,7 +136,7 @@ static void requests(struct buf *out, const struct web *web)
     static const struct {
         const char *name, *help;
     } families[] = {
-        {"pugmark_http_requests_total", "Requests on the page address, by route."},
+        {"pugmark_http_requests_total", "Requests on the page address and on Tempo's, by route."},
         {"pugmark_http_failures_total", "Those answered with 5xx."},
         {"pugmark_http_seconds_total", "Time from arrival to answer, summed."},
     };

@@ -1,4 +1,4 @@
-/* The routes of the page address, and what is common to all: who answers where, whom we talk to,
+/* The routes of the addresses, and what is common to all: who answers where, whom we talk to,
  * starting and stopping.
  *
  * Requests come on the HTTP server's threads. What only looks at memory is answered there; what
@@ -30,7 +30,12 @@ static const struct route {
     web_handler_fn *handler;
     enum dialect dialect;
     bool reads_store;
+    const char *name; /* on Tempo's address; NULL: on the page's, named by its pattern */
 } routes[] = {
+#define TEMPO(path, handler, reads_store)                                                          \
+    {                                                                                              \
+        path, handler, DIALECT_PLAIN, reads_store, "tempo " path                                   \
+    }
     {"/", page_document, DIALECT_PLAIN, false},
     {"/search", page_document, DIALECT_PLAIN, false},
     {"/live", page_document, DIALECT_PLAIN, false},
@@ -56,16 +61,32 @@ static const struct route {
     {"/api/traces", legacy_search, DIALECT_LEGACY, true},
     {"/api/traces/*", legacy_trace, DIALECT_LEGACY, true},
     {"/api/dependencies", legacy_dependencies, DIALECT_LEGACY, true},
+    TEMPO("/ready", tempo_ready, false),
+    TEMPO("/status/buildinfo", tempo_buildinfo, false),
+    TEMPO("/api/echo", tempo_echo, false),
+    TEMPO("/api/status/buildinfo", tempo_buildinfo, false),
+    TEMPO("/api/traces/*", tempo_trace, true),
+    TEMPO("/api/v2/traces/*", tempo_trace_v2, true),
+    TEMPO("/api/search", tempo_search, true),
+    TEMPO("/api/search/tags", tempo_tags, true),
+    TEMPO("/api/v2/search/tags", tempo_tags_v2, true),
+    TEMPO("/api/search/tag/*/values", tempo_values, true),
+    TEMPO("/api/v2/search/tag/*/values", tempo_values_v2, true),
+#undef TEMPO
 };
 enum { ROUTES = sizeof routes / sizeof *routes };
 
 const char *web_route_name(size_t i)
 {
-    return i < ROUTES ? routes[i].pattern : i == ROUTES ? "other" : NULL;
+    if (i < ROUTES)
+        return routes[i].name ? routes[i].name : routes[i].pattern;
+    return i == ROUTES ? "other" : NULL;
 }
 
-static enum dialect dialect_of(struct str path)
+static enum dialect dialect_of(const struct listener *listener, struct str path)
 {
+    if (listener->is_tempo)
+        return DIALECT_PLAIN;
     if (str_starts(path, STR("/api/pugmark/")))
         return DIALECT_OWN;
     if (str_starts(path, STR("/api/v3/")))
@@ -142,7 +163,8 @@ static bool host_is_ours(const struct web *web, struct str host)
 
 static void handle(void *arg, struct http_request *http)
 {
-    struct web *web = arg;
+    const struct listener *listener = arg;
+    struct web *web = listener->web;
     struct web_request *q = arena_zalloc(http_arena(http), sizeof *q);
     if (!q) {
         http_reply_text(http, 503, "text/plain; charset=utf-8", STR("out of memory\n"));
@@ -153,7 +175,7 @@ static void handle(void *arg, struct http_request *http)
         .web = web,
         .http = http,
         .arena = http_arena(http),
-        .dialect = dialect_of(path),
+        .dialect = dialect_of(listener, path),
         .stats = &web->stats[ROUTES],
         .arrived_ns = clock_monotonic_ns(),
     };
@@ -171,7 +193,8 @@ static void handle(void *arg, struct http_request *http)
         return;
     }
     for (size_t i = 0; i < ROUTES; i++) {
-        if (!route_matches(routes[i].pattern, path, q->params))
+        if (listener->is_tempo != (routes[i].name != NULL) ||
+            !route_matches(routes[i].pattern, path, q->params))
             continue;
         q->dialect = routes[i].dialect;
         q->stats = &web->stats[i];
@@ -190,7 +213,7 @@ static void handle(void *arg, struct http_request *http)
         }
         return;
     }
-    if (q->dialect == DIALECT_PLAIN)
+    if (q->dialect == DIALECT_PLAIN && !listener->is_tempo)
         page_asset(q);
     else
         web_fail(q, 404, "there is no such path");
@@ -199,8 +222,7 @@ static void handle(void *arg, struct http_request *http)
 static const char *error_body(void *arg, const struct http_request *http, int status,
                               struct str message, struct buf *out)
 {
-    (void)arg;
-    enum dialect dialect = dialect_of(http_path(http));
+    enum dialect dialect = dialect_of(arg, http_path(http));
     web_error_body(dialect, status, NULL, 0, STR_NONE, message, out);
     return dialect == DIALECT_PLAIN ? "text/plain; charset=utf-8" : "application/json";
 }
@@ -213,35 +235,37 @@ static bool is_loopback(const char *address)
            !strcmp(address, "localhost");
 }
 
+static void endpoint_add(struct web *web, const struct web_options *options, const char *name,
+                         const struct http_server *http)
+{
+    const char *address = options->address ? options->address : "127.0.0.1";
+    /* What listens everywhere is reached here. */
+    if (!strcmp(address, "0.0.0.0"))
+        address = "127.0.0.1";
+    else if (!strcmp(address, "::"))
+        address = "::1";
+    web->endpoints[web->n_endpoints++] = (struct web_endpoint){
+        .name = name,
+        .url = arena_printf(&web->arena, strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u",
+                            address, http_server_port(http)),
+    };
+}
+
 static int copy_endpoints(struct web *web, const struct web_options *options)
 {
-    size_t n = options->n_endpoints + 1;
+    size_t n = options->n_endpoints + 2;
     web->endpoints = arena_array(&web->arena, n, sizeof *web->endpoints);
     if (!web->endpoints)
         return ERR_NOMEM;
-    bool has_page = false;
     for (size_t i = 0; i < options->n_endpoints; i++) {
         const struct web_endpoint *from = &options->endpoints[i];
-        has_page |= !strcmp(from->name, "page");
         web->endpoints[web->n_endpoints++] = (struct web_endpoint){
             .name = arena_str(&web->arena, str_from(from->name)).ptr,
             .url = arena_str(&web->arena, str_from(from->url)).ptr,
         };
     }
-    if (!has_page) {
-        const char *address = options->address ? options->address : "127.0.0.1";
-        /* What listens everywhere is reached here. */
-        if (!strcmp(address, "0.0.0.0"))
-            address = "127.0.0.1";
-        else if (!strcmp(address, "::"))
-            address = "::1";
-        web->endpoints[web->n_endpoints++] = (struct web_endpoint){
-            .name = "page",
-            .url = arena_printf(&web->arena,
-                                strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u", address,
-                                http_server_port(web->http)),
-        };
-    }
+    endpoint_add(web, options, "page", web->http);
+    endpoint_add(web, options, "tempo", web->tempo_http);
     for (size_t i = 0; i < web->n_endpoints; i++)
         if (!web->endpoints[i].name || !web->endpoints[i].url)
             return ERR_NOMEM;
@@ -261,6 +285,8 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
     web->is_ready = options->is_ready;
     web->ingest_stats = options->ingest_stats;
     web->arg = options->arg;
+    web->page = (struct listener){.web = web};
+    web->tempo = (struct listener){.web = web, .is_tempo = true};
     web->stats = calloc(ROUTES + 1, sizeof *web->stats);
     unsigned threads = options->query_threads ? options->query_threads : QUERY_THREADS;
     unsigned clients = options->live_clients_max ? options->live_clients_max : LIVE_CLIENTS_MAX;
@@ -280,9 +306,13 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
         .inflated_bytes_max = BODY_BYTES_MAX,
         .handler = handle,
         .error_body = error_body,
-        .arg = web,
+        .arg = &web->page,
     };
     err = http_server_new(&http, &web->http, ret_detail);
+    http.port = options->tempo_port;
+    http.arg = &web->tempo;
+    if (!err)
+        err = http_server_new(&http, &web->tempo_http, ret_detail);
     if (!err && (err = copy_endpoints(web, options)))
         error_set(ret_detail, err, 0, "out of memory");
     if (err) {
@@ -300,16 +330,28 @@ uint16_t web_port(const struct web *web)
     return http_server_port(web->http);
 }
 
+uint16_t web_tempo_port(const struct web *web)
+{
+    return http_server_port(web->tempo_http);
+}
+
 void web_stop(struct web *web, unsigned deadline_ms)
 {
     if (!web)
         return;
+    uint64_t stopped_ns = clock_monotonic_ns();
     live_stop(web->live);
     if (web->http)
         http_server_stop(web->http, deadline_ms);
+    if (web->tempo_http) {
+        uint64_t waited_ms = (clock_monotonic_ns() - stopped_ns) / NS_PER_MS;
+        http_server_stop(web->tempo_http,
+                         waited_ms < deadline_ms ? deadline_ms - (unsigned)waited_ms : 0);
+    }
     pool_free(web->pool);
     live_free(web->live);
     http_server_free(web->http);
+    http_server_free(web->tempo_http);
     free(web->stats);
     arena_done(&web->arena);
     free(web);

@@ -1,5 +1,5 @@
 /* Everything on the `page` address: the page, our own API (docs/api.md), Jaeger's two, live spans
- * as server-sent events, health and metrics.
+ * as server-sent events, health and metrics; and Tempo's API on the `tempo` address.
  *
  * Requests that read the store run on a few threads of their own with a bounded queue before them,
  * so that a slow search holds up neither the page nor the live streams. */
@@ -40,6 +40,7 @@ struct web_ingest_stats {
 struct web_options {
     const char *address; /* as http_server_options */
     uint16_t port;       /* 0: a free one */
+    uint16_t tempo_port; /* the same */
     unsigned connections_max, query_threads, query_timeout_ms, live_clients_max; /* 0: defaults */
     struct store *store;                                                         /* outlives web */
     /* Where spans are taken, for the page to say; copied. */
@@ -55,6 +56,7 @@ struct web_options {
 MUST_USE int web_start(const struct web_options *options, struct web **ret,
                        struct error_detail *ret_detail);
 uint16_t web_port(const struct web *web);
+uint16_t web_tempo_port(const struct web *web);
 /* Ends live streams, waits for requests under way up to `deadline_ms`, frees. NULL is allowed. */
 void web_stop(struct web *web, unsigned deadline_ms);
 

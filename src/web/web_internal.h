@@ -21,9 +21,16 @@ struct route_stats {
     atomic_uint_fast64_t requests, failures, busy_ns;
 };
 
+/* An address that is listened to. */
+struct listener {
+    struct web *web;
+    bool is_tempo; /* else the page's */
+};
+
 struct web {
     struct store *store;
-    struct http_server *http;
+    struct http_server *http, *tempo_http;
+    struct listener page, tempo;
     struct pool *pool;
     struct live *live;
     uint64_t started_ns; /* monotonic */
@@ -124,6 +131,9 @@ void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
 web_handler_fn v3_services, v3_operations, v3_summaries, v3_traces, v3_trace;
 web_handler_fn legacy_services, legacy_service_operations, legacy_operations, legacy_search,
     legacy_trace, legacy_dependencies;
+web_handler_fn tempo_echo, tempo_ready, tempo_buildinfo;
+web_handler_fn tempo_trace, tempo_trace_v2, tempo_search;
+web_handler_fn tempo_tags, tempo_tags_v2, tempo_values, tempo_values_v2;
 web_handler_fn live_events;
 web_handler_fn page_document, page_asset;
 web_handler_fn health_healthz, health_readyz, health_metrics;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "store/local/engine.h"
+#include "store/local/keys.h"
 
 struct store_view {
     struct memtable *memtables[2]; /* newest first; NULL: none */
@@ -389,5 +390,64 @@ int store_operations(struct store_view *view, struct str service, struct arena *
         *ret_n = n;
     }
     operation_set_done(&set);
+    return err;
+}
+
+static int keys_gather(struct store_view *view, const struct scan *range, struct key_set *set)
+{
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++) {
+        const struct memtable *mt = view->memtables[i];
+        if (mt && view->rows[i] &&
+            !range_misses(range, atomic_load(&mt->start_min_ns), atomic_load(&mt->start_max_ns)))
+            err = memtable_keys(mt, view->rows[i], set);
+    }
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        const struct segment_info *info = &view->segments->items[i]->info;
+        struct segment *seg;
+        if (range_misses(range, info->start_min_ns, info->start_max_ns))
+            continue;
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_keys(seg, set);
+        err = pass_damage(view, i, err);
+    }
+    return err;
+}
+
+static int key_order(const void *a, const void *b)
+{
+    const struct store_key *x = a, *y = b;
+    return str_cmp(x->name, y->name);
+}
+
+int store_keys(struct store_view *view, uint64_t start_min_ns, uint64_t start_max_ns, size_t most,
+               struct arena *arena, struct store_key **ret_keys, size_t *ret_n)
+{
+    const struct scan range = {.start_min_ns = start_min_ns, .start_max_ns = start_max_ns};
+    struct key_set set;
+    key_set_init(&set, most);
+    int err = keys_gather(view, &range, &set);
+    uint32_t n_resources = intern_count(&set.resources), n_spans = intern_count(&set.spans);
+    size_t n = (size_t)n_resources + n_spans;
+    struct store_key *keys = err ? NULL : arena_array(arena, n, sizeof *keys);
+    if (!err && !keys)
+        err = ERR_NOMEM;
+    for (size_t i = 0; !err && i < n; i++) {
+        bool of_resource = i < n_resources;
+        struct str name = of_resource ? intern_get(&set.resources, (uint32_t)i)
+                                      : intern_get(&set.spans, (uint32_t)i - n_resources);
+        keys[i].field = of_resource ? FIELD_RESOURCE_ATTR : FIELD_SPAN_ATTR;
+        keys[i].name = arena_str(arena, name);
+        if (!keys[i].name.ptr)
+            err = ERR_NOMEM;
+    }
+    if (!err) {
+        qsort(keys, n_resources, sizeof *keys, key_order);
+        qsort(keys + n_resources, n_spans, sizeof *keys, key_order);
+        *ret_keys = keys;
+        *ret_n = n;
+    }
+    key_set_done(&set);
     return err;
 }

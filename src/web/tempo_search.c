@@ -1,0 +1,489 @@
+/* Tempo's search: traces, with some of the spans that matched, by TraceQL or by tags.
+ *
+ * A span in the answer has as attributes what the query looks at: the fields of its filters, and those of
+ * select(). The columns of Grafana's table are made of them. */
+#include "web/tempo.h"
+
+#include "base/clock.h"
+#include "wire/otlp_json.h"
+#include "wire/value_json.h"
+
+#include <stdio.h>
+
+enum {
+    LIMIT_DEFAULT = 20,
+    LIMIT_MAX = 1000,
+    SPANS_DEFAULT = 3, /* in a spanset */
+    SPANS_MAX = 100,
+    SHOWN_MAX = 64, /* attributes of a span */
+};
+
+struct shown {
+    const struct traceql_expr *fields[SHOWN_MAX];
+    struct str keys[SHOWN_MAX];
+    size_t n;
+};
+
+/* ---- values ---- */
+
+/* As Go prints durations, but in one unit. */
+static struct str duration_text(struct web_request *q, int64_t ns)
+{
+    static const struct {
+        int64_t ns;
+        const char *unit;
+    } units[] = {{NS_PER_S, "s"}, {NS_PER_MS, "ms"}, {NS_PER_US, "us"}, {1, "ns"}};
+    size_t i = 0;
+    while (units[i].ns > 1 && ns < units[i].ns)
+        i++;
+    return str_from(
+        arena_printf(q->arena, "%.10g%s", (double)ns / (double)units[i].ns, units[i].unit));
+}
+
+bool tempo_value(struct web_request *q, const struct traceql_expr *field, const struct value *value,
+                 struct value *ret, const char **ret_type)
+{
+    static const char *const statuses[] = {"unset", "ok", "error"};
+    const char *type = "string";
+    *ret = *value;
+    if (value->type == VALUE_INT && field->type == TRACEQL_STATUS) {
+        type = "keyword";
+        ret->type = VALUE_STRING;
+        ret->string =
+            str_from(statuses[value->integer >= 0 && value->integer <= 2 ? value->integer : 0]);
+    } else if (value->type == VALUE_INT && field->type == TRACEQL_KIND) {
+        const char *word = span_kind_tag((unsigned)value->integer);
+        type = "keyword";
+        ret->type = VALUE_STRING;
+        ret->string = str_from(*word ? word : "unspecified");
+    } else if (value->type == VALUE_INT && field->type == TRACEQL_DURATION) {
+        type = "duration";
+        ret->string = duration_text(q, value->integer);
+        ret->type = ret->string.ptr ? VALUE_STRING : VALUE_NONE;
+    } else if (value->type == VALUE_INT) {
+        type = "int";
+    } else if (value->type == VALUE_DOUBLE) {
+        type = "float";
+    } else if (value->type == VALUE_BOOL) {
+        type = "bool";
+    }
+    if (ret_type)
+        *ret_type = type;
+    return ret->type != VALUE_NONE;
+}
+
+/* ---- which attributes are shown ---- */
+
+static struct str field_key(struct web_request *q, const struct traceql_expr *field)
+{
+    if (field->key.len)
+        return field->key;
+    struct buf text = BUF_INIT;
+    traceql_print_field(field, &text);
+    struct str key = arena_str(q->arena, buf_as_str(&text));
+    buf_done(&text);
+    return key;
+}
+
+/* What the answer says anyway. */
+static bool is_said(const struct traceql_expr *field)
+{
+    switch (field->field) {
+    case TRACEQL_NAME:
+    case TRACEQL_SPAN_DURATION:
+    case TRACEQL_SPAN_ID:
+    case TRACEQL_IS_ROOT:
+    case TRACEQL_TRACE_ID:
+    case TRACEQL_TRACE_DURATION:
+    case TRACEQL_ROOT_NAME:
+    case TRACEQL_ROOT_SERVICE:
+        return !field->of_parent;
+    default:
+        return false;
+    }
+}
+
+static void show_expr(struct web_request *q, const struct traceql_expr *e, struct shown *shown)
+{
+    if (!e)
+        return;
+    if (e->node != TRACEQL_FIELD) {
+        show_expr(q, e->left, shown);
+        show_expr(q, e->right, shown);
+        return;
+    }
+    struct str key = field_key(q, e);
+    if (is_said(e) || !key.ptr || shown->n == SHOWN_MAX)
+        return;
+    for (size_t i = 0; i < shown->n; i++)
+        if (str_eq(shown->keys[i], key) && shown->fields[i]->field == e->field &&
+            shown->fields[i]->of_parent == e->of_parent)
+            return;
+    shown->keys[shown->n] = key;
+    shown->fields[shown->n++] = e;
+}
+
+static void show_stages(struct web_request *q, const struct traceql_stage *stages,
+                        struct shown *shown);
+
+static void show_spanset(struct web_request *q, const struct traceql_spanset *s,
+                         struct shown *shown)
+{
+    if (!s)
+        return;
+    show_expr(q, s->condition, shown);
+    show_spanset(q, s->left, shown);
+    show_spanset(q, s->right, shown);
+    show_stages(q, s->stages, shown);
+}
+
+static void show_stages(struct web_request *q, const struct traceql_stage *stages,
+                        struct shown *shown)
+{
+    for (; stages; stages = stages->next) {
+        show_spanset(q, stages->spanset, shown);
+        for (size_t i = 0; stages->type == TRACEQL_STAGE_SELECT && i < stages->n_fields; i++)
+            show_expr(q, stages->fields[i], shown);
+    }
+}
+
+/* ---- the answer ---- */
+
+static void attribute_json(struct web_request *q, struct json_writer *w, struct str key,
+                           const struct traceql_expr *field, const struct value *value)
+{
+    struct value said;
+    if (field ? !tempo_value(q, field, value, &said, NULL) : value->type == VALUE_NONE)
+        return;
+    json_open(w, '{');
+    json_key(w, STR("key"));
+    json_str(w, key);
+    json_key(w, STR("value"));
+    otlp_json_encode_value(field ? &said : value, w);
+    json_close(w, '}');
+}
+
+static void span_json(struct web_request *q, struct json_writer *w, const struct span *span,
+                      const struct traceql_trace *trace, const struct shown *shown)
+{
+    json_open(w, '{');
+    json_key(w, STR("spanID"));
+    json_hex(w, span->span_id.bytes, SPAN_ID_SIZE);
+    json_key(w, STR("name"));
+    json_str(w, span->name);
+    json_key(w, STR("startTimeUnixNano"));
+    json_u64_str(w, span->start_ns);
+    json_key(w, STR("durationNanos"));
+    json_u64_str(w, span_duration_ns(span));
+    json_key(w, STR("attributes"));
+    json_open(w, '[');
+    for (size_t i = 0; i < shown->n; i++) {
+        struct traceql_hex hex;
+        struct value value;
+        traceql_value(shown->fields[i], span, trace, &hex, &value);
+        attribute_json(q, w, shown->keys[i], shown->fields[i], &value);
+    }
+    json_close(w, ']');
+    json_close(w, '}');
+}
+
+/* by(x) is labelled as it is written, an aggregate too; what is calculated of several has no name. */
+static void label_json(struct web_request *q, struct json_writer *w,
+                       const struct traceql_label *label)
+{
+    static const char *const words[] = {
+        [TRACEQL_SCALAR_COUNT] = "count", [TRACEQL_SCALAR_MIN] = "min",
+        [TRACEQL_SCALAR_MAX] = "max",     [TRACEQL_SCALAR_AVG] = "avg",
+        [TRACEQL_SCALAR_SUM] = "sum",
+    };
+    const struct traceql_expr *field = label->by;
+    const char *word = "by";
+    if (!label->by) {
+        if (label->scalar->node < TRACEQL_SCALAR_COUNT || label->scalar->node > TRACEQL_SCALAR_SUM)
+            return;
+        word = words[label->scalar->node];
+        field = label->scalar->field;
+    }
+    struct buf key = BUF_INIT;
+    buf_printf(&key, "%s(", word);
+    if (field)
+        traceql_print_field(field, &key);
+    buf_byte(&key, ')');
+    attribute_json(q, w, buf_as_str(&key), field, &label->value);
+    buf_done(&key);
+}
+
+static void spanset_json(struct web_request *q, struct json_writer *w,
+                         const struct search_spans *spans, const struct traceql_spans *set,
+                         const struct shown *shown, uint64_t spans_max)
+{
+    json_open(w, '{');
+    json_key(w, STR("spans"));
+    json_open(w, '[');
+    for (size_t i = 0, n = 0; i < spans->batch.n && n < spans_max; i++) {
+        if (!set->marks[i])
+            continue;
+        n++;
+        span_json(q, w, &spans->batch.spans[i], &spans->trace, shown);
+    }
+    json_close(w, ']');
+    json_key(w, STR("matched"));
+    json_u64(w, set->n);
+    if (set->n_labels) {
+        json_key(w, STR("attributes"));
+        json_open(w, '[');
+        for (size_t i = 0; i < set->n_labels; i++)
+            label_json(q, w, &set->labels[i]);
+        json_close(w, ']');
+    }
+    json_close(w, '}');
+}
+
+static void services_json(struct json_writer *w, const struct trace_summary *s)
+{
+    json_key(w, STR("serviceStats"));
+    json_open(w, '{');
+    for (uint32_t i = 0; i < s->n_services; i++) {
+        json_key(w, s->services[i].name);
+        json_open(w, '{');
+        json_key(w, STR("spanCount"));
+        json_u64(w, s->services[i].span_count);
+        if (s->services[i].error_count) {
+            json_key(w, STR("errorCount"));
+            json_u64(w, s->services[i].error_count);
+        }
+        json_close(w, '}');
+    }
+    json_close(w, '}');
+}
+
+static void trace_json(struct web_request *q, struct json_writer *w, const struct trace_summary *s,
+                       const struct search_spans *spans, const struct shown *shown,
+                       uint64_t spans_max)
+{
+    json_open(w, '{');
+    json_key(w, STR("traceID"));
+    json_hex(w, s->id.bytes, TRACE_ID_SIZE);
+    json_key(w, STR("rootServiceName"));
+    json_str(w, s->has_root ? s->root_service : STR("<root span not yet received>"));
+    json_key(w, STR("rootTraceName"));
+    json_str(w, s->has_root ? s->root_name : STR(""));
+    json_key(w, STR("startTimeUnixNano"));
+    json_u64_str(w, s->start_ns);
+    json_key(w, STR("durationMs"));
+    json_u64(w, s->end_ns > s->start_ns ? (s->end_ns - s->start_ns) / NS_PER_MS : 0);
+    if (spans->n_sets) {
+        json_key(w, STR("spanSet")); /* what older Grafana reads */
+        spanset_json(q, w, spans, &spans->sets[0], shown, spans_max);
+    }
+    json_key(w, STR("spanSets"));
+    json_open(w, '[');
+    for (size_t i = 0; i < spans->n_sets; i++)
+        spanset_json(q, w, spans, &spans->sets[i], shown, spans_max);
+    json_close(w, ']');
+    services_json(w, s);
+    json_close(w, '}');
+}
+
+static int search_answer(struct web_request *q, struct store_view *view,
+                         const struct search *search, const struct search_result *result,
+                         uint64_t spans_max, struct buf *out)
+{
+    struct json_writer w = json_writer(out);
+    struct arena scratch = {0}; /* of one trace */
+    struct shown shown = {.n = 0};
+    int err = 0;
+    /* A query that was made of tags and durations shows nothing of itself. */
+    if (search->query && web_param(q, "q").ptr)
+        show_stages(q, search->query->stages, &shown);
+    json_open(&w, '{');
+    json_key(&w, STR("traces"));
+    json_open(&w, '[');
+    for (size_t i = 0; i < result->n && !err && buf_ok(out); i++) {
+        struct search_spans spans;
+        const struct trace_summary *summary = &result->traces[i].summary;
+        arena_reset(&scratch);
+        if (clock_monotonic_ns() > q->arrived_ns + q->web->query_timeout_ns)
+            err = ERR_TIMEOUT;
+        else
+            err = search_spans(view, search, summary, &scratch, &spans);
+        if (!err)
+            trace_json(q, &w, summary, &spans, &shown, spans_max);
+    }
+    json_close(&w, ']');
+    json_key(&w, STR("metrics"));
+    json_open(&w, '{');
+    json_key(&w, STR("inspectedTraces"));
+    json_u64(&w, result->traces_read);
+    json_key(&w, STR("inspectedBytes"));
+    json_u64_str(&w, result->cost.bytes_read);
+    json_key(&w, STR("inspectedSpans"));
+    json_u64_str(&w, result->cost.rows_read);
+    json_key(&w, STR("totalBlocks"));
+    json_u64(&w, result->cost.parts);
+    json_key(&w, STR("completedJobs"));
+    json_u64(&w, 1);
+    json_key(&w, STR("totalJobs"));
+    json_u64(&w, 1);
+    json_close(&w, '}');
+    json_close(&w, '}');
+    arena_done(&scratch);
+    return err;
+}
+
+/* ---- the question ---- */
+
+/* One of `key=value key="a \"quoted\" value"`; 0 at the end, -1 when it is none. */
+static int logfmt_next(struct web_request *q, struct str *text, struct str *ret_key,
+                       struct str *ret_value)
+{
+    *text = str_trim(*text);
+    if (!text->len)
+        return 0;
+    size_t n = 0;
+    while (n < text->len && text->ptr[n] != '=' && text->ptr[n] != ' ')
+        n++;
+    if (!n || n == text->len || text->ptr[n] != '=')
+        return -1;
+    *ret_key = (struct str){text->ptr, n};
+    *text = str_skip(*text, n + 1);
+    bool is_quoted = text->len && text->ptr[0] == '"';
+    char *value = arena_alloc(q->arena, text->len + 1);
+    size_t len = 0, i = is_quoted;
+    for (; value && i < text->len && text->ptr[i] != (is_quoted ? '"' : ' '); i++) {
+        if (is_quoted && text->ptr[i] == '\\' && i + 1 < text->len)
+            i++;
+        value[len++] = text->ptr[i];
+    }
+    if (!value || (is_quoted && i == text->len))
+        return -1;
+    *text = str_skip(*text, i + is_quoted);
+    *ret_value = (struct str){value, len};
+    return 1;
+}
+
+static void and_quoted(struct buf *query, const char *field, struct str value)
+{
+    buf_printf(query, "%s%s = \"", query->len ? " && " : "", field);
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.ptr[i] == '"' || value.ptr[i] == '\\')
+            buf_byte(query, '\\');
+        buf_byte(query, value.ptr[i]);
+    }
+    buf_byte(query, '"');
+}
+
+/* Tags of a span, and those that are not: Tempo's words for the root. */
+static bool tags_read(struct web_request *q, struct conditions *c, struct buf *query)
+{
+    struct str text = web_param(q, "tags"), key, value;
+    int got;
+    while ((got = logfmt_next(q, &text, &key, &value)) == 1) {
+        if (str_eq(key, STR("root.service.name")))
+            and_quoted(query, "rootServiceName", value);
+        else if (str_eq(key, STR("root.name")))
+            and_quoted(query, "rootName", value);
+        else if (str_eq(key, STR("name")))
+            conditions_string(c, FIELD_NAME, value);
+        else if (str_eq(key, STR("status.code")))
+            conditions_tag(c, STR("otel.status_code"), value);
+        else
+            conditions_tag(c, key, value);
+    }
+    if (got == 0)
+        return true;
+    web_fail_at(q, 400, "tags", 0, "expected key=value key=\"a value\"");
+    return false;
+}
+
+static bool durations_read(struct web_request *q, struct buf *query)
+{
+    static const char *const names[] = {"minDuration", "maxDuration"};
+    for (int i = 0; i < 2; i++) {
+        uint64_t ns;
+        bool given;
+        if (!web_param_duration(q, names[i], &ns, &given))
+            return false;
+        if (given && ns)
+            buf_printf(query, "%straceDuration %s %lluns", query->len ? " && " : "",
+                       i ? "<=" : ">=", (unsigned long long)ns);
+    }
+    return true;
+}
+
+static bool query_parse(struct web_request *q, struct str text, struct search *search,
+                        struct traceql **ret)
+{
+    struct error_detail detail;
+    if (text.len && traceql_parse(text, ret, &detail)) {
+        web_fail(q, 400, "invalid TraceQL query: %s, at byte %zu", detail.message, detail.position);
+        return false;
+    }
+    search->query = *ret;
+    return true;
+}
+
+/* False: answered with an error. */
+static bool search_params(struct web_request *q, struct search *search, struct conditions *c,
+                          struct traceql **ret_query, uint64_t *ret_spans_max)
+{
+    uint64_t now_ns = clock_realtime_ns(), limit;
+    if (!tempo_range(q, now_ns > 3600 * NS_PER_S ? now_ns - 3600 * NS_PER_S : 0, search) ||
+        !web_param_u64(q, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &limit) ||
+        !web_param_u64(q, "spss", 0, SPANS_MAX, SPANS_DEFAULT, ret_spans_max))
+        return false;
+    if (!*ret_spans_max)
+        *ret_spans_max = SPANS_MAX;
+    search->limit = (size_t)limit;
+    struct str text = web_param(q, "q");
+    if (text.ptr) {
+        if (web_param(q, "tags").ptr || web_param(q, "minDuration").ptr ||
+            web_param(q, "maxDuration").ptr) {
+            web_fail(q, 400,
+                     "invalid request: there is a TraceQL query, so its filters take the "
+                     "place of tags, minDuration and maxDuration");
+            return false;
+        }
+        return query_parse(q, text, search, ret_query);
+    }
+    struct buf query = BUF_INIT;
+    buf_cstr(&query, "");
+    bool good = tags_read(q, c, &query) && durations_read(q, &query);
+    if (good) {
+        search->where = conditions_all(c);
+        const char *whole = query.len
+                                ? arena_printf(q->arena, "{ %.*s }", STR_ARG(buf_as_str(&query)))
+                                : "";
+        good = buf_ok(&query) && whole && !c->failed;
+        if (!good)
+            web_fail_err(q, ERR_NOMEM, NULL);
+        good = good && query_parse(q, str_from(whole), search, ret_query);
+    }
+    buf_done(&query);
+    return good;
+}
+
+void tempo_search(struct web_request *q)
+{
+    struct search search = {.timeout_ns = q->web->query_timeout_ns};
+    struct conditions conditions = {.arena = q->arena};
+    struct search_result result;
+    struct error_detail detail = {0};
+    struct traceql *query = NULL;
+    uint64_t spans_max;
+    if (!search_params(q, &search, &conditions, &query, &spans_max))
+        return;
+    struct store_view *view = store_view_new(q->web->store);
+    struct buf out = {.bytes_max = ANSWER_BYTES_MAX};
+    int err = view ? search_run(view, &search, q->arena, &result, &detail) : ERR_NOMEM;
+    if (!err)
+        err = search_answer(q, view, &search, &result, spans_max, &out);
+    store_view_free(view);
+    traceql_free(query);
+    if (err) {
+        buf_done(&out);
+        web_fail_err(q, err, &detail);
+    } else {
+        web_reply_json(q, 200, &out);
+    }
+}
