@@ -117,12 +117,10 @@ const struct resource *collect_service(struct collect *c, struct str service)
     if (!service.len)
         return &no_resource;
     size_t n = c->resources.len / sizeof(struct resource *);
-    for (size_t i = n; i-- > 0;) {
-        const struct resource *seen;
-        memcpy(&seen, c->resources.ptr + i * sizeof(const void *), sizeof(const void *));
-        if (str_eq(seen->service_name, service))
-            return seen;
-    }
+    const struct resource *const *seen = (const void *)c->resources.ptr; /* whole ones only */
+    for (size_t i = n; i-- > 0;)
+        if (str_eq(seen[i]->service_name, service))
+            return seen[i];
     struct resource *r = arena_zalloc(c->arena, sizeof *r);
     struct attr *name = r ? arena_zalloc(c->arena, sizeof *name) : NULL;
     if (!name) {
