@@ -1,4 +1,5 @@
 /* pugmark config check|show|migrate [FILE] */
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/config_migrate.h"
 
@@ -8,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -19,61 +19,49 @@ struct options {
     bool json, write;
 };
 
-static void usage(FILE *out)
-{
-    fputs("usage: pugmark config check   [FILE]\n"
-          "       pugmark config show    [FILE] [--json]\n"
-          "       pugmark config migrate [FILE] [--write]\n"
-          "\n"
-          "check    all that is wrong with the file and the environment; exits with 1 then\n"
-          "show     every setting of a traced program, and who set it\n"
-          "migrate  [observability] and [debug.traces] into [telemetry], to standard output\n"
-          "\n"
-          "  --json   for programs\n"
-          "  --write  into the file itself\n"
-          "\n"
-          "Without FILE: $PUG_CONFIG, ./pugmark.toml, $XDG_CONFIG_HOME/pugmark/pugmark.toml,\n"
-          "/etc/pugmark/pugmark.toml, the first there is.\n",
-          out);
-}
+static const char help[] =
+    "usage: pugmark config check   [FILE]\n"
+    "       pugmark config show    [FILE] [--json]\n"
+    "       pugmark config migrate [FILE] [--write]\n"
+    "\n"
+    "check    all that is wrong with the file and the environment; exits with 1 then\n"
+    "show     every setting of a traced program, and who set it\n"
+    "migrate  [observability] and [debug.traces] into [telemetry], to standard output\n"
+    "\n"
+    "  --json   show: for programs\n"
+    "  --write  migrate: into the file itself\n"
+    "\n"
+    "Without FILE: $PUG_CONFIG, ./pugmark.toml, $XDG_CONFIG_HOME/pugmark/pugmark.toml,\n"
+    "/etc/pugmark/pugmark.toml, the first there is.\n";
 
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    enum { JSON = 256, WRITE };
-    static const struct option longs[] = {{"json", no_argument, NULL, JSON},
-                                          {"write", no_argument, NULL, WRITE},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    *o = (struct options){0};
-    for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
-        switch (c) {
-        case JSON:
-            o->json = true;
-            break;
-        case WRITE:
-            o->write = true;
-            break;
-        case 'h':
-            usage(stdout);
-            return CLI_DONE;
-        default:
-            usage(stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (optind == argc || argc - optind > 2) {
-        usage(stderr);
-        return CLI_USAGE;
-    }
-    o->what = argv[optind];
-    o->file = optind + 1 < argc ? argv[optind + 1] : NULL;
+    int status;
+    *o = (struct options){.json = false};
+    const struct args_option options[] = {
+        {.name = "json", .flag = &o->json},
+        {.name = "write", .flag = &o->write},
+    };
+    int n = args_parse("config", help, options, sizeof options / sizeof *options, argc, argv,
+                       &status);
+    if (n < 0)
+        return status;
+    if (n == 0)
+        return args_wrong("config", "check, show or migrate?");
+    o->what = argv[1];
+    o->file = n > 1 ? argv[2] : NULL;
     bool show = strcmp(o->what, "show") == 0, migrate = strcmp(o->what, "migrate") == 0;
-    if ((!show && !migrate && strcmp(o->what, "check") != 0) || (o->json && !show) ||
-        (o->write && !migrate)) {
-        usage(stderr);
-        return CLI_USAGE;
-    }
+    if (!show && !migrate && strcmp(o->what, "check") != 0)
+        return args_wrong("config", "\"%s\": expected check, show or migrate", o->what);
+    if (n > 2)
+        return args_wrong("config", "one file at a time, not also \"%s\"", argv[3]);
+    if (o->file && !*o->file)
+        return args_wrong("config", "the file's name is empty");
+    if (o->json && !show)
+        return args_wrong("config", "--json is for show");
+    if (o->write && !migrate)
+        return args_wrong("config", "--write is for migrate");
     return -1;
 }
 

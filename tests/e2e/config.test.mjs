@@ -49,7 +49,13 @@ test('check is content with what is good', async () => {
   await rm(path.join(dir, 'pugmark.toml'));
   assert.equal((await config(['check', 'nothing.toml'])).status, 1);
   assert.match((await config(['check', dir])).stderr, /is not a regular file/);
-  assert.equal((await config(['chekc'])).status, 2);
+  for (const [args, words] of [[['chekc'], '"chekc": expected check, show or migrate'], [[], 'check, show or migrate?'],
+    [['check', '--json'], '--json is for show'], [['show', '--write'], '--write is for migrate'],
+    [['show', '--jsno'], 'there is no option --jsno'], [['check', 'a', 'b'], 'one file at a time, not also "b"']]) {
+    const said = await config(args);
+    assert.equal(said.status, 2);
+    assert.equal(said.stderr, `pugmark config: ${words}; \`pugmark config --help\` tells more\n`);
+  }
 });
 
 test('show prints every value and who set it, and no secret', async () => {
