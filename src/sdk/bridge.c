@@ -79,6 +79,14 @@ static bool ready(void)
     return bridge.ready = true;
 }
 
+void bridge_begin(uint64_t now_ns)
+{
+    pthread_mutex_lock(&bridge.lock);
+    if (!bridge.ready && ready())
+        bridge.since_ns = now_ns;
+    pthread_mutex_unlock(&bridge.lock);
+}
+
 /* ---- series ---- */
 
 static struct series *series_new(struct str name, uint8_t kind, uint8_t status, uint64_t hash)

@@ -13,6 +13,9 @@
 
 #include "sdk/meter.h"
 
+/* From `now_ns` (of the epoch) on, unless it counts already: what a point says of its start must not be after
+ * what it says of its time, and the first span comes in the middle of a round. */
+void bridge_begin(uint64_t now_ns);
 void bridge_take(const struct span_batch *batch);
 void bridge_measure(struct metric_list *l);
 

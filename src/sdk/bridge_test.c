@@ -190,6 +190,22 @@ static void names_are_bounded_and_nothing_is_lost(void **state)
     in_child(full);
 }
 
+static void started(void)
+{
+    bridge_begin(7);
+    take("early", SPAN_KIND_INTERNAL, STATUS_UNSET, 1, NULL);
+    bridge_begin(100); /* tracing starts once more, and the sums go on */
+    struct metric_list l = {.time_ns = 9};
+    bridge_measure(&l);
+    CHECK(l.n == 2 && l.metrics[0].points[0].start_ns == 7 && l.metrics[1].points[0].start_ns == 7);
+}
+
+static void counting_starts_before_the_first_span(void **state)
+{
+    (void)state;
+    in_child(started);
+}
+
 static void long_names(void)
 {
     char name[300];
@@ -313,6 +329,7 @@ int main(void)
         cmocka_unit_test(a_wrong_question_gets_a_code),
         cmocka_unit_test(sampled_spans_stand_for_others),
         cmocka_unit_test(names_are_bounded_and_nothing_is_lost),
+        cmocka_unit_test(counting_starts_before_the_first_span),
         cmocka_unit_test(a_long_name_is_cut_at_a_character),
         cmocka_unit_test(durations_agree_with_the_clock),
         cmocka_unit_test(a_child_begins_anew),

@@ -209,6 +209,8 @@ void meter_start(struct meter *m, uint64_t now_ns)
     m->refilled_ns = now_ns;
     m->system_ns = 0;
     m->sent_ns = now_ns; /* nothing was measured yet */
+    if (m->config->metrics_interval_ns)
+        bridge_begin(now_ns);
 }
 
 int meter_new(const struct config *config, struct drain *drain, struct meter **ret)
