@@ -200,7 +200,7 @@ static bool file_has_changed(struct sampler *s, const char *path)
     struct stat st = {.st_size = 0};
     bool there = stat(path, &st) == 0;
     uint64_t mtime = (uint64_t)st.st_mtim.tv_sec * NS_PER_S + (uint64_t)st.st_mtim.tv_nsec;
-    if (there == s->file.there && s->file.inode == (uint64_t)st.st_ino &&
+    if (!s->file.again && there == s->file.there && s->file.inode == (uint64_t)st.st_ino &&
         s->file.size == (uint64_t)st.st_size && s->file.mtime_ns == mtime)
         return false;
     s->file.there = there;
@@ -249,10 +249,14 @@ static void rules_look(struct sampler *s, const struct config *c)
 {
     struct sampling_rules *rules;
     struct error_detail problem = {.code = 0};
-    if (!file_has_changed(s, c->sampler.rules_file) || n_retired(s) >= RULES_RETIRED_MAX)
+    /* In this order: a change that finds no room is seen again. */
+    if (n_retired(s) >= RULES_RETIRED_MAX || !file_has_changed(s, c->sampler.rules_file))
         return;
-    atomic_store(&s->told, false); /* another file, another trouble */
-    if (rules_load(c, &rules, &problem) == 0) {
+    if (!s->file.again)
+        atomic_store(&s->told, false); /* another file, another trouble */
+    int err = rules_load(c, &rules, &problem);
+    s->file.again = err == ERR_NOMEM; /* which is no fault of the file's */
+    if (!err) {
         rules_replace(s, rules);
         return;
     }
@@ -272,7 +276,7 @@ void sampler_look(struct sampler *s, const struct config *config, struct memory 
     rules_look(s, config);
 }
 
-void sampler_start(struct sampler *s, const struct config *config)
+void sampler_start(struct sampler *s, const struct config *config, struct memory *m)
 {
     double per_second = config->sampler.per_second;
     uint64_t interval = per_second > 0 ? (uint64_t)((double)NS_PER_S / per_second) : 0;
@@ -285,10 +289,12 @@ void sampler_start(struct sampler *s, const struct config *config)
     atomic_store(&s->ignores_sender, !config->sampler.parent_based);
     if (config->sampler.kind == SAMPLER_RULES) {
         struct sampling_rules *rules;
-        s->file.there = false;
+        s->file.there = s->file.again = false;
         s->file.mtime_ns = 1; /* look at it in any case */
         s->looked_ns = coarse_ns();
         rules_replace(s, NULL);
+        if (!is_read(m)) /* those of the starts before */
+            retired_free(s);
         rules_look(s, config);
         if (!atomic_load(&s->rules) &&
             sampling_rules_parse(str_from(rules_default), STR_NONE, &rules, NULL) == 0)

@@ -31,7 +31,7 @@ struct sampler {
     uint64_t looked_ns;
     struct {
         uint64_t inode, size, mtime_ns;
-        bool there;
+        bool there, again; /* again: it was not read for want of memory */
     } file;
     _Atomic bool told;
 };
@@ -42,8 +42,8 @@ struct sampling_answer {
     uint64_t threshold;
 };
 
-/* By pug_start: reads the rules file if there is one. */
-void sampler_start(struct sampler *s, const struct config *config);
+/* By pug_start: reads the rules file if there is one. `m`: whose threads may be asking, also from before. */
+void sampler_start(struct sampler *s, const struct config *config, struct memory *m);
 /* Must it be asked at all? False: everything that begins here is kept, senders decide for theirs. */
 bool sampler_is_needed(const struct sampler *s);
 /* Is the sender's decision kept? */

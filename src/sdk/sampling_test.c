@@ -1003,6 +1003,21 @@ static void rules_change_while_threads_read_them(void **state)
     unlink(rules_path);
 }
 
+/* As often as old rules are kept, and more. */
+static void many_starts_do_not_wear_the_rules_out(void **state)
+{
+    struct config c = with_rules("{\"version\":2,\"default\":{\"fixed_target\":0,\"rate\":0}}");
+    for (int i = 0; i < 80; i++) {
+        lanes_start(&c, 0);
+        for (int k = 0; k < 3; k++) /* the rules that stand in for a file would keep one a second */
+            assert_false(root_is_kept());
+        lanes_stop();
+        lanes_forget();
+    }
+    assert_int_equal(n_told, 0);
+    unlink(rules_path);
+}
+
 static int done(void **state)
 {
     sampling_rules_free(atomic_exchange(&sdk.sampler.rules, NULL));
@@ -1049,6 +1064,7 @@ int main(void)
         cmocka_unit_test(a_bad_file_is_told_and_the_old_rules_stay),
         cmocka_unit_test(without_a_file_one_a_second_and_5_percent_are_kept),
         cmocka_unit_test(rules_change_while_threads_read_them),
+        cmocka_unit_test(many_starts_do_not_wear_the_rules_out),
     };
     return cmocka_run_group_tests(tests, NULL, done);
 }

@@ -30,6 +30,10 @@ void exporter_tell(const struct config *c, _Atomic bool *told, const char *forma
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    /* Collectors have a say in it, and it goes into a log or on a terminal: it is one line without escapes. */
+    for (char *at = text; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 0x7f)
+            *at = ' ';
     c->log(c->log_user, text);
 }
 
@@ -125,13 +129,16 @@ static void guest_leave(const struct guest *g)
 
 static int once_init(void)
 {
-    static bool done;
+    static bool done, has_key, has_atfork;
     if (done)
         return 0;
-    if (pthread_key_create(&sdk.key, thread_exits) != 0)
+    /* What was done before one of the others failed is not done again: there are 1024 keys. */
+    if (!has_key && pthread_key_create(&sdk.key, thread_exits) != 0)
         return ERR_NOMEM;
-    if (pthread_atfork(NULL, NULL, forked) != 0)
+    has_key = true;
+    if (!has_atfork && pthread_atfork(NULL, NULL, forked) != 0)
         return ERR_NOMEM;
+    has_atfork = true;
     /* After the exporter was opened: what OpenSSL registers then must run after this. */
     if (atexit(exits) != 0 || at_quick_exit(exits) != 0)
         return ERR_NOMEM;
@@ -183,11 +190,13 @@ static int run(struct error_detail *problem)
             err = drain_new(m, &sdk.config, &sdk.drain);
         if (!err)
             atomic_store(&sdk.memory, m);
+        else
+            memory_free(m); /* nobody has seen it */
     }
     if (!err)
         err = once_init();
     if (!err) {
-        sampler_start(&sdk.sampler, &sdk.config);
+        sampler_start(&sdk.sampler, &sdk.config, m);
         memory_base_state(m, PUG__STATE_ASK, sampler_is_needed(&sdk.sampler) ? PUG__STATE_ASK : 0);
         watch_set(m, watch_wanted());
     }

@@ -23,6 +23,8 @@
 #define ABANDONED_MAX 100
 /* The thread looks after its descriptors at least so often. */
 #define WAIT_MAX_NS NS_PER_S
+/* So often when it cannot wait for them. */
+#define BLIND_WAIT_NS ((long)(50 * NS_PER_MS))
 /* Bodies wait so many flush intervals for others to go with them. */
 #define LINGER_INTERVALS 3
 
@@ -430,7 +432,9 @@ static void *sender_main(void *arg)
         /* Rounded up: not a millisecond too early, again and again. */
         int wait_ms = until > now ? (int)((until - now + NS_PER_MS - 1) / NS_PER_MS) : 0;
         struct curl_waitfd woken = {.fd = s->wake[0].fd, .events = CURL_WAIT_POLLIN};
-        s->curl->multi_wait(s->multi, &woken, 1, wait_ms, NULL);
+        /* A program that has given up its right to descriptors (RLIMIT_NOFILE) cannot poll any either. */
+        if (s->curl->multi_wait(s->multi, &woken, 1, wait_ms, NULL) != CURLM_OK)
+            nanosleep(&(struct timespec){.tv_nsec = BLIND_WAIT_NS}, NULL);
         wake_clear(s);
     }
     drop_all(s);
@@ -528,10 +532,18 @@ bool sender_flush(struct sender *s, uint64_t deadline_ns, bool again)
 
 /* ---- birth and death ---- */
 
+static bool is_foreign(const struct own_fd *f)
+{
+    return f->fd >= 0 && !own_fd_ok(f);
+}
+
 static void sender_free(struct sender *s)
 {
-    /* libcurl closes what it has open: not when it is not ours any more. */
-    if (descriptors_ok(s)) {
+    /* libcurl closes what it has open: not when it is not ours any more. A pipe that was never made is no sign of that. */
+    bool ours = !is_foreign(&s->wake[0]) && !is_foreign(&s->wake[1]);
+    for (unsigned i = 0; i < s->n_targets; i++)
+        ours = ours && transfer_sockets_ok(&s->targets[i].transfer);
+    if (ours) {
         for (unsigned i = 0; i < s->n_targets; i++) {
             struct target *t = &s->targets[i];
             if (t->transfer.easy && s->multi)

@@ -245,6 +245,13 @@ bool settings_put(struct settings *s, enum setting_id id, const struct setting_s
     return true;
 }
 
+/* Grave: without its list of keys, spans would go out with what it was to keep back. */
+static bool no_memory(struct settings *s, const struct setting_source *source)
+{
+    settings_problem(s, source, ERR_NOMEM, true, "%s", err_text(ERR_NOMEM));
+    return false;
+}
+
 bool settings_put_list(struct settings *s, enum setting_id id, const struct setting_source *source,
                        const struct str *items, size_t n)
 {
@@ -257,7 +264,7 @@ bool settings_put_list(struct settings *s, enum setting_id id, const struct sett
     const char **kept = arena_array(s->arena, n + 1, sizeof *kept);
     struct setting v = {.is_set = true, .items = kept};
     if (!kept)
-        return false;
+        return no_memory(s, source);
     for (size_t i = 0; i < n; i++) {
         const char *word = NULL;
         if (def->choices[0] && !in_choices(def, items[i], &word))
@@ -266,7 +273,7 @@ bool settings_put_list(struct settings *s, enum setting_id id, const struct sett
             refused(s, def, source, items[i]);
             return false;
         } else if (!(kept[v.n_items++] = word ? word : arena_str(s->arena, items[i]).ptr))
-            return false;
+            return no_memory(s, source);
     }
     if (n && !v.n_items)
         return false;
