@@ -8,6 +8,7 @@
 enum {
     VERDICTS = 1024,      /* remembered keys; a newer one takes the place of an older */
     VERDICT_KEY_MAX = 55, /* longer keys are judged each time */
+    CARD_DIGITS_MIN = 13,
 };
 
 struct verdict {
@@ -18,7 +19,8 @@ struct verdict {
 
 struct rule {
     struct matcher *matcher;
-    bool (*confirm)(struct str match); /* may be NULL */
+    size_t (*confirm)(
+        struct str match); /* how much of it, from its begin; 0: none. May be NULL: all */
 };
 
 struct redact {
@@ -95,11 +97,11 @@ static bool is_secret(struct redact *r, struct str key)
 
 /* ---- patterns ---- */
 
-/* Luhn's check digit: what looks like a card number mostly is none. */
-static bool luhn(struct str match)
+/* Luhn's check digit over the first `len` bytes: what looks like a card number mostly is none. */
+static bool luhn_fits(struct str match, size_t len)
 {
     unsigned sum = 0, n = 0;
-    for (size_t i = match.len; i-- > 0;) {
+    for (size_t i = len; i-- > 0;) {
         char c = match.ptr[i];
         if (c < '0' || c > '9')
             continue;
@@ -108,7 +110,19 @@ static bool luhn(struct str match)
             digit = digit > 4 ? 2 * digit - 9 : 2 * digit;
         sum += digit;
     }
-    return sum % 10 == 0;
+    return n >= CARD_DIGITS_MIN && sum % 10 == 0;
+}
+
+/* Another number may stand behind the card's, and the expression takes both: the longest part that ends
+ * where a group of digits does. What stands in front is the next look's business (rule_find). */
+static size_t luhn(struct str match)
+{
+    for (size_t len = match.len; len >= CARD_DIGITS_MIN; len--)
+        if (match.ptr[len - 1] >= '0' && match.ptr[len - 1] <= '9' &&
+            (len == match.len || match.ptr[len] == ' ' || match.ptr[len] == '-') &&
+            luhn_fits(match, len))
+            return len;
+    return 0;
 }
 
 #define OCTET "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
@@ -116,7 +130,7 @@ static bool luhn(struct str match)
 
 static const struct {
     const char *name, *expression;
-    bool (*confirm)(struct str match);
+    size_t (*confirm)(struct str match);
 } built_in[] = {
     {"email", "[A-Za-z0-9._%+'-]+@[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)+", NULL},
     {"credit_card", "\\b\\d(?:[ -]?\\d){12,18}\\b", luhn},
@@ -150,11 +164,14 @@ static size_t rule_find(const struct rule *rule, struct str text, size_t from, s
         case MATCHER_YES:
             break;
         }
-        if (!rule->confirm || rule->confirm((struct str){text.ptr + start, end - start})) {
-            *ret_end = end;
+        size_t len = end - start;
+        if (rule->confirm)
+            len = rule->confirm((struct str){text.ptr + start, len});
+        if (len) {
+            *ret_end = start + len;
             return start;
         }
-        from = end;
+        from = start + 1; /* it may begin inside of what was taken for one */
     }
 }
 
