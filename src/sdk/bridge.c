@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum { SLOTS = 4 * PUG_METRICS_MAX, STATUSES = 3 };
+#define ADJUSTED_MAX 0x1p32 /* spans that one can stand for */
 
 struct series {
     struct series *next; /* in the order of their making */
@@ -147,7 +148,8 @@ static struct series *series_of(const struct span *span)
 
 /* OpenTelemetry's consistent probability sampling: the entry `ot` of tracestate has th:T, the
  * rejection threshold as up to 14 hexadecimal digits of a fraction of 2^56; the span was kept with
- * probability (2^56 - T) / 2^56. 1 where nothing is said. */
+ * probability (2^56 - T) / 2^56. 1 where nothing is said.
+ * The entry may be a stranger's: ADJUSTED_MAX keeps the sums of as many spans as a process ever has from running over. */
 static double adjusted_count(struct str state)
 {
     struct str entry, part;
@@ -173,7 +175,8 @@ static double adjusted_count(struct str state)
             for (size_t i = 0; i < sizeof bytes; i++)
                 threshold = threshold << 8 | bytes[i];
             const uint64_t whole = UINT64_C(1) << 56;
-            return (double)whole / (double)(whole - threshold);
+            double adjusted = (double)whole / (double)(whole - threshold);
+            return adjusted < ADJUSTED_MAX ? adjusted : ADJUSTED_MAX;
         }
     }
     return 1;
@@ -265,7 +268,7 @@ void bridge_measure(struct metric_list *l)
          s = s->next, i++) {
         calls[i].attrs = durations[i].attrs = series_attrs(l, s);
         calls[i].start_ns = durations[i].start_ns = bridge.since_ns;
-        calls[i].integer = (int64_t)(s->adjusted + 0.5);
+        calls[i].integer = s->adjusted < 0x1p63 ? (int64_t)(s->adjusted + 0.5) : INT64_MAX;
         metric_list_histogram(l, &durations[i], &s->durations);
     }
     pthread_mutex_unlock(&bridge.lock);

@@ -141,6 +141,10 @@ static void adjusted(void)
     for (size_t i = 0; i < sizeof damaged / sizeof damaged[0]; i++)
         take("damaged", SPAN_KIND_INTERNAL, STATUS_UNSET, 10, damaged[i]);
     CHECK(metric("damaged").adjusted_count == sizeof damaged / sizeof damaged[0]);
+    /* A stranger's claim to stand for 2^56 spans neither runs over nor is believed. */
+    for (int i = 0; i < 200; i++)
+        take("claim", SPAN_KIND_INTERNAL, STATUS_UNSET, 10, "ot=th:ffffffffffffff");
+    CHECK(metric("claim").adjusted_count <= 200 * 0x1p32);
     /* 1.5 spans each: the histogram gets whole ones, and none is lost to rounding. */
     for (int i = 0; i < 1000; i++)
         take("third", SPAN_KIND_INTERNAL, STATUS_UNSET, 10, "ot=th:55555555555555");
