@@ -72,6 +72,20 @@ struct pug__slot {
     uint32_t state;
 };
 
+/* Of a slot that may be the lowest one, whose state another thread sets: at a start, and when spans
+ * become watched. Either value will do, and an aligned word is read whole; what says so to
+ * ThreadSanitizer would keep gcc from testing the bits where they are. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PUG__STATE_OF(slot_) __atomic_load_n(&(slot_)->state, __ATOMIC_RELAXED)
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define PUG__STATE_OF(slot_) __atomic_load_n(&(slot_)->state, __ATOMIC_RELAXED)
+#endif
+#ifndef PUG__STATE_OF
+#define PUG__STATE_OF(slot_) ((slot_)->state)
+#endif
+
 /* A span that ended, the most frequent record. Where a difference does not fit, a longer form is
  * written (PUG__RECORD_END_LONG). All records begin with 8 bits of kind, see src/sdk/record.h. */
 struct pug__end_record {
@@ -185,7 +199,7 @@ PUG__INLINE struct pug__slot *pug__open(struct pug__lane *lane, struct pug__site
     lane->limit = 0;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     lane->seq = seq;
-    pug__slot_put(slot, seq, trace, id, parent->state & ~(uint32_t)PUG__STATE_OWN);
+    pug__slot_put(slot, seq, trace, id, PUG__STATE_OF(parent) & ~(uint32_t)PUG__STATE_OWN);
     return slot;
 }
 
@@ -264,7 +278,7 @@ PUG__INLINE struct pug__slot *pug__begin(struct pug__lane *lane, struct pug__slo
 /* A span without attributes. */
 PUG__INLINE struct pug__slot *pug__begin_bare(struct pug__lane *lane, struct pug__site *site)
 {
-    uint32_t state = lane->top->state;
+    uint32_t state = PUG__STATE_OF(lane->top);
     if (PUG__UNLIKELY(state & PUG__STATE_UNSAMPLED))
         return 0;
     if (PUG__UNLIKELY(state & PUG__STATE_ASIDE))
@@ -486,10 +500,10 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
             PUG__SITE(EACH, name_, __VA_ARGS__);                                                   \
             struct pug__lane *pug__l = pug__lane_get();                                            \
             const int pug__wanted = sizeof pug__keys > sizeof pug__keys[0] && (wanted_);           \
-            if (pug__l && !PUG__UNLIKELY(pug__l->top->state & PUG__STATE_UNSAMPLED)) {             \
+            if (pug__l && !PUG__UNLIKELY(PUG__STATE_OF(pug__l->top) & PUG__STATE_UNSAMPLED)) {     \
                 EACH(PUG__LET, __VA_ARGS__)                                                        \
                 pug__l = pug__lane_1;                                                              \
-                if (PUG__UNLIKELY(!pug__l || (pug__l->top->state & PUG__STATE_ASIDE))) {           \
+                if (PUG__UNLIKELY(!pug__l || (PUG__STATE_OF(pug__l->top) & PUG__STATE_ASIDE))) {   \
                     union pug__value pug__values[] = {EACH(PUG__PACK, __VA_ARGS__)                 \
                                                           pug__value_int(0)};                      \
                     pug__s = pug__begin_slow(pug__l, &pug__here, pug__wanted ? pug__values : 0);   \

@@ -492,7 +492,8 @@ struct pug__slot *lane_attach(struct lane *lane, const struct pug_context *conte
     if (mine->remote)
         ot_state_repair(mine);
     uint64_t seq = ++lane->fast.seq;
-    uint32_t slot_state = PUG__STATE_CONTEXT | (parent->state & PUG__STATE_WATCH) | number << 16;
+    uint32_t slot_state = PUG__STATE_CONTEXT | (PUG__STATE_OF(parent) & PUG__STATE_WATCH) |
+                          number << 16;
     if (ask || !(context->flags & PUG_FLAG_SAMPLED))
         /* Not UNSAMPLED itself: what begins in it has an id of its own, to be passed on. */
         slot_state |= PUG__STATE_ASK;

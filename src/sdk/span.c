@@ -125,7 +125,8 @@ static struct pug__slot *slot_open(struct lane *lane, struct pug__site *site)
         return NULL;
     uint32_t id = lane_site_id(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head, site);
     fast->seq++;
-    pug__slot_put(slot, fast->seq, parent->trace, id, parent->state & ~(uint32_t)PUG__STATE_OWN);
+    pug__slot_put(slot, fast->seq, parent->trace, id,
+                  PUG__STATE_OF(parent) & ~(uint32_t)PUG__STATE_OWN);
     return slot;
 }
 
@@ -259,9 +260,9 @@ struct pug__slot *pug__begin_alone(struct pug__lane *fast, struct pug__site *sit
     if (!slot)
         return NULL;
     const struct pug__slot *parent = slot - 1;
-    if (parent->state & PUG__STATE_ASK)
+    if (PUG__STATE_OF(parent) & PUG__STATE_ASK)
         slot_ask(lane, slot, site, values);
-    else if (!(parent->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ALONE)))
+    else if (!(PUG__STATE_OF(parent) & (PUG__STATE_UNSAMPLED | PUG__STATE_ALONE)))
         slot_needs_room(lane, slot);
     else
         slot_state_put(slot, slot->state | PUG__STATE_UNSAMPLED);
@@ -283,11 +284,11 @@ struct pug__slot *pug__begin_skip(struct pug__lane *fast)
     if (!fast)
         return NULL;
     struct pug__slot *parent = fast->top, *slot = parent + 1;
-    if (parent->state & (PUG__STATE_UNSAMPLED | PUG__STATE_ASIDE | PUG__STATE_CONTEXT) ||
+    if (PUG__STATE_OF(parent) & (PUG__STATE_UNSAMPLED | PUG__STATE_ASIDE | PUG__STATE_CONTEXT) ||
         !parent->seq || parent >= fast->last || !lane_enter(lane_of(fast)))
         return NULL;
     pug__slot_put(slot, parent->seq, parent->trace, parent->site,
-                  (parent->state & ~(uint32_t)PUG__STATE_OWN) | PUG__STATE_SKIP);
+                  (PUG__STATE_OF(parent) & ~(uint32_t)PUG__STATE_OWN) | PUG__STATE_SKIP);
     __atomic_store_n(&slot->start, parent->start, __ATOMIC_RELEASE);
     __atomic_store_n(&fast->top, slot, __ATOMIC_RELEASE);
     lane_leave(lane_of(fast));
@@ -439,10 +440,10 @@ static bool target_enter(struct pug_span *span, struct target *ret)
             return false;
         uint16_t number = lane_context_of(top);
         const struct pug_context *c = number ? &t.lane->contexts[number - 1] : NULL;
-        if (top->state &
+        if (PUG__STATE_OF(top) &
             (PUG__STATE_LOST | PUG__STATE_UNSAMPLED | PUG__STATE_ORPHAN | PUG__STATE_SKIP))
             return false;
-        if (!(top->state & PUG__STATE_CONTEXT)) {
+        if (!(PUG__STATE_OF(top) & PUG__STATE_CONTEXT)) {
             t.id = top->seq;
         } else if (c && !c->remote &&
                    c->flags & PUG_FLAG_SAMPLED) { /* the handle that was attached */
@@ -636,7 +637,7 @@ void pug__span_start(struct pug_span *span, const struct pug_context *from, stru
             ot_state_repair(c);
         else if (remote)
             decide_handle(lane, seq, c, site, values);
-    } else if (lane->slots[0].state & PUG__STATE_ASK) {
+    } else if (PUG__STATE_OF(&lane->slots[0]) & PUG__STATE_ASK) {
         decide(lane, seq, NULL, site, values, c);
     } else {
         uint64_t trace[2];
