@@ -88,7 +88,8 @@ static int ascending(const void *a, const void *b)
 static double expected(const struct traceql_metric *m, double *v, size_t n, double step_s, double q)
 {
     double sum = 0;
-    qsort(v, n, sizeof *v, ascending);
+    if (n)
+        qsort(v, n, sizeof *v, ascending);
     for (size_t i = 0; i < n; i++)
         sum += v[i];
     switch (m->node) {
