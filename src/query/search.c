@@ -351,12 +351,15 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
     result->traces = arena_array(arena, result->n, sizeof *result->traces);
     if (!result->traces)
         return ERR_NOMEM;
+    size_t n = 0;
     for (size_t i = 0; i < result->n; i++) {
-        result->traces[i].matched = s->candidates[i].matched;
-        err = store_trace_summary(s->view, &s->candidates[i].id, arena, &result->traces[i].summary);
-        if (err)
+        result->traces[n].matched = s->candidates[i].matched;
+        err = store_trace_summary(s->view, &s->candidates[i].id, arena, &result->traces[n].summary);
+        if (err && err != ERR_CORRUPT)
             return err;
+        n += !err;
     }
+    result->n = n;
     result->traces_read = s->traces_read;
     return 0;
 }

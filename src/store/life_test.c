@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "store/local/catalogue.h"
 
-static uint64_t now_ns;
+static _Atomic uint64_t now_ns; /* the keeper reads it */
 
 static uint64_t test_clock(void *arg)
 {
@@ -189,12 +189,17 @@ static void merged_segments_answer_the_same(void **state)
         struct fixture f;
         struct store_options options = {.durability = STORE_DURABILITY_WRITE};
         fixture_init(&f, seed, &options);
+        struct store_view *before = NULL;
+        size_t n_before = 0;
         for (int i = 0; i < 7; i++) { /* parts of the same traces, again and again */
             struct span_batch batch = fixture_batch(&f, 1 + fixture_random(&f, 300));
             fixture_append(&f, &batch);
             assert_int_equal(store_seal(f.store), 0);
+            if (i == 1) { /* two are not merged unasked */
+                before = store_view_new(f.store);
+                n_before = f.n;
+            }
         }
-        struct store_view *before = store_view_new(f.store);
         assert_int_equal(store_keep(f.store, true), 0);
         struct store_stats stats = stats_of(&f);
         assert_int_equal(stats.segments, 1);
@@ -204,7 +209,7 @@ static void merged_segments_answer_the_same(void **state)
         /* A view that was made before keeps the files that it reads. */
         struct arena arena = ARENA_INIT;
         struct span_batch got;
-        for (size_t i = 0; i < f.n; i += 37)
+        for (size_t i = 0; i < n_before; i += 17)
             assert_int_equal(store_trace(before, &f.spans[i].trace_id, &arena, &got), 0);
         assert_false(store_view_is_damaged(before));
         assert_true(files_named(f.dir, ".seg") > 1);

@@ -715,7 +715,9 @@ void legacy_dependencies(struct web_request *q)
         if (result.traces[i].summary.n_services < 2)
             continue;
         err = store_trace(view, &result.traces[i].summary.id, &scratch, &batch);
-        if (!err)
+        if (err == ERR_CORRUPT) /* of what is damaged there is no more to tell */
+            err = 0;
+        else if (!err)
             err = trace_edges(&edges, &batch, &scratch);
     }
     arena_done(&scratch);
