@@ -306,7 +306,7 @@ static void span_decode(struct decoder *d)
         return;
     t.span.start_ns = time_ns(d, start_us);
     t.span.end_ns = t.span.start_ns;
-    if (duration_us > 0 && duration_us <= INT64_MAX - start_us)
+    if (start_us >= 0 && duration_us > 0 && duration_us <= INT64_MAX - start_us)
         t.span.end_ns = time_ns(d, start_us + duration_us);
     t.span.flags = flags & FLAG_SAMPLED;
     if (flags & FLAG_DEBUG && !collect_find(&d->c, STR("jaeger.debug")))
