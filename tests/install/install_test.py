@@ -101,7 +101,7 @@ def cmake_finds_it(installed):
     folder.mkdir()
     (folder / "work.c").write_text(manual_program(), encoding="utf-8")
     (folder / "CMakeLists.txt").write_text(CMAKE_LISTS.format(version=f"{major}.{minor}"), encoding="utf-8")
-    run(["cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={installed.prefix}", "-DCMAKE_BUILD_TYPE=Release"])
+    run(["cmake", "-G", "Ninja", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={installed.prefix}", "-DCMAKE_BUILD_TYPE=Release"])
     run(["cmake", "--build", folder / "build"])
     for program in ("shared", "static"):
         assert spans_of(folder / "build" / program, folder).count("work.step") == 3
@@ -109,7 +109,7 @@ def cmake_finds_it(installed):
     too_new.mkdir()
     (too_new / "CMakeLists.txt").write_text(CMAKE_LISTS.format(version=f"{major}.{int(minor) + 1}"), encoding="utf-8")
     (too_new / "work.c").write_text(manual_program(), encoding="utf-8")
-    done = subprocess.run(["cmake", "-S", too_new, "-B", too_new / "build", f"-DCMAKE_PREFIX_PATH={installed.prefix}"],
+    done = subprocess.run(["cmake", "-G", "Ninja", "-S", too_new, "-B", too_new / "build", f"-DCMAKE_PREFIX_PATH={installed.prefix}"],
                           capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "compatible with requested" in done.stderr, done.stderr
 
