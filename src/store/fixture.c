@@ -587,6 +587,48 @@ static void names_check(struct fixture *f, struct store_view *view)
     arena_done(&arena);
 }
 
+/* A part of the trace by time, and the outline of all of it. */
+static void part_check(struct fixture *f, struct store_view *view, const struct span *spans,
+                       size_t n)
+{
+    struct arena arena = ARENA_INIT;
+    struct span_batch got;
+    size_t from = fixture_random(f, n), to = from + fixture_random(f, n - from);
+    uint64_t min = spans[from].start_ns, max = spans[to].start_ns;
+    while (from && spans[from - 1].start_ns == min)
+        from--;
+    while (to + 1 < n && spans[to + 1].start_ns == max)
+        to++;
+    const struct trace_id *id = &spans[0].trace_id;
+    assert_int_equal(store_trace_between(view, id, min, max, &arena, &got), 0);
+    assert_int_equal(got.n, to - from + 1);
+    for (size_t i = 0; i < got.n; i++)
+        span_assert_equal(&got.spans[i], &spans[from + i]);
+    if (spans[n - 1].start_ns < UINT64_MAX) {
+        assert_int_equal(
+            store_trace_between(view, id, spans[n - 1].start_ns + 1, UINT64_MAX, &arena, &got), 0);
+        assert_int_equal(got.n, 0);
+    }
+    struct store_outline *outline;
+    size_t n_outline;
+    assert_int_equal(store_trace_outline(view, id, &outline, &n_outline), 0);
+    assert_int_equal(n_outline, n);
+    for (size_t i = 0; i < n; i++) {
+        const struct store_outline *o = &outline[i];
+        assert_memory_equal(o->span_id.bytes, spans[i].span_id.bytes, SPAN_ID_SIZE);
+        assert_memory_equal(o->parent_id.bytes, spans[i].parent_id.bytes, SPAN_ID_SIZE);
+        assert_int_equal(o->start_ns, spans[i].start_ns);
+        assert_int_equal(o->end_ns > o->start_ns ? o->end_ns - o->start_ns : 0,
+                         span_duration_ns(&spans[i]));
+        assert_str_eq(o->name, spans[i].name);
+        assert_str_eq(o->service, spans[i].resource->service_name);
+        assert_int_equal(o->kind, spans[i].kind);
+        assert_int_equal(o->status_code, spans[i].status_code);
+    }
+    free(outline);
+    arena_done(&arena);
+}
+
 void fixture_check(struct fixture *f)
 {
     struct store_view *view = store_view_new(f->store);
@@ -604,10 +646,13 @@ void fixture_check(struct fixture *f)
         for (size_t k = 0; k < n; k++)
             span_assert_equal(&got.spans[k], &f->spans[i + k]);
         summary_check(view, &f->spans[i], n);
+        part_check(f, view, &f->spans[i], n);
         arena_reset(&arena);
     }
     struct trace_id unknown = {{0, 1, 2, 3}};
     assert_int_equal(store_trace(view, &unknown, &arena, &got), ERR_NOT_FOUND);
+    assert_int_equal(store_trace_between(view, &unknown, 0, UINT64_MAX, &arena, &got),
+                     ERR_NOT_FOUND);
     names_check(f, view);
     all_keys_check(f, view);
     store_view_free(view);

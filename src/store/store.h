@@ -106,6 +106,24 @@ bool store_view_is_damaged(const struct store_view *view);
 MUST_USE int store_trace(struct store_view *view, const struct trace_id *id, struct arena *arena,
                          struct span_batch *ret_batch);
 
+/* The same, only of those spans that start in the time given (both included): the way to read a large
+ * trace piece by piece. n is 0 when there are none; ERR_NOT_FOUND only when the trace is not there. */
+MUST_USE int store_trace_between(struct store_view *view, const struct trace_id *id,
+                                 uint64_t start_min_ns, uint64_t start_max_ns, struct arena *arena,
+                                 struct span_batch *ret_batch);
+
+/* What the shape of a trace needs of a span. Strings live as long as the view. */
+struct store_outline {
+    struct span_id span_id, parent_id;
+    uint64_t start_ns, end_ns;
+    struct str service, name;
+    uint8_t kind, status_code;
+};
+/* All spans of a trace in start order (ties by span id), without what they carry: 72 bytes a span. The
+ * array is malloc'ed: free it. ERR_NOT_FOUND. */
+MUST_USE int store_trace_outline(struct store_view *view, const struct trace_id *id,
+                                 struct store_outline **ret_spans, size_t *ret_n);
+
 struct trace_service {
     struct str name;
     uint32_t span_count, error_count;

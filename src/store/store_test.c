@@ -273,6 +273,16 @@ static void traces_and_segments_larger_than_their_blocks_come_back(void **state)
             span_assert_equal(&got.spans[i], &spans[number]);
             assert_true(i == 0 || got.spans[i - 1].start_ns <= got.spans[i].start_ns);
         }
+        size_t n_pieces = 0;
+        for (uint64_t from = 1000000; from < 1005000; from += 700) {
+            struct span_batch piece;
+            assert_int_equal(
+                store_trace_between(view, &spans[0].trace_id, from, from + 699, &arena, &piece), 0);
+            for (size_t i = 0; i < piece.n; i++)
+                span_assert_equal(&piece.spans[i], &got.spans[n_pieces + i]);
+            n_pieces += piece.n;
+        }
+        assert_int_equal(n_pieces, SPANS);
         assert_int_equal(store_trace_summary(view, &spans[0].trace_id, &arena, &summary), 0);
         assert_int_equal(summary.span_count, SPANS);
         assert_int_equal(summary.orphan_count, 0);

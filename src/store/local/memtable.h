@@ -118,7 +118,8 @@ static inline uint32_t memtable_service(const struct memtable *mt, uint32_t reso
 
 /* Reading, of the first `rows` rows. */
 MUST_USE int memtable_trace(const struct memtable *mt, uint32_t rows, const struct trace_id *id,
-                            struct arena *arena, struct span_list *spans);
+                            uint64_t start_min_ns, uint64_t start_max_ns, struct arena *arena,
+                            struct span_list *spans, bool *ret_has);
 MUST_USE int memtable_outline(const struct memtable *mt, uint32_t rows, const struct trace_id *id,
                               struct outline_list *outline);
 MUST_USE int memtable_scan(const struct memtable *mt, uint32_t rows, const struct filter *filter,

@@ -136,12 +136,17 @@ static bool row_decode(const struct memtable *mt, const struct mem_row *row,
 }
 
 int memtable_trace(const struct memtable *mt, uint32_t rows, const struct trace_id *id,
-                   struct arena *arena, struct span_list *spans)
+                   uint64_t start_min_ns, uint64_t start_max_ns, struct arena *arena,
+                   struct span_list *spans, bool *ret_has)
 {
     enum { SHARED = 8 };
     struct shared resources[SHARED] = {0}, scopes[SHARED] = {0};
     for (uint32_t at = trace_newest(mt, rows, id); at;) {
         const struct mem_row *row = memtable_row(mt, at - 1);
+        *ret_has = true;
+        at = row->older;
+        if (row->start_ns < start_min_ns || row->start_ns > start_max_ns)
+            continue;
         struct shared *resource = &resources[row->resource % SHARED];
         struct shared *scope = &scopes[row->scope % SHARED];
         if (!resource->item || resource->number != row->resource)
@@ -153,7 +158,6 @@ int memtable_trace(const struct memtable *mt, uint32_t rows, const struct trace_
             return ERR_NOMEM;
         s->resource = resource->item;
         s->scope = scope->item;
-        at = row->older;
     }
     return 0;
 }
@@ -163,17 +167,18 @@ int memtable_outline(const struct memtable *mt, uint32_t rows, const struct trac
 {
     for (uint32_t at = trace_newest(mt, rows, id); at;) {
         const struct mem_row *row = memtable_row(mt, at - 1);
-        struct span_outline *o = outline_list_add(outline);
+        struct store_outline *o = outline_list_add(outline);
         if (!o)
             return ERR_NOMEM;
-        *o = (struct span_outline){
+        *o = (struct store_outline){
             .span_id = row->span_id,
             .parent_id = row->parent_id,
             .start_ns = row->start_ns,
             .end_ns = row->end_ns,
             .service = intern_get(&mt->names, memtable_service(mt, row->resource)),
             .name = intern_get(&mt->names, row->name),
-            .error = row->status_code == STATUS_ERROR,
+            .kind = row->kind,
+            .status_code = row->status_code,
         };
         at = row->older;
     }

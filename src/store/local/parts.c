@@ -21,11 +21,11 @@ struct span *span_list_add(struct span_list *list)
     return s;
 }
 
-struct span_outline *outline_list_add(struct outline_list *list)
+struct store_outline *outline_list_add(struct outline_list *list)
 {
     if (list->n == list->cap) {
         size_t cap = list->cap ? list->cap * 2 : 64;
-        struct span_outline *items = realloc(list->items, cap * sizeof *items);
+        struct store_outline *items = realloc(list->items, cap * sizeof *items);
         if (!items)
             return NULL;
         list->items = items;

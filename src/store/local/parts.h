@@ -14,18 +14,11 @@ struct span_list {
 };
 struct span *span_list_add(struct span_list *list); /* zeroed; NULL: no memory */
 
-/* What a summary needs of a span. Strings live as long as the view. */
-struct span_outline {
-    struct span_id span_id, parent_id;
-    uint64_t start_ns, end_ns;
-    struct str service, name;
-    bool error;
-};
 struct outline_list {
-    struct span_outline *items; /* malloc'ed */
+    struct store_outline *items; /* malloc'ed */
     size_t n, cap;
 };
-struct span_outline *outline_list_add(struct outline_list *list); /* NULL: no memory */
+struct store_outline *outline_list_add(struct outline_list *list); /* NULL: no memory */
 
 /* (service, name, kind) -> count. */
 struct operation_set {

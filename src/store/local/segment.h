@@ -43,6 +43,11 @@ const struct error_detail *segment_damage(const struct segment *seg);
 
 /* Nothing is added when the trace is not there. */
 MUST_USE int segment_trace(struct segment *seg, const struct trace_id *id, struct span_list *spans);
+/* The same of those spans that start in the time given, both included. `*ret_has` is set when the trace is
+ * here at all, and left alone else. */
+MUST_USE int segment_trace_between(struct segment *seg, const struct trace_id *id,
+                                   uint64_t start_min_ns, uint64_t start_max_ns,
+                                   struct span_list *spans, bool *ret_has);
 MUST_USE int segment_outline(struct segment *seg, const struct trace_id *id,
                              struct outline_list *outline);
 /* Of the part of the trace that is here; ERR_NOT_FOUND. */

@@ -847,9 +847,8 @@ int segment_has(struct segment *seg, const struct trace_id *id, bool *ret_has)
 
 /* ---- the spans of a trace ---- */
 
-/* The rows [first, first + n) of group g, which begin at row `to` of the trace. */
-static int rows_read(struct segment *seg, const struct group_read *g, uint32_t first, uint32_t n,
-                     uint64_t trace_start, uint32_t to, uint64_t *places, struct trace_rows *rows)
+int segment_group_rows(struct segment *seg, const struct group_read *g, uint32_t first, uint32_t n,
+                       uint64_t trace_start, uint32_t to, uint64_t *places, struct trace_rows *rows)
 {
     struct arena *a = &seg->scratch;
     uint32_t n_group = g->group->n;
@@ -898,19 +897,25 @@ static int rows_read(struct segment *seg, const struct group_read *g, uint32_t f
     return 0;
 }
 
-int segment_trace_groups(struct segment *seg, uint32_t first_row, uint64_t n_rows, rows_fn *fn,
-                         void *arg)
+uint32_t segment_group_of(const struct segment *seg, uint32_t row)
 {
     uint32_t low = 0, high = seg->n_groups;
-    uint64_t end_row = first_row + n_rows;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
-        if (seg->groups[middle].first_row <= first_row)
+        if (seg->groups[middle].first_row <= row)
             low = middle;
         else
             high = middle;
     }
-    for (uint32_t i = low; i < seg->n_groups && seg->groups[i].first_row < end_row; i++) {
+    return low;
+}
+
+int segment_trace_groups(struct segment *seg, uint32_t first_row, uint64_t n_rows, rows_fn *fn,
+                         void *arg)
+{
+    uint64_t end_row = first_row + n_rows;
+    for (uint32_t i = segment_group_of(seg, first_row);
+         i < seg->n_groups && seg->groups[i].first_row < end_row; i++) {
         const struct segment_group *sg = &seg->groups[i];
         struct group_read g;
         uint32_t first = first_row > sg->first_row ? first_row - sg->first_row : 0;
@@ -933,7 +938,7 @@ static int rows_gather(void *arg, struct segment *seg, const struct group_read *
                        uint32_t n, uint32_t to)
 {
     struct rows_arg *a = arg;
-    return rows_read(seg, g, first, n, a->trace_start, to, a->places, a->rows);
+    return segment_group_rows(seg, g, first, n, a->trace_start, to, a->places, a->rows);
 }
 
 int segment_trace_rows(struct segment *seg, const struct trace_found *found, struct trace_rows *ret)
@@ -982,13 +987,14 @@ int segment_outline(struct segment *seg, const struct trace_id *id, struct outli
     for (uint32_t i = 0; !err && i < rows.n; i++) {
         const struct segment_operation *op = &seg->operations[rows.operation[i]];
         const struct resource *resource;
-        struct span_outline *o = outline_list_add(outline);
+        struct store_outline *o = outline_list_add(outline);
         if (!o)
             return ERR_NOMEM;
-        *o = (struct span_outline){.parent_id = rows.parents[i],
-                                   .start_ns = rows.start[i],
-                                   .end_ns = rows.end[i],
-                                   .error = rows.status[i] == STATUS_ERROR};
+        *o = (struct store_outline){.parent_id = rows.parents[i],
+                                    .start_ns = rows.start[i],
+                                    .end_ns = rows.end[i],
+                                    .kind = op->kind,
+                                    .status_code = (uint8_t)rows.status[i]};
         memcpy(o->span_id.bytes, rows.ids[i], SPAN_ID_SIZE);
         err = segment_resource(seg, op->resource, &resource);
         if (!err)

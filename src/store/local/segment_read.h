@@ -174,6 +174,13 @@ MUST_USE int segment_trace_find(struct segment *seg, const struct trace_id *id,
                                 struct trace_found *ret);
 MUST_USE int segment_trace_rows(struct segment *seg, const struct trace_found *found,
                                 struct trace_rows *ret);
+/* The rows [first, first + n) of the group, which begin at row `to` of the trace. `places` says of each where
+ * its parent is: place in the trace from 1, SEGMENT_FOREIGN_PARENT (then `rows` has it), 0: it has none. */
+MUST_USE int segment_group_rows(struct segment *seg, const struct group_read *g, uint32_t first,
+                                uint32_t n, uint64_t trace_start, uint32_t to, uint64_t *places,
+                                struct trace_rows *rows);
+/* The group that has the row. */
+uint32_t segment_group_of(const struct segment *seg, uint32_t row);
 /* Calls for each group that holds rows of the trace: those rows, and where they begin in the trace.
  */
 typedef int rows_fn(void *arg, struct segment *seg, const struct group_read *g, uint32_t first,

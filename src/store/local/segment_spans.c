@@ -274,6 +274,119 @@ int segment_trace(struct segment *seg, const struct trace_id *id, struct span_li
     return spans_of_trace(seg, &found, id, spans);
 }
 
+/* ---- part of a trace ---- */
+
+/* A trace lies in start order, in groups that know the times in them: only those are decoded that have
+ * something of what is wanted. The parent of a span may stand in any other group, of which the ids are read
+ * then. */
+struct part {
+    struct spans_arg spans;
+    uint64_t start_min_ns, start_max_ns, trace_start_ns;
+    uint32_t first_row;
+    uint64_t n_rows;
+    struct arena held;   /* what outlives a group */
+    const uint8_t **ids; /* of a group's rows; NULL: not read yet */
+};
+
+static int part_id(struct segment *seg, struct part *p, uint64_t place, struct span_id *ret)
+{
+    if (place > p->n_rows)
+        return segment_fail(seg, ERR_CORRUPT, seg->groups[0].offset, "a parent");
+    uint32_t row = p->first_row + (uint32_t)place - 1, at = segment_group_of(seg, row);
+    const struct segment_group *sg = &seg->groups[at];
+    if (!p->ids[at]) {
+        struct group_read g;
+        struct codec_reader r;
+        int err = segment_group_read(seg, sg, &seg->scratch, &g);
+        if (!err)
+            err = segment_block(seg, g.fixed[FIXED_SPAN_ID], &p->held, &r);
+        if (err)
+            return err;
+        p->ids[at] = codec_bytes(&r, (size_t)sg->n * SPAN_ID_SIZE);
+        if (!p->ids[at])
+            return segment_fail(seg, ERR_CORRUPT, g.fixed[FIXED_SPAN_ID].offset,
+                                "the ids of a group");
+    }
+    memcpy(ret->bytes, p->ids[at] + (size_t)(row - sg->first_row) * SPAN_ID_SIZE, SPAN_ID_SIZE);
+    return 0;
+}
+
+static int part_group(struct segment *seg, struct part *p, const struct segment_group *sg)
+{
+    struct arena *a = &seg->scratch;
+    struct group_read g;
+    uint64_t end_row = p->first_row + p->n_rows;
+    uint32_t first = p->first_row > sg->first_row ? p->first_row - sg->first_row : 0;
+    uint32_t end = end_row - sg->first_row < sg->n ? (uint32_t)(end_row - sg->first_row) : sg->n;
+    uint32_t n = end - first;
+    arena_reset(a);
+    struct trace_rows rows = {
+        .n = n,
+        .ids = arena_array(a, n, sizeof *rows.ids),
+        .parents = arena_zalloc(a, n * sizeof *rows.parents),
+        .start = arena_array(a, n, sizeof *rows.start),
+        .end = arena_array(a, n, sizeof *rows.end),
+        .operation = arena_array(a, n, sizeof *rows.operation),
+        .status = arena_array(a, n, sizeof *rows.status),
+    };
+    uint64_t *places = arena_array(a, n, sizeof *places);
+    if (!places || !rows.ids || !rows.parents || !rows.start || !rows.end || !rows.operation ||
+        !rows.status)
+        return ERR_NOMEM;
+    int err = segment_group_read(seg, sg, a, &g);
+    if (!err)
+        err = segment_group_rows(seg, &g, first, n, p->trace_start_ns, 0, places, &rows);
+    if (err)
+        return err;
+    uint32_t from = 0, to;
+    while (from < n && rows.start[from] < p->start_min_ns)
+        from++;
+    for (to = from; to < n && rows.start[to] <= p->start_max_ns; to++) {
+        if (!places[to] || places[to] == SEGMENT_FOREIGN_PARENT)
+            continue;
+        err = part_id(seg, p, places[to], &rows.parents[to]);
+        if (err)
+            return err;
+    }
+    p->spans.rows = &rows;
+    return from < to ? spans_of_group(&p->spans, seg, &g, first + from, to - from, from) : 0;
+}
+
+int segment_trace_between(struct segment *seg, const struct trace_id *id, uint64_t start_min_ns,
+                          uint64_t start_max_ns, struct span_list *spans, bool *ret_has)
+{
+    struct trace_found found;
+    arena_reset(&seg->scratch);
+    int err = segment_trace_find(seg, id, &found);
+    if (err || !found.found)
+        return err;
+    struct part p = {
+        .spans = {.spans = spans, .id = id},
+        .start_min_ns = start_min_ns,
+        .start_max_ns = start_max_ns,
+        .trace_start_ns = found.traces.start[found.place],
+        .first_row = found.first_row,
+        .n_rows = found.traces.n[found.place],
+    };
+    *ret_has = true;
+    err = segment_operations_read(seg);
+    if (!err) {
+        p.spans.resources = arena_zalloc(&p.held, seg->n_resources * sizeof *p.spans.resources);
+        p.spans.scopes = arena_zalloc(&p.held, seg->n_scopes * sizeof *p.spans.scopes);
+        p.ids = arena_zalloc(&p.held, seg->n_groups * sizeof *p.ids);
+        if (!p.spans.resources || !p.spans.scopes || !p.ids)
+            err = ERR_NOMEM;
+    }
+    for (uint32_t i = segment_group_of(seg, p.first_row);
+         !err && i < seg->n_groups && seg->groups[i].first_row < p.first_row + p.n_rows; i++) {
+        const struct segment_group *sg = &seg->groups[i];
+        if (sg->start_max >= start_min_ns && sg->start_min <= start_max_ns)
+            err = part_group(seg, &p, sg);
+    }
+    arena_done(&p.held);
+    return err;
+}
+
 /* ---- all spans ---- */
 
 /* What the walk keeps of the whole segment: 24 bytes a trace, 8 bytes a span. */

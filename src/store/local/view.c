@@ -87,10 +87,12 @@ int store_trace(struct store_view *view, const struct trace_id *id, struct arena
                 struct span_batch *ret_batch)
 {
     struct span_list list = {.arena = arena};
+    bool has = false;
     int err = 0;
     for (int i = 0; i < 2 && !err; i++)
         if (view->memtables[i])
-            err = memtable_trace(view->memtables[i], view->rows[i], id, arena, &list);
+            err = memtable_trace(view->memtables[i], view->rows[i], id, 0, UINT64_MAX, arena, &list,
+                                 &has);
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         struct segment *seg;
         size_t before = list.n;
@@ -110,11 +112,44 @@ int store_trace(struct store_view *view, const struct trace_id *id, struct arena
     return 0;
 }
 
+int store_trace_between(struct store_view *view, const struct trace_id *id, uint64_t start_min_ns,
+                        uint64_t start_max_ns, struct arena *arena, struct span_batch *ret_batch)
+{
+    struct span_list list = {.arena = arena};
+    bool has = false;
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i])
+            err = memtable_trace(view->memtables[i], view->rows[i], id, start_min_ns, start_max_ns,
+                                 arena, &list, &has);
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        const struct segment_info *info = &view->segments->items[i]->info;
+        struct segment *seg;
+        size_t before = list.n;
+        if (has && (info->start_min_ns > start_max_ns || info->start_max_ns < start_min_ns))
+            continue;
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_trace_between(seg, id, start_min_ns, start_max_ns, &list, &has);
+        if (err)
+            list.n = before;
+        err = pass_damage(view, i, err);
+    }
+    if (err)
+        return err;
+    if (!has)
+        return view->is_damaged ? ERR_CORRUPT : ERR_NOT_FOUND;
+    if (list.n)
+        qsort(list.spans, list.n, sizeof *list.spans, span_order);
+    *ret_batch = (struct span_batch){.spans = list.spans, .n = list.n};
+    return 0;
+}
+
 /* ---- a summary ---- */
 
 static int outline_order(const void *a, const void *b)
 {
-    const struct span_outline *x = a, *y = b;
+    const struct store_outline *x = a, *y = b;
     if (x->start_ns != y->start_ns)
         return x->start_ns < y->start_ns ? -1 : 1;
     return memcmp(x->span_id.bytes, y->span_id.bytes, SPAN_ID_SIZE);
@@ -137,7 +172,7 @@ static int summary_services(const struct outline_list *spans, struct arena *aren
     struct trace_service *services = NULL;
     uint32_t n = 0, cap = 0;
     for (size_t i = 0; i < spans->n; i++) {
-        const struct span_outline *o = &spans->items[i];
+        const struct store_outline *o = &spans->items[i];
         uint32_t k = 0;
         while (k < n && !str_eq(services[k].name, o->service))
             k++;
@@ -156,7 +191,7 @@ static int summary_services(const struct outline_list *spans, struct arena *aren
                 return ERR_NOMEM;
         }
         services[k].span_count++;
-        services[k].error_count += o->error;
+        services[k].error_count += o->status_code == STATUS_ERROR;
     }
     if (n)
         qsort(services, n, sizeof *services, service_order);
@@ -189,13 +224,13 @@ static int summary_from(struct outline_list *spans, const struct trace_id *id, s
 {
     struct trace_summary s = {.id = *id, .span_count = (uint32_t)spans->n};
     qsort(spans->items, spans->n, sizeof *spans->items, outline_order);
-    const struct span_outline *root = &spans->items[0];
+    const struct store_outline *root = &spans->items[0];
     s.start_ns = root->start_ns;
     for (size_t i = 0; i < spans->n; i++) {
-        const struct span_outline *o = &spans->items[i];
+        const struct store_outline *o = &spans->items[i];
         uint64_t end = o->end_ns > o->start_ns ? o->end_ns : o->start_ns;
         s.end_ns = end > s.end_ns ? end : s.end_ns;
-        s.error_count += o->error;
+        s.error_count += o->status_code == STATUS_ERROR;
         if (!s.has_root && span_id_is_zero(&o->parent_id)) {
             s.has_root = true;
             root = o;
@@ -221,6 +256,31 @@ static int outline_add(struct store_view *view, uint32_t i, const struct trace_i
     if (err)
         spans->n = before;
     return pass_damage(view, i, err);
+}
+
+int store_trace_outline(struct store_view *view, const struct trace_id *id,
+                        struct store_outline **ret_spans, size_t *ret_n)
+{
+    struct outline_list spans = {0};
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i])
+            err = memtable_outline(view->memtables[i], view->rows[i], id, &spans);
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        struct segment *seg;
+        err = reader_get(view, i, &seg);
+        err = err ? pass_damage(view, i, err) : outline_add(view, i, id, &spans);
+    }
+    if (!err && !spans.n)
+        err = view->is_damaged ? ERR_CORRUPT : ERR_NOT_FOUND;
+    if (err) {
+        free(spans.items);
+        return err;
+    }
+    qsort(spans.items, spans.n, sizeof *spans.items, outline_order);
+    *ret_spans = spans.items;
+    *ret_n = spans.n;
+    return 0;
 }
 
 int store_trace_summary(struct store_view *view, const struct trace_id *id, struct arena *arena,
