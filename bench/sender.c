@@ -2,7 +2,9 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "grpc_client.h"
 #include "wire/otlp.h"
+#include "wire/otlp_json.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,14 +22,17 @@ enum {
     CONNECTIONS_MAX = 64,
     ANSWER_BYTES_MAX = 1 << 20,
     BUSY_WAIT_MS_MAX = 1000,
-    BUSY_MS_MAX = 20000 /* of one body, until the server is given up */
+    BUSY_MS_MAX = 20000, /* of one body, until the server is given up */
+    LATENCIES_MAX = 1 << 20,
 };
 
 struct sender {
     const struct sender_options *options;
+    uint64_t until_ns; /* 0: one round */
     _Atomic size_t next;
     _Atomic bool failed;
-    _Atomic uint64_t spans_acked, spans_rejected, spans_refused, busy_answers;
+    _Atomic uint64_t requests, spans_acked, spans_rejected, spans_refused, busy_answers;
+    _Atomic size_t n_latencies;
     uint64_t *latencies_ns;
     pthread_mutex_t lock; /* of problem */
     char problem[160];
@@ -40,7 +45,7 @@ struct answer {
     struct str body;
 };
 
-static int dial(uint16_t port)
+int sender_dial(uint16_t port)
 {
     struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -145,79 +150,145 @@ static void fail(struct sender *s, const char *what)
     atomic_store(&s->failed, true);
 }
 
-static void count(struct sender *s, const struct body *body, const struct answer *answer)
+/* What an answer that is none of "later" says of the spans. */
+static void count(struct sender *s, const struct body *body, bool taken, struct str answer)
 {
+    enum body_form form = s->options->set->form;
+    struct arena arena = ARENA_INIT;
     uint64_t rejected = 0;
     struct str message;
-    if (answer->status != 200) {
+    int err = 0;
+    atomic_fetch_add(&s->requests, 1);
+    if (!taken) {
         atomic_fetch_add(&s->spans_refused, body->spans);
         return;
     }
-    if (otlp_decode_response(answer->body, &rejected, &message) || rejected > body->spans)
+    if (form == BODY_OTLP_AS_JSON && answer.len)
+        err = otlp_json_decode_response(answer, &arena, &rejected, &message);
+    else if (form == BODY_OTLP_HTTP || form == BODY_OTLP_GRPC)
+        err = otlp_decode_response(answer, &rejected, &message);
+    arena_done(&arena);
+    if (err || rejected > body->spans)
         rejected = body->spans;
     atomic_fetch_add(&s->spans_rejected, rejected);
     atomic_fetch_add(&s->spans_acked, body->spans - rejected);
 }
 
-/* Until it is taken or refused for good; false when the connection broke. */
-static bool body_send(struct sender *s, int *fd, const struct body *body, struct buf *in)
+/* Whether the server may be asked once more. */
+static bool busy(struct sender *s, uint64_t until_ns, uint64_t ms)
 {
+    atomic_fetch_add(&s->busy_answers, 1);
+    if (clock_monotonic_ns() > until_ns) {
+        errno = EBUSY;
+        return false;
+    }
+    ms = ms < BUSY_WAIT_MS_MAX ? ms : BUSY_WAIT_MS_MAX;
+    nanosleep(&(struct timespec){(time_t)(ms / 1000), (long)(ms % 1000) * 1000000}, NULL);
+    return true;
+}
+
+struct connection {
+    int fd; /* HTTP/1.1 */
+    struct grpc_client *grpc;
+    struct buf in;
+};
+
+/* Until it is taken or refused for good; false when the connection broke. */
+static bool body_post(struct sender *s, struct connection *conn, const struct body *body)
+{
+    enum body_form form = s->options->set->form;
     char head[256];
     int n = snprintf(head, sizeof head,
-                     "POST /v1/traces HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
-                     "Content-Type: application/x-protobuf\r\nContent-Length: %zu\r\n\r\n",
-                     s->options->port, body->len);
+                     "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
+                     "Content-Type: %s\r\nContent-Length: %zu\r\n\r\n",
+                     form == BODY_ZIPKIN_AS_JSON ? "/api/v2/spans" : "/v1/traces", s->options->port,
+                     form == BODY_OTLP_HTTP ? "application/x-protobuf" : "application/json",
+                     body->len);
     uint64_t until = clock_monotonic_ns() + BUSY_MS_MAX * NS_PER_MS;
-    for (;;) {
-        struct answer answer;
-        buf_clear(in);
-        if (!write_two(*fd, (struct str){head, (size_t)n}, (struct str){body->bytes, body->len}) ||
-            !answer_read(*fd, in, &answer))
+    struct answer answer;
+    do {
+        buf_clear(&conn->in);
+        if (!write_two(conn->fd, (struct str){head, (size_t)n},
+                       (struct str){body->bytes, body->len}) ||
+            !answer_read(conn->fd, &conn->in, &answer))
             return false;
         if (answer.closes) {
-            close(*fd);
-            *fd = dial(s->options->port);
-            if (*fd < 0)
+            close(conn->fd);
+            conn->fd = sender_dial(s->options->port);
+            if (conn->fd < 0)
                 return false;
         }
         if (answer.status != 429 && answer.status != 503) {
-            count(s, body, &answer);
+            count(s, body, answer.status == 200 || answer.status == 202, answer.body);
             return true;
         }
-        atomic_fetch_add(&s->busy_answers, 1);
-        if (clock_monotonic_ns() > until) {
-            errno = EBUSY;
+    } while (busy(s, until, answer.retry_after_ms));
+    return false;
+}
+
+static bool body_call(struct sender *s, struct connection *conn, const struct body *body)
+{
+    enum { OK = 0, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, LATER_MS = 100 };
+    uint64_t until = clock_monotonic_ns() + BUSY_MS_MAX * NS_PER_MS;
+    struct grpc_answer answer;
+    do {
+        if (grpc_client_call(conn->grpc, body->bytes, body->len, &answer))
             return false;
+        if (answer.status != RESOURCE_EXHAUSTED && answer.status != UNAVAILABLE) {
+            count(s, body, answer.status == OK, (struct str){answer.message, answer.n});
+            return true;
         }
-        uint64_t ms = answer.retry_after_ms;
-        if (ms > BUSY_WAIT_MS_MAX)
-            ms = BUSY_WAIT_MS_MAX;
-        struct timespec wait = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
-        nanosleep(&wait, NULL);
+    } while (busy(s, until, LATER_MS));
+    return false;
+}
+
+/* The next body, turned to its round; NULL at the end. */
+static struct body *body_take(struct sender *s)
+{
+    const struct body_set *set = s->options->set;
+    size_t nth = atomic_fetch_add(&s->next, 1);
+    if (s->until_ns ? clock_monotonic_ns() >= s->until_ns : nth >= set->n)
+        return NULL;
+    struct body *body = &set->bodies[nth % set->n];
+    while (atomic_flag_test_and_set_explicit(&body->taken, memory_order_acquire)) {
+        if (atomic_load(&s->failed))
+            return NULL; /* another connection has it, from the round before */
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     }
+    if (s->until_ns)
+        body_turn(set, body, nth / set->n);
+    return body;
 }
 
 static void *connection_main(void *arg)
 {
     struct sender *s = arg;
-    struct buf in = BUF_INIT;
-    int fd = dial(s->options->port);
-    if (fd < 0)
+    bool is_grpc = s->options->set->form == BODY_OTLP_GRPC;
+    struct connection conn = {.fd = -1};
+    if (is_grpc)
+        conn.grpc = grpc_client_new(s->options->port);
+    else
+        conn.fd = sender_dial(s->options->port);
+    if (conn.fd < 0 && !conn.grpc)
         fail(s, "cannot connect");
-    while (fd >= 0 && !atomic_load(&s->failed)) {
-        size_t i = atomic_fetch_add(&s->next, 1);
-        if (i >= s->options->n_bodies)
+    while (!atomic_load(&s->failed)) {
+        struct body *body = body_take(s);
+        if (!body)
             break;
         uint64_t before = clock_monotonic_ns();
-        if (!body_send(s, &fd, &s->options->bodies[i], &in)) {
+        size_t at = LATENCIES_MAX;
+        if ((is_grpc ? body_call : body_post)(s, &conn, body))
+            at = atomic_fetch_add(&s->n_latencies, 1);
+        else
             fail(s, "a request got no good answer");
-            break;
-        }
-        s->latencies_ns[i] = clock_monotonic_ns() - before;
+        if (at < LATENCIES_MAX)
+            s->latencies_ns[at] = clock_monotonic_ns() - before;
+        atomic_flag_clear_explicit(&body->taken, memory_order_release);
     }
-    if (fd >= 0)
-        close(fd);
-    buf_done(&in);
+    grpc_client_free(conn.grpc);
+    if (conn.fd >= 0)
+        close(conn.fd);
+    buf_done(&conn.in);
     return NULL;
 }
 
@@ -227,12 +298,19 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 int sender_run(const struct sender_options *options, struct sender_result *ret)
 {
     struct sender s = {.options = options, .lock = PTHREAD_MUTEX_INITIALIZER};
     pthread_t threads[CONNECTIONS_MAX];
     unsigned n = 0;
-    s.latencies_ns = calloc(options->n_bodies + 1, sizeof *s.latencies_ns);
+    s.latencies_ns = calloc(LATENCIES_MAX, sizeof *s.latencies_ns);
     if (!s.latencies_ns)
         return ERR_NOMEM;
     cpu_set_t before, wanted;
@@ -242,22 +320,27 @@ int sender_run(const struct sender_options *options, struct sender_result *ret)
         CPU_SET(options->cpu, &wanted);
         pinned = sched_setaffinity(0, sizeof wanted, &wanted) == 0;
     }
+    uint64_t cpu_before = cpu_ns();
     *ret = (struct sender_result){.started_ns = clock_monotonic_ns()};
+    if (options->seconds > 0)
+        s.until_ns = ret->started_ns + (uint64_t)(options->seconds * 1e9);
     for (; n < options->connections && n < CONNECTIONS_MAX; n++)
         if (pthread_create(&threads[n], NULL, connection_main, &s))
             break;
     for (unsigned i = 0; i < n; i++)
         pthread_join(threads[i], NULL);
     ret->ended_ns = clock_monotonic_ns();
+    ret->cpu_s = (double)(cpu_ns() - cpu_before) / 1e9;
     if (pinned)
         sched_setaffinity(0, sizeof before, &before);
     ret->spans_acked = s.spans_acked;
     ret->spans_rejected = s.spans_rejected;
     ret->spans_refused = s.spans_refused;
     ret->busy_answers = s.busy_answers;
-    ret->requests = options->n_bodies;
+    ret->requests = s.requests;
     ret->latencies_ns = s.latencies_ns;
-    qsort(ret->latencies_ns, options->n_bodies, sizeof *ret->latencies_ns, by_size);
+    ret->n_latencies = s.n_latencies < LATENCIES_MAX ? s.n_latencies : LATENCIES_MAX;
+    qsort(ret->latencies_ns, ret->n_latencies, sizeof *ret->latencies_ns, by_size);
     snprintf(ret->problem, sizeof ret->problem, "%s", s.problem);
     return n == 0 || s.failed ? ERR_IO : 0;
 }
@@ -278,7 +361,7 @@ int sender_get(uint16_t port, const char *path, char **ret_body, size_t *ret_len
     char head[512];
     struct buf in = BUF_INIT;
     struct answer answer;
-    int fd = dial(port);
+    int fd = sender_dial(port);
     if (fd < 0)
         return ERR_IO;
     int n = snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n", path,
