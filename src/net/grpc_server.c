@@ -1,25 +1,21 @@
 /* Invariants
  *  1. Connections, sessions and the list of a connection's calls belong to the loop thread alone.
  * An answering thread touches only its call's `reply` part and the server's `answered` list, under
- *     the lock; the loop thread reads `reply` after it took the call from that list.
+ *     the lock; the loop thread reads `reply` after it took the call from that list. Streams: grpc_reply.c.
  *  2. A call has two owners: its stream (the loop thread) and its handler (until the loop has taken
  *     the answer). The last one frees it. `call->conn` is NULL once the stream is closed.
  *  3. A stream is answered at most once (`call->is_answered`): by its handler, or here.
  *  4. The server lives as long as its last call, so that an answer may come after grpc_server_free.
  *  5. Memory of a connection: nghttp2's state (its own floods limits), OUT_BYTES of output, and per
- *     stream one bounded message. Output is made only when the socket took what was there. */
-#include "net/grpc_server.h"
+ *     stream one bounded message, or a bounded queue of answers. Output is made only when the socket took what was there. */
+#include "net/grpc_internal.h"
 
-#include "base/base64.h"
 #include "base/clock.h"
-#include "net/grpc_frame.h"
 #include "net/listen.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <nghttp2/nghttp2.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -38,9 +34,8 @@ enum {
     CONNECTION_WINDOW_BYTES = 16 << 20,
     FRAME_BYTES_MAX = 256 << 10,
     IN_BYTES = 64 << 10,
-    READS_MAX = 16,          /* of one connection before the others have their turn */
-    DRAIN_BYTES = 256 << 10, /* of a message that was refused */
-    OUT_BYTES = 48 << 10,
+    READS_MAX = 16,                       /* of one connection before the others have their turn */
+    DRAIN_BYTES = 256 << 10,              /* of a message that was refused */
     FRAME_OUT_BYTES_MAX = (16 << 10) + 9, /* nghttp2 sends no larger ones */
     PREFACE_TIMEOUT_S = 15,
     THREAD_STACK_BYTES = 512 << 10,
@@ -49,342 +44,7 @@ enum {
 #define MESSAGE_BYTES_MAX ((size_t)64 << 20)
 #define INFLATED_BYTES_MAX ((size_t)256 << 20)
 
-struct connection {
-    struct grpc_server *server;
-    int fd;
-    nghttp2_session *session;
-    struct grpc_call *calls;
-    struct connection *older, *newer;
-    uint64_t active_ns;
-    size_t out_n, out_sent;
-    bool heard;      /* the client preface was right: we may speak HTTP/2 */
-    bool wants_out;  /* EPOLLOUT is armed */
-    bool is_closing; /* after what is in `out` */
-    bool is_dead;
-    uint8_t out[OUT_BYTES];
-};
-
-struct grpc_call {
-    struct grpc_server *server;
-    struct arena arena;
-    _Atomic unsigned owners;
-
-    /* loop thread */
-    struct connection *conn;
-    struct grpc_call *older, *newer; /* in conn->calls */
-    int32_t stream_id;
-    struct grpc_reader reader;
-    const struct grpc_method *method;
-    struct str path, content_type, encoding, timeout;
-    size_t header_bytes, drained_bytes;
-    uint64_t started_ns, deadline_ns; /* 0: none */
-    uint64_t answered_ns;
-    size_t reply_sent; /* of head and message */
-    bool is_post, has_headers, is_complete, has_handler, is_refused, is_answered, wants_reset,
-        is_reset;
-    enum grpc_code refused_code;
-    const char *refused_http, *refused_why; /* the first: an HTTP status instead of a code */
-
-    /* answering thread, then the loop thread */
-    struct {
-        enum grpc_code code;
-        struct buf message;
-        uint8_t head[GRPC_FRAME_HEAD_BYTES];
-        struct str text, details;
-    } reply;
-    struct grpc_call *next_answered; /* server.lock */
-};
-
-struct grpc_server {
-    struct grpc_server_options options;
-    struct budget own_budget;
-    struct body_limits limits;
-    _Atomic unsigned owners; /* grpc_server_free and calls */
-    uint16_t port;
-    pthread_t thread;
-    bool has_thread;
-    nghttp2_session_callbacks *callbacks;
-    nghttp2_option *http2_options;
-    int wake_fd;
-    _Atomic bool stopping;
-    _Atomic uint64_t stop_by_ns;
-    _Atomic uint64_t calls, connections_now, message_bytes, refused_too_large, refused_bad,
-        refused_busy;
-
-    /* loop thread */
-    pthread_t loop_thread; /* whoever got a call from it may read this */
-    int epoll_fd, listen_fd;
-    bool is_listening, said_goaway;
-    struct connection *connections;
-    struct connection *dead;
-    unsigned n_calls; /* streams that are open */
-    uint64_t tick_ns; /* when deadlines are looked at next */
-    uint8_t *in;
-
-    pthread_mutex_t lock;
-    struct grpc_call *answered;
-    bool ended; /* no loop will take answers any more */
-    _Atomic unsigned calls_alive;
-};
-
-/* ---- owners ---- */
-
-static void server_unref(struct grpc_server *s)
-{
-    if (atomic_fetch_sub_explicit(&s->owners, 1, memory_order_acq_rel) != 1)
-        return;
-    pthread_mutex_destroy(&s->lock);
-    free(s);
-}
-
-static void call_unref(struct grpc_call *call)
-{
-    if (atomic_fetch_sub_explicit(&call->owners, 1, memory_order_acq_rel) != 1)
-        return;
-    struct grpc_server *server = call->server;
-    grpc_reader_done(&call->reader);
-    buf_done(&call->reply.message);
-    arena_done(&call->arena);
-    free(call);
-    atomic_fetch_sub_explicit(&server->calls_alive, 1, memory_order_relaxed);
-    server_unref(server);
-}
-
-static void count_refused(struct grpc_server *s, enum grpc_code code)
-{
-    atomic_fetch_add_explicit(code == GRPC_RESOURCE_EXHAUSTED ? &s->refused_too_large
-                              : code == GRPC_UNAVAILABLE      ? &s->refused_busy
-                                                              : &s->refused_bad,
-                              1, memory_order_relaxed);
-}
-
-/* ---- answers ---- */
-
-static nghttp2_nv pair(const char *name, const char *value, size_t n)
-{
-    return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), n,
-                        NGHTTP2_NV_FLAG_NONE};
-}
-
-/* Percent-encoding of grpc-message: what is not printable ASCII, and '%'. */
-static void put_escaped(struct buf *out, struct str text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c >= 0x20 && c <= 0x7e && c != '%')
-            buf_byte(out, (char)c);
-        else
-            buf_printf(out, "%%%02X", c);
-    }
-}
-
-/* -bin headers are base64 without padding. */
-static void put_base64(struct buf *out, struct str bytes)
-{
-    if (!buf_reserve(out, BASE64_SIZE(bytes.len)))
-        return;
-    base64_put(out->ptr + out->len, (const uint8_t *)bytes.ptr, bytes.len);
-    out->len += BASE64_SIZE(bytes.len);
-    while (out->len && out->ptr[out->len - 1] == '=')
-        out->len--;
-}
-
-enum { TRAILERS_MAX = 3 };
-
-struct trailers {
-    nghttp2_nv pairs[TRAILERS_MAX];
-    size_t n;
-    char code[12];
-    struct buf text, details;
-};
-
-static void trailers_init(struct trailers *t, enum grpc_code code, struct str text,
-                          struct str details)
-{
-    *t = (struct trailers){0};
-    int digits = snprintf(t->code, sizeof t->code, "%d", (int)code);
-    t->pairs[t->n++] = pair("grpc-status", t->code, (size_t)digits);
-    if (text.len) {
-        put_escaped(&t->text, text);
-        if (buf_ok(&t->text))
-            t->pairs[t->n++] = pair("grpc-message", t->text.ptr, t->text.len);
-    }
-    if (details.len) {
-        put_base64(&t->details, details);
-        if (buf_ok(&t->details))
-            t->pairs[t->n++] = pair("grpc-status-details-bin", t->details.ptr, t->details.len);
-    }
-}
-
-static void trailers_done(struct trailers *t)
-{
-    buf_done(&t->text);
-    buf_done(&t->details);
-}
-
-static void mark_answered(struct grpc_call *call)
-{
-    call->is_answered = true;
-    call->answered_ns = clock_monotonic_ns();
-}
-
-/* Headers that are trailers, too: an answer without a message. */
-static void answer_trailers_only(struct grpc_call *call, enum grpc_code code, struct str text,
-                                 struct str details)
-{
-    struct trailers t;
-    trailers_init(&t, code, text, details);
-    nghttp2_nv pairs[3 + TRAILERS_MAX] = {
-        pair(":status", "200", 3),
-        pair("content-type", "application/grpc", 16),
-        pair("grpc-accept-encoding", "identity,gzip,deflate,zstd", 26),
-    };
-    memcpy(pairs + 3, t.pairs, t.n * sizeof *t.pairs);
-    if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 3 + t.n, NULL) != 0)
-        call->conn->is_closing = true;
-    trailers_done(&t);
-    mark_answered(call);
-}
-
-static void answer_refused(struct grpc_call *call)
-{
-    if (call->is_answered || !call->conn)
-        return;
-    if (!call->refused_http) {
-        answer_trailers_only(call, call->refused_code, str_from(call->refused_why), STR_NONE);
-        return;
-    }
-    nghttp2_nv pairs[] = {pair(":status", call->refused_http, 3)};
-    if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 1, NULL) != 0)
-        call->conn->is_closing = true;
-    mark_answered(call);
-}
-
-/* Some clients take an answer that comes while they still send for a broken stream, so it waits
- * until they are through, or have sent DRAIN_BYTES more, or take too long. */
-static void refuse(struct grpc_call *call, const char *http, enum grpc_code code, const char *why)
-{
-    if (call->is_answered || call->is_refused)
-        return;
-    call->is_refused = true;
-    call->refused_http = http;
-    call->refused_code = code;
-    call->refused_why = why;
-    count_refused(call->server, code);
-    if (!call->has_handler) {
-        grpc_reader_done(&call->reader);
-        call->reader = (struct grpc_reader){0};
-    }
-    if (call->is_complete)
-        answer_refused(call);
-}
-
-static void refuse_call(struct grpc_call *call, enum grpc_code code, const char *why)
-{
-    refuse(call, NULL, code, why);
-}
-
-static void refuse_http(struct grpc_call *call, const char *status)
-{
-    refuse(call, status, GRPC_INTERNAL, NULL);
-}
-
-static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *out, size_t room,
-                          uint32_t *flags, nghttp2_data_source *source, void *arg)
-{
-    (void)arg;
-    struct grpc_call *call = source->ptr;
-    size_t n = 0;
-    while (n < room && call->reply_sent < sizeof call->reply.head)
-        out[n++] = call->reply.head[call->reply_sent++];
-    size_t at = call->reply_sent - sizeof call->reply.head;
-    if (call->reply_sent >= sizeof call->reply.head && at < call->reply.message.len) {
-        size_t part = call->reply.message.len - at;
-        part = part < room - n ? part : room - n;
-        memcpy(out + n, call->reply.message.ptr + at, part);
-        n += part;
-        call->reply_sent += part;
-    }
-    if (call->reply_sent == sizeof call->reply.head + call->reply.message.len) {
-        *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-        nghttp2_nv trailer = pair("grpc-status", "0", 1);
-        if (nghttp2_submit_trailer(session, stream_id, &trailer, 1) != 0)
-            return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    }
-    return (ssize_t)n;
-}
-
-/* The handler's answer reached the loop. */
-static void send_answer(struct grpc_call *call)
-{
-    if (!call->conn || call->is_answered)
-        return;
-    if (call->reply.code != GRPC_OK) {
-        answer_trailers_only(call, call->reply.code, call->reply.text, call->reply.details);
-        return;
-    }
-    nghttp2_nv pairs[] = {
-        pair(":status", "200", 3),
-        pair("content-type", "application/grpc", 16),
-        pair("grpc-accept-encoding", "identity,gzip,deflate,zstd", 26),
-    };
-    nghttp2_data_provider provider = {.source.ptr = call, .read_callback = read_reply};
-    if (nghttp2_submit_response(call->conn->session, call->stream_id, pairs, 3, &provider) != 0)
-        call->conn->is_closing = true;
-    mark_answered(call);
-}
-
-static void wake(struct grpc_server *s)
-{
-    uint64_t one = 1;
-    ssize_t n = write(s->wake_fd, &one, sizeof one);
-    (void)n; /* full means that it is awake */
-}
-
-/* The handler's ownership goes to the list; the loop gives it up. */
-static void hand_over(struct grpc_call *call)
-{
-    struct grpc_server *s = call->server;
-    pthread_mutex_lock(&s->lock);
-    bool ended = s->ended;
-    if (!ended) {
-        call->next_answered = s->answered;
-        if (!s->answered && !pthread_equal(pthread_self(), s->loop_thread))
-            wake(s); /* under the lock, so that the descriptor is still open */
-        s->answered = call;
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (ended)
-        call_unref(call);
-}
-
-void grpc_reply(struct grpc_call *call, struct buf *message)
-{
-    if (!buf_ok(message) || message->len > UINT32_MAX) {
-        buf_done(message);
-        *message = BUF_INIT;
-        grpc_reply_error(call, GRPC_UNAVAILABLE, STR("out of memory"), STR_NONE);
-        return;
-    }
-    call->reply.message = *message;
-    *message = BUF_INIT;
-    grpc_frame_head(call->reply.head, (uint32_t)call->reply.message.len);
-    call->reply.code = GRPC_OK;
-    hand_over(call);
-}
-
-void grpc_reply_error(struct grpc_call *call, enum grpc_code code, struct str message,
-                      struct str details)
-{
-    call->reply.code = code;
-    call->reply.text = arena_str(&call->arena, message);
-    call->reply.details = arena_str(&call->arena, details);
-    if (!call->reply.text.ptr)
-        call->reply.text = STR_NONE;
-    if (!call->reply.details.ptr)
-        call->reply.details = STR_NONE;
-    hand_over(call);
-}
+/* ---- requests ---- */
 
 struct str grpc_message(const struct grpc_call *call)
 {
@@ -400,8 +60,6 @@ struct arena *grpc_arena(struct grpc_call *call)
 {
     return &call->arena;
 }
-
-/* ---- requests ---- */
 
 /* 1 to 8 digits and a unit; false when it is something else. */
 static bool parse_timeout(struct str text, uint64_t *ret_ns)
@@ -439,15 +97,15 @@ static void check_headers(struct grpc_call *call)
     struct grpc_server *s = call->server;
     call->has_headers = true;
     if (call->header_bytes > HEADER_BYTES_MAX) {
-        refuse_http(call, "431");
+        grpc__refuse_http(call, "431");
         return;
     }
     if (!call->is_post) {
-        refuse_http(call, "405");
+        grpc__refuse_http(call, "405");
         return;
     }
     if (!is_grpc(call->content_type)) {
-        refuse_http(call, "415");
+        grpc__refuse_http(call, "415");
         return;
     }
     for (size_t i = 0; i < s->options.n_methods; i++)
@@ -456,15 +114,15 @@ static void check_headers(struct grpc_call *call)
     enum coding coding = CODING_IDENTITY;
     uint64_t timeout_ns = 0;
     if (!call->method)
-        refuse_call(call, GRPC_UNIMPLEMENTED, "there is no such method here");
+        grpc__refuse(call, GRPC_UNIMPLEMENTED, "there is no such method here");
     else if (!coding_parse(call->encoding, &coding))
-        refuse_call(call, GRPC_UNIMPLEMENTED, "grpc-encoding can be gzip, deflate or zstd");
+        grpc__refuse(call, GRPC_UNIMPLEMENTED, "grpc-encoding can be gzip, deflate or zstd");
     else if (call->timeout.len && !parse_timeout(call->timeout, &timeout_ns))
-        refuse_call(call, GRPC_INTERNAL, "grpc-timeout is malformed");
+        grpc__refuse(call, GRPC_INTERNAL, "grpc-timeout is malformed");
     else if (atomic_load(&s->stopping))
-        refuse_call(call, GRPC_UNAVAILABLE, "the server is stopping");
+        grpc__refuse(call, GRPC_UNAVAILABLE, "the server is stopping");
     else if (atomic_load_explicit(&s->calls_alive, memory_order_relaxed) > s->options.calls_max)
-        refuse_call(call, GRPC_UNAVAILABLE, "too many calls are under way; try again later");
+        grpc__refuse(call, GRPC_UNAVAILABLE, "too many calls are under way; try again later");
     if (call->is_refused)
         return;
     grpc_reader_init(&call->reader, coding, &s->limits);
@@ -477,19 +135,19 @@ static void refuse_message(struct grpc_call *call, int err)
 {
     switch (err) {
     case ERR_TOO_LARGE:
-        refuse_call(call, GRPC_RESOURCE_EXHAUSTED, "the message is over this server's limit");
+        grpc__refuse(call, GRPC_RESOURCE_EXHAUSTED, "the message is over this server's limit");
         break;
     case ERR_TRUNCATED:
-        refuse_call(call, GRPC_INTERNAL, "the message is not complete");
+        grpc__refuse(call, GRPC_INTERNAL, "the message is not complete");
         break;
     case ERR_INVALID:
-        refuse_call(call, GRPC_INTERNAL, "not one gRPC message, or not what grpc-encoding says");
+        grpc__refuse(call, GRPC_INTERNAL, "not one gRPC message, or not what grpc-encoding says");
         break;
     case ERR_UNSUPPORTED:
-        refuse_call(call, GRPC_INTERNAL, "a compressed message without grpc-encoding");
+        grpc__refuse(call, GRPC_INTERNAL, "a compressed message without grpc-encoding");
         break;
     default:
-        refuse_call(call, GRPC_UNAVAILABLE, "too many bytes are in flight; try again later");
+        grpc__refuse(call, GRPC_UNAVAILABLE, "too many bytes are in flight; try again later");
     }
 }
 
@@ -546,7 +204,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 static void stop_upload(struct grpc_call *call)
 {
     call->wants_reset = true;
-    answer_refused(call);
+    grpc__answer_refused(call);
 }
 
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
@@ -586,7 +244,7 @@ static void run(struct grpc_call *call)
 {
     call->is_complete = true;
     if (call->is_refused) {
-        answer_refused(call);
+        grpc__answer_refused(call);
         return;
     }
     int err = grpc_reader_finish(&call->reader);
@@ -627,7 +285,8 @@ static void detach(struct grpc_call *call)
         call->older->newer = call->newer;
     call->conn = NULL;
     conn->server->n_calls--;
-    call_unref(call);
+    grpc__call_gone(call);
+    grpc__call_unref(call);
 }
 
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t why, void *arg)
@@ -763,9 +422,9 @@ static void conn_read(struct connection *conn)
             if (!conn->heard)
                 say_wrong_protocol(conn, s->in, (size_t)n);
             conn->is_closing = true;
-            count_refused(s, GRPC_INTERNAL);
+            grpc__count_refused(s, GRPC_INTERNAL);
         } else if (took < 0) {
-            count_refused(s, GRPC_INTERNAL);
+            grpc__count_refused(s, GRPC_INTERNAL);
             conn_close(conn);
             return;
         } else {
@@ -851,36 +510,21 @@ static void accept_all(struct grpc_server *s)
     }
 }
 
-/* The handler is through and its answer submitted (nghttp2 copied the texts of it): what came with
- * the request goes now, since the client decides when the stream ends. */
-static void release_request(struct grpc_call *call)
+/* The client leaves its window shut (it does not want the answer), or its time is over in the middle of a
+ * stream of messages. */
+static void look_at_answer(struct grpc_call *call, uint64_t now, uint64_t patience_ns)
 {
-    grpc_reader_done(&call->reader);
-    call->reader = (struct grpc_reader){0};
-    call->path = call->content_type = call->encoding = call->timeout = STR_NONE;
-    call->reply.text = call->reply.details = STR_NONE;
-    arena_done(&call->arena);
-}
-
-static void take_answers(struct grpc_server *s)
-{
-    for (;;) {
-        pthread_mutex_lock(&s->lock);
-        struct grpc_call *call = s->answered;
-        s->answered = NULL;
-        pthread_mutex_unlock(&s->lock);
-        if (!call)
-            return;
-        while (call) {
-            struct grpc_call *next = call->next_answered;
-            struct connection *conn = call->conn;
-            send_answer(call);
-            release_request(call);
-            call_unref(call);
-            if (conn)
-                conn_flush(conn);
-            call = next;
-        }
+    struct grpc_server *s = call->server;
+    uint64_t since = grpc__stalled_since(call);
+    uint64_t by = call->stream.is_submitted ? call->deadline_ns : 0;
+    if (call->is_reset)
+        return;
+    if ((since && now > since && now - since > patience_ns) || (by && by <= now)) {
+        call->is_reset = true;
+        nghttp2_submit_rst_stream(call->conn->session, NGHTTP2_FLAG_NONE, call->stream_id,
+                                  NGHTTP2_CANCEL);
+    } else if (by && by < s->tick_ns) {
+        s->tick_ns = by;
     }
 }
 
@@ -897,13 +541,7 @@ static void look_at_deadlines(struct grpc_server *s, uint64_t now)
         }
         for (struct grpc_call *call = conn->calls; call; call = call->older) {
             if (call->is_answered && call->is_complete) {
-                /* the client leaves its window shut: it does not want the answer */
-                if (!call->is_reset && now > call->answered_ns &&
-                    now - call->answered_ns > 2 * message_ns) {
-                    call->is_reset = true;
-                    nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id,
-                                              NGHTTP2_CANCEL);
-                }
+                look_at_answer(call, now, 2 * message_ns);
                 continue;
             }
             uint64_t by = call->deadline_ns;
@@ -912,7 +550,7 @@ static void look_at_deadlines(struct grpc_server *s, uint64_t now)
             if (!by)
                 continue;
             if (by <= now) {
-                refuse_call(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
+                grpc__refuse(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
                 stop_upload(call);
             } else if (by < s->tick_ns) {
                 s->tick_ns = by;
@@ -990,10 +628,12 @@ static void *loop(void *arg)
                     conn_read(conn);
             }
         }
-        take_answers(s);
+        grpc__take_answers(s, conn_flush);
         now = clock_monotonic_ns();
-        if (now >= s->tick_ns)
+        if (now >= s->tick_ns) {
             look_at_deadlines(s, now);
+            grpc__take_answers(s, conn_flush); /* of who was told that there is room, or nobody */
+        }
         while (s->dead) {
             struct connection *conn = s->dead;
             s->dead = conn->older;
@@ -1085,13 +725,13 @@ void grpc_server_stop(struct grpc_server *s, unsigned deadline_ms)
         return;
     atomic_store(&s->stop_by_ns, clock_monotonic_ns() + deadline_ms * NS_PER_MS);
     atomic_store(&s->stopping, true);
-    wake(s);
+    grpc__wake(s);
     pthread_join(s->thread, NULL);
     s->has_thread = false;
     pthread_mutex_lock(&s->lock);
     s->ended = true;
     pthread_mutex_unlock(&s->lock);
-    take_answers(s);
+    grpc__take_answers(s, conn_flush);
     while (s->connections)
         conn_close(s->connections);
     while (s->dead) {
@@ -1115,7 +755,7 @@ void grpc_server_free(struct grpc_server *s)
     nghttp2_session_callbacks_del(s->callbacks);
     nghttp2_option_del(s->http2_options);
     free(s->in);
-    server_unref(s);
+    grpc__server_unref(s);
 }
 
 uint16_t grpc_server_port(const struct grpc_server *s)

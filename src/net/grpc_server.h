@@ -1,4 +1,4 @@
-/* A gRPC server for unary calls, over nghttp2: cleartext HTTP/2 with prior knowledge, as exporters
+/* A gRPC server over nghttp2, for calls of one message that are answered with one or with many: cleartext HTTP/2 with prior knowledge, as exporters
  * speak it on loopback and inside a cluster. Knows nothing of tracing.
  *
  * One thread runs an epoll loop over all connections and calls the handlers with a whole, inflated
@@ -81,7 +81,7 @@ struct str grpc_message(const struct grpc_call *call); /* inflated */
 size_t grpc_message_wire_bytes(const struct grpc_call *call);
 struct arena *grpc_arena(struct grpc_call *call); /* freed with the call */
 
-/* ---- the answer: one of these, exactly once per call, from any thread ---- */
+/* ---- the answer: one of these (or a stream, below), exactly once per call, from any thread ---- */
 
 /* OK. Takes the bytes of `message` (detached). */
 void grpc_reply(struct grpc_call *call, struct buf *message);
@@ -89,5 +89,37 @@ void grpc_reply(struct grpc_call *call, struct buf *message);
  * empty. Copies both. */
 void grpc_reply_error(struct grpc_call *call, enum grpc_code code, struct str message,
                       struct str details);
+
+/* ---- or many messages: grpc_stream_write as often as wanted, then grpc_stream_end, exactly once; by one
+ * thread at a time. No thread waits for a slow client: who hears ERR_BUSY leaves, and goes on when called.
+ *
+ *     static void go_on(void *arg, struct grpc_call *call)      -- must not block: hands over to a thread
+ *     ...
+ *     while (next(state, &message))
+ *         if ((err = grpc_stream_write(call, &message)) == ERR_BUSY) {
+ *             grpc_stream_wait(call, go_on, state);
+ *             return;
+ *         } else if (err)
+ *             break;
+ *     grpc_stream_end(call, GRPC_OK, STR_NONE, STR_NONE);
+ *
+ * A client that stops reading loses its call after twice `message_timeout_s`; one whose deadline has
+ * passed at once. */
+
+/* What waits for a client, at most, beside one message. */
+#define GRPC_STREAM_BYTES_MAX ((size_t)1 << 20)
+
+/* There is room again, or the client is gone (grpc_stream_write says which). Must not block. */
+typedef void grpc_ready_fn(void *arg, struct grpc_call *call);
+
+/* Takes the bytes of `message` (detached). 0; ERR_BUSY: it was taken, but no more may be written before
+ * grpc_stream_wait has called; ERR_CLOSED: nobody reads any more; ERR_NOMEM, also when `message` has failed. After
+ * an error the stream still has to be ended. */
+MUST_USE int grpc_stream_write(struct grpc_call *call, struct buf *message);
+/* `fn` is called once, on the server's thread or before this returns. */
+void grpc_stream_wait(struct grpc_call *call, grpc_ready_fn *fn, void *arg);
+/* As grpc_reply_error; with GRPC_OK all was well. */
+void grpc_stream_end(struct grpc_call *call, enum grpc_code code, struct str message,
+                     struct str details);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -28,6 +29,10 @@ struct fixture {
     _Atomic int n_later, calls;
     sem_t held;
     struct grpc_call *held_call;
+    /* of the last stream */
+    _Atomic int stream_err, stream_waits;
+    _Atomic size_t stream_bytes;
+    sem_t stream_ended;
 };
 
 /* A failure instead of a hang when it never happens. */
@@ -80,13 +85,107 @@ static void refuse(void *arg, struct grpc_call *call)
                      STR("\x08\x08\x12\x01x"));
 }
 
+/* ---- streams: the request says how many messages of how many bytes, and what code comes last ---- */
+
+struct writer {
+    struct fixture *f;
+    struct grpc_call *call;
+    unsigned n, bytes, code, at;
+    bool on_thread;
+    sem_t room;
+};
+
+/* False: it waits. */
+static bool write_on(struct writer *w, grpc_ready_fn *ready)
+{
+    while (w->at < w->n) {
+        struct buf message = BUF_INIT;
+        buf_reserve(&message, w->bytes);
+        memset(message.ptr, (int)(w->at % 251), w->bytes);
+        message.len = w->bytes;
+        int err = grpc_stream_write(w->call, &message);
+        assert_null(message.ptr);
+        w->f->stream_err = err;
+        if (err && err != ERR_BUSY)
+            break;
+        w->at++;
+        w->f->stream_bytes += w->bytes;
+        if (err == ERR_BUSY) {
+            w->f->stream_waits++;
+            grpc_stream_wait(w->call, ready, w);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void end(struct writer *w)
+{
+    struct fixture *f = w->f;
+    grpc_stream_end(w->call, (enum grpc_code)w->code, w->code ? STR("that was all") : STR_NONE,
+                    STR_NONE);
+    sem_destroy(&w->room);
+    free(w);
+    sem_post(&f->stream_ended);
+}
+
+static void there_is_room(void *arg, struct grpc_call *call)
+{
+    struct writer *w = arg;
+    assert_ptr_equal(w->call, call);
+    if (w->on_thread)
+        sem_post(&w->room);
+    else if (write_on(w, there_is_room))
+        end(w);
+}
+
+static void *write_thread(void *arg)
+{
+    struct writer *w = arg;
+    while (!write_on(w, there_is_room))
+        wait_until(&w->room);
+    end(w);
+    return NULL;
+}
+
+static struct writer *writer_new(struct fixture *f, struct grpc_call *call)
+{
+    struct writer *w = calloc(1, sizeof *w);
+    char text[40];
+    snprintf(text, sizeof text, "%.*s", STR_ARG(grpc_message(call)));
+    w->f = f;
+    w->call = call;
+    assert_int_equal(sscanf(text, "%u %u %u", &w->n, &w->bytes, &w->code), 3);
+    sem_init(&w->room, 0, 0);
+    return w;
+}
+
+static void stream_here(void *arg, struct grpc_call *call)
+{
+    struct writer *w = writer_new(arg, call);
+    if (write_on(w, there_is_room))
+        end(w);
+}
+
+static void stream_there(void *arg, struct grpc_call *call)
+{
+    struct fixture *f = arg;
+    struct writer *w = writer_new(f, call);
+    w->on_thread = true;
+    int at = f->n_later++;
+    assert_true(at < 64);
+    assert_int_equal(pthread_create(&f->later[at], NULL, write_thread, w), 0);
+}
+
 static const struct grpc_method methods[] = {
-    {"/t.T/Echo", echo}, {"/t.T/Later", echo_later}, {"/t.T/Hold", hold}, {"/t.T/Fail", refuse}};
+    {"/t.T/Echo", echo},   {"/t.T/Later", echo_later},   {"/t.T/Hold", hold},
+    {"/t.T/Fail", refuse}, {"/t.T/Stream", stream_here}, {"/t.T/Streamed", stream_there}};
 
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     sem_init(&f->held, 0, 0);
+    sem_init(&f->stream_ended, 0, 0);
     f->budget.max = 8 << 20;
     struct grpc_server_options options = {
         .address = "127.0.0.1",
@@ -113,6 +212,7 @@ static int teardown(void **state)
         pthread_join(f->later[i], NULL);
     assert_int_equal(f->budget.used, 0);
     sem_destroy(&f->held);
+    sem_destroy(&f->stream_ended);
     free(f);
     return 0;
 }
@@ -218,6 +318,8 @@ static int dial_raw(struct fixture *f)
     struct timeval patience = {PATIENCE_S, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    int on = 1; /* window updates are small */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
 }
 
@@ -683,6 +785,142 @@ static void an_answer_nobody_reads_holds_no_bytes_and_its_stream_is_reset(void *
     buf_done(&body);
 }
 
+/* ---- streams ---- */
+
+static void assert_stream(struct answer a, unsigned n, unsigned bytes, const char *code)
+{
+    assert_string_equal(a.http, "200");
+    assert_string_equal(a.code, code);
+    size_t whole = GRPC_FRAME_HEAD_BYTES + (size_t)bytes;
+    assert_int_equal(a.body.len, n * whole);
+    for (unsigned i = 0; i < n; i++) {
+        const uint8_t *part = (const uint8_t *)a.body.ptr + i * whole;
+        uint8_t head[GRPC_FRAME_HEAD_BYTES];
+        grpc_frame_head(head, bytes);
+        assert_memory_equal(part, head, sizeof head);
+        for (unsigned k = 0; k < bytes; k += bytes / 3 + 1)
+            assert_int_equal(part[sizeof head + k], i % 251);
+        assert_true(!bytes || part[whole - 1] == i % 251);
+    }
+    buf_done(&a.body);
+}
+
+static void a_stream_carries_its_messages_in_order_from_any_thread(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const paths[] = {"/t.T/Stream", "/t.T/Streamed"};
+    for (int i = 0; i < 2; i++) {
+        struct request r = {.path = paths[i]};
+        f->stream_waits = 0;
+        assert_stream(call(f, &r, STR("1000 5001 0")), 1000, 5001, "0");
+        assert_true(f->stream_waits > 0); /* more than the queue holds */
+        assert_stream(call(f, &r, STR("300 0 0")), 300, 0, "0");
+        assert_stream(call(f, &r, STR("2 2000000 0")), 2, 2000000, "0");
+    }
+}
+
+static void streams_on_one_connection_share_it(void **state)
+{
+    enum { N = 8 };
+    struct client c;
+    struct answer answers[N] = {0};
+    struct upload uploads[N];
+    struct buf bodies[N] = {0};
+    dial(&c, *state);
+    for (int i = 0; i < N; i++) {
+        put_frame(&bodies[i], 0, "200 10000 0", 11);
+        uploads[i] = (struct upload){.bytes = buf_as_str(&bodies[i])};
+        submit(&c, &(struct request){.path = i % 2 ? "/t.T/Stream" : "/t.T/Streamed"}, &uploads[i],
+               &answers[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        wait_for(&c, &answers[i]);
+        assert_stream(answers[i], 200, 10000, "0");
+        buf_done(&bodies[i]);
+    }
+    hang_up(&c);
+}
+
+static void a_stream_ends_with_what_went_wrong(void **state)
+{
+    struct answer a = call(*state, &(struct request){.path = "/t.T/Streamed"}, STR("3 10 14"));
+    assert_string_equal(a.text, "that was all");
+    assert_stream(a, 3, 10, "14");
+    assert_refused(call(*state, &(struct request){.path = "/t.T/Stream"}, STR("0 0 5")), "5",
+                   "that was all");
+    assert_stream(call(*state, &(struct request){.path = "/t.T/Stream"}, STR("0 0 0")), 0, 0, "0");
+}
+
+/* Starts a stream that is never read; the writer has been told to wait when this returns. */
+static void start_unread(struct fixture *f, struct client *c, struct answer *a, struct buf *body,
+                         struct upload *u, const char *timeout)
+{
+    dial(c, f);
+    put_frame(body, 0, "1000 100000 0", 13);
+    *u = (struct upload){.bytes = buf_as_str(body)};
+    submit(c, &(struct request){.path = "/t.T/Streamed", .timeout = timeout}, u, a);
+    while (!f->stream_waits)
+        if (!turn(c))
+            fail_msg("the server closed the connection or does not answer");
+}
+
+static void a_client_that_does_not_read_costs_a_bounded_queue_and_loses_its_call(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+    struct answer a = {0};
+    struct buf body = BUF_INIT;
+    struct upload u;
+    start_unread(f, &c, &a, &body, &u, NULL);
+    size_t read = a.body.len;
+    wait_until(&f->stream_ended); /* after twice the fixture's message_timeout_s */
+    assert_int_equal(f->stream_err, ERR_CLOSED);
+    assert_in_range(f->stream_bytes, GRPC_STREAM_BYTES_MAX - 100000,
+                    GRPC_STREAM_BYTES_MAX + read + 400000);
+    assert_echo(call(f, &(struct request){.path = "/t.T/Echo"}, STR("still here")),
+                STR("still here"));
+    hang_up(&c);
+    buf_done(&a.body);
+    buf_done(&body);
+}
+
+static void a_stream_whose_client_leaves_or_whose_time_is_over_is_told(void **state)
+{
+    struct fixture *f = *state;
+    for (int leaves = 0; leaves < 2; leaves++) {
+        struct client c;
+        struct answer a = {0};
+        struct buf body = BUF_INIT;
+        struct upload u;
+        f->stream_waits = 0;
+        start_unread(f, &c, &a, &body, &u, leaves ? NULL : "500m");
+        if (leaves)
+            hang_up(&c);
+        wait_until(&f->stream_ended);
+        assert_int_equal(f->stream_err, ERR_CLOSED);
+        if (!leaves)
+            hang_up(&c);
+        buf_done(&a.body);
+        buf_done(&body);
+    }
+}
+
+static void a_stream_is_told_when_the_server_ends(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+    struct answer a = {0};
+    struct buf body = BUF_INIT;
+    struct upload u;
+    start_unread(f, &c, &a, &body, &u, NULL);
+    grpc_server_stop(f->server, 0);
+    wait_until(&f->stream_ended);
+    assert_int_equal(f->stream_err, ERR_CLOSED);
+    hang_up(&c);
+    buf_done(&a.body);
+    buf_done(&body);
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -704,6 +942,12 @@ int main(void)
         T(garbage_is_closed_and_the_next_call_works),
         T(stopping_waits_for_answers_under_way),
         T(an_answer_after_the_server_is_freed_goes_nowhere),
+        T(a_stream_carries_its_messages_in_order_from_any_thread),
+        T(streams_on_one_connection_share_it),
+        T(a_stream_ends_with_what_went_wrong),
+        T(a_client_that_does_not_read_costs_a_bounded_queue_and_loses_its_call),
+        T(a_stream_whose_client_leaves_or_whose_time_is_over_is_told),
+        T(a_stream_is_told_when_the_server_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
