@@ -93,7 +93,8 @@ struct store {
     uint64_t counters[COUNTERS]; /* as the catalogue has them */
     /* The keeper's rounds: asked for, done; and what the last gave. */
     uint64_t keep_wanted, keep_done;
-    bool keep_all; /* merge whatever can be merged */
+    bool keep_all;          /* merge whatever can be merged */
+    double memory_per_span; /* of the memtable that was full last; 0: none was yet */
     int keep_err;
 
     /* Held while the watcher is called. Taken without `lock`. */

@@ -250,20 +250,25 @@ struct window {
     uint32_t first, n; /* in the list, whose order is newest first */
 };
 
-/* The longest run of neighbours that is worth it. */
-static struct window window_find(const struct store *st, const struct segment_list *list, bool all)
+/* The longest run of neighbours that is worth it, and that the memory will hold as far as can be told
+ * beforehand: under load each segment is a whole memtable already, and half of the keeper's work would
+ * be to find that out anew. */
+static struct window window_find(const struct store *st, const struct segment_list *list, bool all,
+                                 double memory_per_span)
 {
     struct window best = {0};
     uint32_t least = all ? 2 : MERGE_MIN;
     for (uint32_t i = 0; i < list->n; i++) {
-        uint64_t total = 0, largest = 0;
+        uint64_t total = 0, largest = 0, spans = 0;
         for (uint32_t n = 1; n <= MERGE_MAX && i + n <= list->n; n++) {
             const struct segment_file *file = list->items[i + n - 1];
             if (file->is_alone || atomic_load(&file->is_damaged))
                 break;
             total += file->info.bytes;
             largest = file->info.bytes > largest ? file->info.bytes : largest;
-            if (n > 1 && total > st->memtable_bytes_max)
+            spans += file->info.spans;
+            if (n > 1 && (total > st->memtable_bytes_max ||
+                          (double)spans * memory_per_span > (double)st->memtable_bytes_max))
                 break;
             if (n >= least && n > best.n && (all || largest * 2 <= total))
                 best = (struct window){i, n};
@@ -285,6 +290,11 @@ static int merge(struct store *st, struct segment_file **files, size_t n)
     if ((err == ERR_TOO_LARGE || err == ERR_CORRUPT || err == ERR_NOT_FOUND)) {
         if (taken < 2 && err == ERR_TOO_LARGE)
             files[0]->is_alone = true;
+        if (taken && err == ERR_TOO_LARGE) {
+            pthread_mutex_lock(&st->lock);
+            st->memory_per_span = (double)memtable_bytes(r.mt) / memtable_rows(r.mt);
+            pthread_mutex_unlock(&st->lock);
+        }
         err = 0;
     }
     if (!err && taken >= 2) {
@@ -309,7 +319,10 @@ static int merge_all(struct store *st, bool all)
     int err = 0;
     while (!err && (all || !is_closing(st))) {
         struct segment_list *list = list_now(st);
-        struct window w = window_find(st, list, all);
+        pthread_mutex_lock(&st->lock);
+        double memory_per_span = st->memory_per_span;
+        pthread_mutex_unlock(&st->lock);
+        struct window w = window_find(st, list, all, memory_per_span);
         struct segment_file *files[MERGE_MAX];
         for (uint32_t i = 0; i < w.n; i++)
             files[i] = list->items[w.first + w.n - 1 - i];

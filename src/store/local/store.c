@@ -63,6 +63,8 @@ static bool active_freeze(struct store *st)
     }
     if (st->frozen)
         return false;
+    if (memtable_bytes(st->active) >= st->memtable_bytes_max && memtable_rows(st->active))
+        st->memory_per_span = (double)memtable_bytes(st->active) / memtable_rows(st->active);
     st->frozen = st->active;
     st->active = fresh;
     st->memtable_bytes = 0;
