@@ -41,6 +41,42 @@ static struct intern_table *table_grown(struct intern *in, struct intern_table *
     return t;
 }
 
+static inline uint64_t load8(const char *p)
+{
+    uint64_t n;
+    memcpy(&n, p, sizeof n);
+    return n;
+}
+
+static inline uint32_t load4(const char *p)
+{
+    uint32_t n;
+    memcpy(&n, p, sizeof n);
+    return n;
+}
+
+/* As str_eq, for texts that are short and nearly always the same: a call of memcmp costs more than
+ * the comparison. */
+static inline bool same(struct str a, struct str b)
+{
+    const char *x = a.ptr, *y = b.ptr;
+    size_t n = a.len;
+    if (n != b.len)
+        return false;
+    if (n >= 8) {
+        uint64_t differ = load8(x + n - 8) ^ load8(y + n - 8);
+        for (size_t i = 0; i + 8 < n && !differ; i += 8)
+            differ = load8(x + i) ^ load8(y + i);
+        return !differ;
+    }
+    if (n >= 4)
+        return load4(x) == load4(y) && load4(x + n - 4) == load4(y + n - 4);
+    for (size_t i = 0; i < n; i++)
+        if (x[i] != y[i])
+            return false;
+    return true;
+}
+
 uint32_t intern_add(struct intern *in, struct str s)
 {
     uint32_t n = atomic_load_explicit(&in->n, memory_order_relaxed);
@@ -54,7 +90,7 @@ uint32_t intern_add(struct intern *in, struct str s)
     uint32_t at = hash & t->mask;
     for (uint64_t slot; (slot = atomic_load_explicit(&t->slots[at], memory_order_relaxed));
          at = (at + 1) & t->mask)
-        if ((uint32_t)(slot >> 32) == hash && str_eq(intern_get(in, (uint32_t)slot - 1), s))
+        if ((uint32_t)(slot >> 32) == hash && same(intern_get(in, (uint32_t)slot - 1), s))
             return (uint32_t)slot - 1;
 
     struct str *entry = steps_room(&in->entries, sizeof *entry, n);
@@ -78,7 +114,7 @@ uint32_t intern_find(const struct intern *in, struct str s)
     uint32_t at = hash & t->mask;
     for (uint64_t slot; (slot = atomic_load_explicit(&t->slots[at], memory_order_acquire));
          at = (at + 1) & t->mask)
-        if ((uint32_t)(slot >> 32) == hash && str_eq(intern_get(in, (uint32_t)slot - 1), s))
+        if ((uint32_t)(slot >> 32) == hash && same(intern_get(in, (uint32_t)slot - 1), s))
             return (uint32_t)slot - 1;
     return INTERN_NONE;
 }
