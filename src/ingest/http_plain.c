@@ -56,7 +56,7 @@ int http_plain_start(struct ingest *ingest, const struct ingest_options *options
     struct http_server_options http = {
         .address = options->address,
         .port = options->ports[receiver],
-        .threads = options->http_threads ? options->http_threads : 1,
+        .threads = ingest->http_threads,
         .body_bytes_max = ingest->body_bytes_max,
         .inflated_bytes_max = ingest->body_bytes_max,
         .budget = &ingest->budget,

@@ -8,11 +8,13 @@
 #include "net/udp_server.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #define BODY_BYTES_MAX ((size_t)64 << 20)
 #define IN_FLIGHT_BYTES_MAX ((size_t)256 << 20)
 #define VALUE_BYTES_MAX ((size_t)1 << 20)
 #define SPANS_MAX ((size_t)1 << 17)
+enum { THREADS_MAX = 4 };
 
 const char *refused_text(enum refused reason)
 {
@@ -43,6 +45,13 @@ uint16_t receiver_default_port(enum receiver receiver)
     return receivers[receiver].port;
 }
 
+/* Decoding is done on the threads of the servers, so that each core has one. */
+static unsigned threads_default(void)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    return cpus < 1 ? 1 : cpus > THREADS_MAX ? THREADS_MAX : (unsigned)cpus;
+}
+
 int ingest_start(const struct ingest_options *options, struct ingest **ret,
                  struct error_detail *ret_detail)
 {
@@ -65,6 +74,7 @@ int ingest_start(const struct ingest_options *options, struct ingest **ret,
     in->body_bytes_max = options->body_bytes_max ? options->body_bytes_max : BODY_BYTES_MAX;
     in->value_bytes_max = options->value_bytes_max ? options->value_bytes_max : VALUE_BYTES_MAX;
     in->spans_max = options->spans_max ? options->spans_max : SPANS_MAX;
+    in->http_threads = options->http_threads ? options->http_threads : threads_default();
     int err = 0;
     for (int i = 0; i < RECEIVER_N && !err; i++) {
         struct error_detail detail = {0};

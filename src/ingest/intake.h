@@ -25,6 +25,7 @@ struct ingest {
     struct store *store;
     struct budget budget; /* bodies and what was decoded from them */
     size_t body_bytes_max, value_bytes_max, spans_max;
+    unsigned http_threads; /* of each server that speaks HTTP */
     struct grpc_server *grpc;
     struct http_server *http[RECEIVER_N]; /* of those that speak HTTP */
     struct udp_server *udp[RECEIVER_N];   /* of those that take datagrams */

@@ -6,12 +6,10 @@
 #include "wire/otlp_json.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #define TYPE_PROTOBUF "application/x-protobuf"
 #define TYPE_JSON "application/json"
 enum { RETRY_AFTER_S = 1 };
-enum { THREADS_MAX = 4 };
 
 /* google.rpc.Code of an HTTP status, for the body of an error. */
 static int32_t rpc_code(int status)
@@ -134,12 +132,10 @@ static void handle(void *arg, struct http_request *r)
 int otlp_http_start(struct ingest *ingest, const struct ingest_options *options,
                     struct error_detail *ret_detail)
 {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned threads = cpus < 1 ? 1 : cpus > THREADS_MAX ? THREADS_MAX : (unsigned)cpus;
     struct http_server_options http = {
         .address = options->address,
         .port = options->ports[RECEIVER_OTLP_HTTP],
-        .threads = options->http_threads ? options->http_threads : threads,
+        .threads = ingest->http_threads,
         .body_bytes_max = ingest->body_bytes_max,
         .inflated_bytes_max = ingest->body_bytes_max,
         .budget = &ingest->budget,

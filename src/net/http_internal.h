@@ -74,15 +74,26 @@ struct http_stream {
     struct http_stream *older, *newer;
 };
 
+#define HTTP_THREADS_MAX 16
+
+/* A thread of libmicrohttpd with the connections that it was given. */
+struct http_worker {
+    struct http_server *server;
+    struct MHD_Daemon *daemon;
+    _Atomic uint64_t connections;
+};
+
 struct http_server {
     struct http_server_options options;
     struct budget own_budget;
     struct body_limits limits;
-    struct MHD_Daemon *daemon;
+    struct http_worker workers[HTTP_THREADS_MAX];
+    pthread_t accept_thread;
+    bool accepts; /* there is such a thread */
+    int listen_fd;
     uint16_t port;
     _Atomic bool stopping;
     _Atomic uint64_t open_requests; /* between their first line and their last byte out */
-    _Atomic uint64_t connections;
     _Atomic uint64_t requests, body_bytes, refused_too_large, refused_bad, refused_busy;
 
     pthread_mutex_t lock;

@@ -7,7 +7,9 @@
  *     thrown away (a client that still writes would lose the answer to a reset), up to DRAIN_BYTES.
  *  2. A handler is called at most once per request, with the whole body.
  *  3. A connection that waits for its handler is suspended: it costs no thread and no time.
- *  4. libmicrohttpd must not be stopped with a suspended connection; http_server_stop wakes all. */
+ *  4. libmicrohttpd must not be stopped with a suspended connection; http_server_stop wakes all.
+ *  5. Connections are given out by a thread of this file, to the worker that has the fewest: threads
+ *     that accept for themselves leave it to chance, and one of them had six of eight senders. */
 #include "net/http_internal.h"
 
 #include "base/clock.h"
@@ -16,6 +18,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -33,6 +36,7 @@ enum {
     THREAD_STACK_BYTES = 512 << 10,
     DRAIN_BYTES = 128 << 20,
     SILENCE_MS_MAX = 20000, /* of a stream's peer */
+    ACCEPT_PAUSE_MS = 10,   /* at the limit, until it is looked at again */
 };
 #define BODY_BYTES_MAX ((size_t)64 << 20)
 #define INFLATED_BYTES_MAX ((size_t)256 << 20)
@@ -134,11 +138,9 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **o
 {
     (void)connection;
     (void)of_connection;
-    struct http_server *server = arg;
-    if (what == MHD_CONNECTION_NOTIFY_STARTED)
-        atomic_fetch_add_explicit(&server->connections, 1, memory_order_relaxed);
-    else
-        atomic_fetch_sub_explicit(&server->connections, 1, memory_order_relaxed);
+    struct http_worker *worker = arg;
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED)
+        atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
 }
 
 static enum MHD_Result on_header(void *arg, enum MHD_ValueKind kind, const char *name,
@@ -399,6 +401,105 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *arg, const char *
     log_debug("libmicrohttpd: %s", line);
 }
 
+/* ---- connections ---- */
+
+static uint64_t connections_now(const struct http_server *server)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < server->options.threads; i++)
+        n += atomic_load_explicit(&server->workers[i].connections, memory_order_relaxed);
+    return n;
+}
+
+static struct http_worker *least_busy(struct http_server *server)
+{
+    struct http_worker *least = &server->workers[0];
+    for (unsigned i = 1; i < server->options.threads; i++)
+        if (atomic_load_explicit(&server->workers[i].connections, memory_order_relaxed) <
+            atomic_load_explicit(&least->connections, memory_order_relaxed))
+            least = &server->workers[i];
+    return least;
+}
+
+/* At the limit of connections or descriptors newcomers wait in the kernel's queue. */
+static void *accept_main(void *arg)
+{
+    struct http_server *server = arg;
+    const struct timespec pause = {.tv_nsec = ACCEPT_PAUSE_MS * (long)NS_PER_MS};
+    while (!atomic_load(&server->stopping)) {
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof peer;
+        if (connections_now(server) >= server->options.connections_max) {
+            nanosleep(&pause, NULL);
+            continue;
+        }
+        int fd = accept4(server->listen_fd, (struct sockaddr *)&peer, &size,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno != EINTR && errno != ECONNABORTED)
+                nanosleep(&pause, NULL);
+            continue;
+        }
+        struct http_worker *worker = least_busy(server);
+        atomic_fetch_add_explicit(&worker->connections, 1, memory_order_relaxed);
+        if (MHD_add_connection(worker->daemon, fd, (struct sockaddr *)&peer, size) != MHD_YES)
+            atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
+    }
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static struct MHD_Daemon *daemon_start(struct http_worker *worker)
+{
+    struct http_server *server = worker->server;
+    const struct http_server_options *o = &server->options;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC |
+                     MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    if (strchr(o->address, ':'))
+        flags |= MHD_USE_IPv6;
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_CONNECTION_LIMIT, o->connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
+        o->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES_MAX,
+        MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)(16 << 10), MHD_OPTION_THREAD_STACK_SIZE,
+        (size_t)THREAD_STACK_BYTES, MHD_OPTION_URI_LOG_CALLBACK, on_uri, server,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, worker, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+}
+
+static bool threads_start(struct http_server *server)
+{
+    for (unsigned i = 0; i < server->options.threads; i++) {
+        struct http_worker *worker = &server->workers[i];
+        worker->server = server;
+        worker->daemon = daemon_start(worker);
+        if (!worker->daemon)
+            return false;
+    }
+    pthread_attr_t attr;
+    if (fcntl(server->listen_fd, F_SETFL, 0) || pthread_attr_init(&attr)) /* accept4 waits */
+        return false;
+    pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
+    server->accepts = !pthread_create(&server->accept_thread, &attr, accept_main, server);
+    pthread_attr_destroy(&attr);
+    return server->accepts;
+}
+
+static void options_complete(struct http_server_options *o)
+{
+    if (!o->threads)
+        o->threads = 1;
+    if (o->threads > HTTP_THREADS_MAX)
+        o->threads = HTTP_THREADS_MAX;
+    if (!o->connections_max)
+        o->connections_max = CONNECTIONS_MAX;
+    if (!o->idle_timeout_s)
+        o->idle_timeout_s = IDLE_TIMEOUT_S;
+    if (!o->body_timeout_s)
+        o->body_timeout_s = BODY_TIMEOUT_S;
+}
+
 int http_server_new(const struct http_server_options *options, struct http_server **ret,
                     struct error_detail *ret_detail)
 {
@@ -406,17 +507,9 @@ int http_server_new(const struct http_server_options *options, struct http_serve
     if (!server)
         return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
     server->options = *options;
+    server->listen_fd = -1;
     struct http_server_options *o = &server->options;
-    if (!o->threads)
-        o->threads = 1;
-    if (!o->connections_max)
-        o->connections_max = CONNECTIONS_MAX;
-    if (o->connections_max < o->threads)
-        o->connections_max = o->threads;
-    if (!o->idle_timeout_s)
-        o->idle_timeout_s = IDLE_TIMEOUT_S;
-    if (!o->body_timeout_s)
-        o->body_timeout_s = BODY_TIMEOUT_S;
+    options_complete(o);
     server->limits = (struct body_limits){
         .wire_bytes_max = o->body_bytes_max ? o->body_bytes_max : BODY_BYTES_MAX,
         .inflated_bytes_max = o->inflated_bytes_max ? o->inflated_bytes_max : INFLATED_BYTES_MAX,
@@ -429,32 +522,11 @@ int http_server_new(const struct http_server_options *options, struct http_serve
     pthread_cond_init(&server->less, &monotonic);
     pthread_condattr_destroy(&monotonic);
 
-    int fd;
-    int err = listen_tcp(o->address, o->port, &fd, &server->port, ret_detail);
-    if (err) {
-        http_server_free(server);
-        return err;
-    }
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    if (strchr(o->address, ':'))
-        flags |= MHD_USE_IPv6;
-    struct MHD_OptionItem more[] = {
-        {o->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)o->threads, NULL},
-        {MHD_OPTION_END, 0, NULL},
-    };
-    server->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, o->connections_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, o->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADER_BYTES_MAX, MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)(16 << 10),
-        MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES, MHD_OPTION_URI_LOG_CALLBACK,
-        on_uri, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_UNESCAPE_CALLBACK,
-        keep_escapes, NULL, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
-    if (!server->daemon) {
+    int err = listen_tcp(o->address, o->port, &server->listen_fd, &server->port, ret_detail);
+    if (!err && !threads_start(server))
         err = error_set(ret_detail, ERR_IO, 0, "cannot serve HTTP on %s port %u", o->address,
                         o->port);
-        close(fd);
+    if (err) {
         http_server_free(server);
         return err;
     }
@@ -469,14 +541,14 @@ static bool wait_until(struct http_server *server, const struct timespec *until)
 
 void http_server_stop(struct http_server *server, unsigned deadline_ms)
 {
-    if (!server || !server->daemon)
+    if (!server || server->listen_fd < 0)
         return;
     atomic_store(&server->stopping, true);
-    MHD_socket fd = MHD_quiesce_daemon(server->daemon);
-    /* Refuses new connections. Closed only after the daemon's threads have ended: one of them may
-     * be about to take it out of its epoll set. */
-    if (fd != MHD_INVALID_SOCKET)
-        shutdown(fd, SHUT_RDWR);
+    shutdown(server->listen_fd, SHUT_RDWR); /* wakes accept4, and refuses who comes now */
+    if (server->accepts)
+        pthread_join(server->accept_thread, NULL);
+    close(server->listen_fd);
+    server->listen_fd = -1;
     uint64_t until_ns = clock_monotonic_ns() + deadline_ms * NS_PER_MS;
     struct timespec until = {(time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S)};
 
@@ -500,10 +572,11 @@ void http_server_stop(struct http_server *server, unsigned deadline_ms)
     for (struct http_stream *s = server->streams; s; s = s->older)
         http__stream_end(s);
     pthread_mutex_unlock(&server->lock);
-    MHD_stop_daemon(server->daemon);
-    server->daemon = NULL;
-    if (fd != MHD_INVALID_SOCKET)
-        close(fd);
+    for (unsigned i = 0; i < server->options.threads; i++) {
+        if (server->workers[i].daemon)
+            MHD_stop_daemon(server->workers[i].daemon);
+        server->workers[i].daemon = NULL;
+    }
 }
 
 void http_server_free(struct http_server *server)
@@ -525,7 +598,7 @@ void http_server_stats(const struct http_server *server, struct http_server_stat
 {
     *ret = (struct http_server_stats){
         .requests = atomic_load_explicit(&server->requests, memory_order_relaxed),
-        .connections_now = atomic_load_explicit(&server->connections, memory_order_relaxed),
+        .connections_now = connections_now(server),
         .body_bytes = atomic_load_explicit(&server->body_bytes, memory_order_relaxed),
         .refused_too_large = atomic_load_explicit(&server->refused_too_large, memory_order_relaxed),
         .refused_bad = atomic_load_explicit(&server->refused_bad, memory_order_relaxed),

@@ -24,8 +24,8 @@ typedef const char *http_error_body_fn(void *arg, const struct http_request *req
 struct http_server_options {
     const char *address;       /* "127.0.0.1", "::1", "0.0.0.0" */
     uint16_t port;             /* 0: a free one */
-    unsigned threads;          /* 0: one */
-    unsigned connections_max;  /* 0: the default */
+    unsigned threads;          /* 0: one; each has an equal part of the connections */
+    unsigned connections_max;  /* newcomers wait while there are so many; 0: the default */
     unsigned idle_timeout_s;   /* 0: the default */
     unsigned body_timeout_s;   /* for a whole body to arrive; 0: the default */
     size_t body_bytes_max;     /* on the wire; 0: the default, 64 MiB */

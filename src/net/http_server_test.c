@@ -31,6 +31,9 @@ struct fixture {
     struct http_stream *stream;
     sem_t have_stream, held, release;
     struct http_request *held_request;
+    pthread_mutex_t lock; /* of the threads seen, and how often */
+    pthread_t threads[16];
+    unsigned n_threads, n_of[16];
 };
 
 /* A failure instead of a hang when it never happens. */
@@ -62,10 +65,24 @@ static void *echo_later(void *arg)
     return NULL;
 }
 
+static void thread_note(struct fixture *f)
+{
+    unsigned i = 0;
+    pthread_mutex_lock(&f->lock);
+    while (i < f->n_threads && !pthread_equal(f->threads[i], pthread_self()))
+        i++;
+    assert_true(i < 16);
+    f->threads[i] = pthread_self();
+    f->n_threads = i == f->n_threads ? i + 1 : f->n_threads;
+    f->n_of[i]++;
+    pthread_mutex_unlock(&f->lock);
+}
+
 static void handle(void *arg, struct http_request *r)
 {
     struct fixture *f = arg;
     f->calls++;
+    thread_note(f);
     if (str_eq(http_path(r), STR("/later"))) {
         int at = f->n_later++;
         assert_true(at < 64);
@@ -105,15 +122,18 @@ static const char *error_body(void *arg, const struct http_request *r, int statu
     return "application/x-error";
 }
 
-static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s)
+static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
+                      unsigned connections_max)
 {
     struct fixture *f = calloc(1, sizeof *f);
+    pthread_mutex_init(&f->lock, NULL);
     sem_init(&f->have_stream, 0, 0);
     sem_init(&f->held, 0, 0);
     f->budget.max = 3 << 20;
     struct http_server_options options = {
         .address = "127.0.0.1",
         .threads = threads,
+        .connections_max = connections_max,
         .idle_timeout_s = idle_timeout_s,
         .handler = handle,
         .error_body = error_body,
@@ -130,19 +150,24 @@ static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s)
 
 static int setup(void **state)
 {
-    return setup_with(state, 1, 0);
+    return setup_with(state, 1, 0, 0);
 }
 
 static int setup_pool(void **state)
 {
-    return setup_with(state, 3, 0);
+    return setup_with(state, 3, 0, 0);
 }
 
 /* libmicrohttpd's epoll loop may miss a half-close that came with the last bytes; the idle timeout
  * is what ends such a connection. */
 static int setup_impatient(void **state)
 {
-    return setup_with(state, 2, 1);
+    return setup_with(state, 2, 1, 0);
+}
+
+static int setup_narrow(void **state)
+{
+    return setup_with(state, 2, 0, 2);
 }
 
 static int teardown(void **state)
@@ -418,6 +443,44 @@ static void bodies_beyond_the_shared_budget_are_refused_until_there_is_room(void
     assert_answer(post(f, "/", "", "abc", 3), "200 OK", "3 abc");
 }
 
+static const char kept_alive[] = "GET /x HTTP/1.1\r\nHost: x\r\n\r\n";
+
+static void threads_have_equal_parts_of_the_connections(void **state)
+{
+    enum { THREADS = 3, EACH = 4 };
+    struct fixture *f = *state;
+    int fds[THREADS * EACH];
+    for (int i = 0; i < THREADS * EACH; i++)
+        fds[i] = dial(f);
+    for (int i = 0; i < THREADS * EACH; i++) {
+        say_text(fds[i], kept_alive);
+        assert_answer(hear(fds[i], "GET /x"), "200 OK", "GET /x");
+    }
+    for (int i = 0; i < THREADS * EACH; i++)
+        close(fds[i]);
+    assert_int_equal(f->n_threads, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(f->n_of[i], EACH);
+}
+
+static void connections_beyond_the_limit_wait_until_one_ends(void **state)
+{
+    struct fixture *f = *state;
+    int first = dial(f), second = dial(f), third;
+    say_text(first, kept_alive);
+    assert_answer(hear(first, "GET /x"), "200 OK", "GET /x");
+    say_text(second, kept_alive);
+    assert_answer(hear(second, "GET /x"), "200 OK", "GET /x");
+    third = dial(f); /* into the kernel's queue */
+    say_text(third, kept_alive);
+    struct pollfd answer = {.fd = third, .events = POLLIN};
+    assert_int_equal(poll(&answer, 1, 100), 0);
+    close(first);
+    assert_answer(hear(third, "GET /x"), "200 OK", "GET /x");
+    close(second);
+    close(third);
+}
+
 static void garbage_is_answered_or_closed_and_the_next_request_works(void **state)
 {
     static const char *const garbage[] = {
@@ -619,6 +682,9 @@ int main(void)
         T(bodies_beyond_the_shared_budget_are_refused_until_there_is_room),
         cmocka_unit_test_setup_teardown(garbage_is_answered_or_closed_and_the_next_request_works,
                                         setup_impatient, teardown),
+        POOL(threads_have_equal_parts_of_the_connections),
+        cmocka_unit_test_setup_teardown(connections_beyond_the_limit_wait_until_one_ends,
+                                        setup_narrow, teardown),
         T(query_parameters_are_decoded_and_repeat),
         T(a_large_answer_is_compressed_for_those_who_take_it),
         T(a_stream_carries_what_is_written_and_ends_when_closed),
