@@ -280,6 +280,7 @@ static int web_listen(struct serve *s, struct error_detail *detail)
     };
     int err = web_start(&options, &s->web, detail);
     if (!err) {
+        ingest_zipkin_other(s->ingest, web_zipkin, s->web);
         endpoint_add(s, "page", "http", web_port(s->web));
         endpoint_add(s, "tempo", "http", web_tempo_port(s->web));
     }

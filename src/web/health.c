@@ -173,7 +173,7 @@ void health_metrics(struct web_request *q)
     number(&out, "pugmark_live_clients", "gauge", "Live streams that are open.",
            live_clients(web->live));
     struct http_server_stats http;
-    http_server_stats(web->http, &http);
+    http_server_stats(web->listeners[ADDRESS_PAGE].http, &http);
     number(&out, "pugmark_http_connections", "gauge", "Connections to the page address.",
            http.connections_now);
     web_reply(q, 200, "text/plain; version=0.0.4; charset=utf-8", &out);

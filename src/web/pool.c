@@ -1,13 +1,12 @@
 #include "web/web_internal.h"
 
-#include <pugmark/pugmark.h>
 #include <stdlib.h>
 
 enum { STACK_BYTES = 1 << 20 };
 
 struct job {
-    web_handler_fn *fn;
-    struct web_request *q;
+    pool_fn *fn;
+    void *arg;
 };
 
 struct pool {
@@ -19,14 +18,6 @@ struct pool {
     unsigned n_threads;
     pthread_t threads[];
 };
-
-static void run(const struct job *job)
-{
-    struct str path = http_path(job->q->http), query = http_query_string(job->q->http);
-    PUG_SPAN("web.query", PUG_KIND(PUG_KIND_SERVER), PUG_STRN("url.path", path.ptr, path.len),
-             PUG_STRN("url.query", query.ptr, query.len));
-    job->fn(job->q); /* which is gone then */
-}
 
 static void *work(void *arg)
 {
@@ -42,10 +33,7 @@ static void *work(void *arg)
         pool->n--;
         bool ending = pool->ending;
         pthread_mutex_unlock(&pool->lock);
-        if (ending) /* nobody waits for its answer any more */
-            web_fail(job.q, 503, "the server is stopping");
-        else
-            run(&job);
+        job.fn(job.arg, ending);
         pthread_mutex_lock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -76,12 +64,12 @@ int pool_new(unsigned threads, unsigned queue_max, struct pool **ret)
     return 0;
 }
 
-bool pool_put(struct pool *pool, web_handler_fn *fn, struct web_request *q)
+bool pool_put(struct pool *pool, pool_fn *fn, void *arg)
 {
     pthread_mutex_lock(&pool->lock);
     bool fits = pool->n < pool->ring_size && !pool->ending;
     if (fits) {
-        pool->ring[(pool->first + pool->n++) % pool->ring_size] = (struct job){fn, q};
+        pool->ring[(pool->first + pool->n++) % pool->ring_size] = (struct job){fn, arg};
         pthread_cond_signal(&pool->more);
     }
     pthread_mutex_unlock(&pool->lock);

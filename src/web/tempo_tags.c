@@ -4,10 +4,10 @@
  * spans. Everything else (values, names inside events, links and scopes, names under a query) is gathered
  * from the newest traces of the range, at most TRACES_MAX of them, and for no longer than a search may
  * take: more spans would hardly complete better. */
+#include "web/items.h"
 #include "web/tempo.h"
 
 #include "base/clock.h"
-#include "base/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,91 +17,7 @@ enum {
     TRACES_FOR_NAMES = 100, /* when spans are read only for the names in events, links and scopes */
     ITEMS_DEFAULT = 1000,   /* names of a scope, or values, in an answer: the first */
     ITEMS_MAX = 10000,      /* looked at */
-    ITEM_BYTES_MAX = 4096,  /* a longer value completes nothing */
 };
-
-/* ---- a set of texts, each under a kind: of value, or of scope ---- */
-
-struct item {
-    const char *kind;
-    struct str text;
-};
-
-struct items {
-    struct arena *arena;
-    struct item *list;
-    uint32_t *slots; /* by hash: index + 1; 0: free. Twice as many as the list has room for */
-    size_t n, capacity, most;
-    bool failed;
-};
-
-static void items_init(struct items *items, struct arena *arena, size_t most)
-{
-    *items = (struct items){.arena = arena, .most = most};
-}
-
-static uint32_t *slot_of(const struct items *items, const char *kind, struct str text)
-{
-    size_t mask = 2 * items->capacity - 1;
-    size_t i = hash_bytes_seed(text.ptr, text.len, hash_secret()) & mask;
-    for (; items->slots[i]; i = (i + 1) & mask) {
-        const struct item *item = &items->list[items->slots[i] - 1];
-        if (!strcmp(item->kind, kind) && str_eq(item->text, text))
-            break;
-    }
-    return &items->slots[i];
-}
-
-static bool items_grow(struct items *items)
-{
-    struct item *old = items->list;
-    size_t capacity = items->capacity ? 2 * items->capacity : 64;
-    items->list = arena_array(items->arena, capacity, sizeof *items->list);
-    items->slots = arena_zalloc(items->arena, 2 * capacity * sizeof *items->slots);
-    items->capacity = capacity;
-    if (!items->list || !items->slots)
-        return false;
-    for (size_t i = 0; i < items->n; i++) {
-        items->list[i] = old[i];
-        *slot_of(items, old[i].kind, old[i].text) = (uint32_t)i + 1;
-    }
-    return true;
-}
-
-static void item_add(struct items *items, const char *kind, struct str text)
-{
-    if (items->n == items->most || items->failed || !text.len || text.len > ITEM_BYTES_MAX)
-        return;
-    if (items->n == items->capacity && !items_grow(items)) {
-        items->failed = true;
-        return;
-    }
-    uint32_t *slot = slot_of(items, kind, text);
-    if (*slot)
-        return;
-    struct str kept = arena_str(items->arena, text);
-    items->failed = !kept.ptr;
-    if (items->failed)
-        return;
-    items->list[items->n++] = (struct item){kind, kept};
-    *slot = (uint32_t)items->n;
-}
-
-static int item_order(const void *a, const void *b)
-{
-    const struct item *x = a, *y = b;
-    int order = strcmp(x->kind, y->kind);
-    return order ? order : str_cmp(x->text, y->text);
-}
-
-/* And leaves the first `most`. */
-static void items_sort(struct items *items, uint64_t most)
-{
-    if (items->n)
-        qsort(items->list, items->n, sizeof *items->list, item_order);
-    if (items->n > most)
-        items->n = (size_t)most;
-}
 
 /* ---- gathering from spans ---- */
 
@@ -209,7 +125,7 @@ struct names {
 static void names_add(struct names *names, int scope, const struct attrs *attrs)
 {
     for (uint32_t i = 0; names->wanted[scope] && i < attrs->n; i++)
-        item_add(&names->of[scope], scopes[scope], attrs->items[i].key);
+        items_add(&names->of[scope], scopes[scope], attrs->items[i].key);
 }
 
 static void names_of_parts(struct names *names, const struct span *span)
@@ -251,7 +167,7 @@ static int names_gather(struct web_request *q, struct search *search, struct nam
     for (size_t i = 0; !err && i < n; i++) {
         int scope = keys[i].field == FIELD_RESOURCE_ATTR ? RESOURCE : SPAN;
         if (names->wanted[scope])
-            item_add(&names->of[scope], scopes[scope], keys[i].name);
+            items_add(&names->of[scope], scopes[scope], keys[i].name);
     }
     bool of_parts = names->wanted[EVENT] || names->wanted[LINK] || names->wanted[INSTRUMENTATION];
     if (!query)
@@ -259,7 +175,7 @@ static int names_gather(struct web_request *q, struct search *search, struct nam
     if (!err && (query ? of_parts || names->wanted[RESOURCE] || names->wanted[SPAN] : of_parts))
         err = gather(q, view, search, query ? take_names : take_names_of_parts, names, detail);
     for (size_t i = 0; names->wanted[INTRINSIC] && i < sizeof intrinsics / sizeof *intrinsics; i++)
-        item_add(&names->of[INTRINSIC], scopes[INTRINSIC], str_from(intrinsics[i]));
+        items_add(&names->of[INTRINSIC], scopes[INTRINSIC], str_from(intrinsics[i]));
     for (int s = 0; s < SCOPES && !err; s++)
         err = names->of[s].failed ? ERR_NOMEM : 0;
     store_view_free(view);
@@ -288,7 +204,7 @@ static void names_json(struct names *names, bool is_v2, uint64_t limit, struct i
             if (is_v2)
                 json_str(&w, names->of[s].list[i].text);
             else
-                item_add(flat, "", names->of[s].list[i].text);
+                items_add(flat, "", names->of[s].list[i].text);
         }
         if (is_v2 && names->of[s].n) {
             json_close(&w, ']');
@@ -414,17 +330,17 @@ static void value_take(struct values *v, const struct value *value)
     if (!tempo_value(v->q, v->field, value, &said, &type))
         return;
     if (said.type == VALUE_STRING) {
-        item_add(&v->items, type, said.string);
+        items_add(&v->items, type, said.string);
     } else if (said.type == VALUE_BOOL) {
-        item_add(&v->items, type, said.boolean ? STR("true") : STR("false"));
+        items_add(&v->items, type, said.boolean ? STR("true") : STR("false"));
     } else if (said.type == VALUE_INT) {
         snprintf(number, sizeof number, "%lld", (long long)said.integer);
-        item_add(&v->items, type, str_from(number));
+        items_add(&v->items, type, str_from(number));
     } else if (said.type == VALUE_DOUBLE) {
         struct buf text = BUF_INIT;
         struct json_writer w = json_writer(&text);
         json_double(&w, said.real);
-        item_add(&v->items, type, buf_as_str(&text));
+        items_add(&v->items, type, buf_as_str(&text));
         buf_done(&text);
     }
 }
@@ -444,7 +360,7 @@ static void take_values(void *arg, const struct span *span, const struct traceql
     switch (v->field->field) { /* a span may have several */
     case TRACEQL_EVENT_NAME:
         for (uint32_t i = 0; i < span->n_events; i++)
-            item_add(&v->items, "string", span->events[i].name);
+            items_add(&v->items, "string", span->events[i].name);
         return;
     case TRACEQL_EVENT_ATTR:
         for (uint32_t i = 0; i < span->n_events; i++)
@@ -469,11 +385,11 @@ static bool values_fixed(struct values *v)
     switch (v->field->field) {
     case TRACEQL_SPAN_STATUS:
         for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
-            item_add(&v->items, "keyword", str_from(statuses[i]));
+            items_add(&v->items, "keyword", str_from(statuses[i]));
         return true;
     case TRACEQL_SPAN_KIND:
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-            item_add(&v->items, "keyword", str_from(kinds[i]));
+            items_add(&v->items, "keyword", str_from(kinds[i]));
         return true;
     case TRACEQL_SPAN_DURATION:
     case TRACEQL_TRACE_DURATION:
@@ -506,7 +422,7 @@ static int values_known(struct store_view *view, struct values *v, bool *ret_don
         return 0;
     int err = store_operations(view, STR_NONE, v->q->arena, &operations, &n);
     for (size_t i = 0; !err && i < n; i++)
-        item_add(&v->items, "string", of_service ? operations[i].service : operations[i].name);
+        items_add(&v->items, "string", of_service ? operations[i].service : operations[i].name);
     *ret_done = !err;
     return err;
 }

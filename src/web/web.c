@@ -10,6 +10,7 @@
 #include "base/clock.h"
 
 #include <arpa/inet.h>
+#include <pugmark/pugmark.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,21 +21,30 @@ enum {
     QUERY_TIMEOUT_MS = 30000,
     LIVE_CLIENTS_MAX = 32,
     SERVER_THREADS = 1,
-    BODY_BYTES_MAX = 64 << 10, /* nothing here takes a body */
+    BODY_BYTES_MAX = 32 << 20, /* of a trace that somebody uploads */
+    BODIES_BYTES_MAX = 64 << 20,
 };
 
 /* ---- routes ---- */
+
+enum method { METHOD_GET = 1, METHOD_POST = 2 }; /* the first: and HEAD */
 
 static const struct route {
     const char *pattern; /* `*` is one segment that is not empty */
     web_handler_fn *handler;
     enum dialect dialect;
     bool reads_store;
-    const char *name; /* on Tempo's address; NULL: on the page's, named by its pattern */
+    uint8_t methods; /* 0: GET */
+    enum address address;
+    const char *name; /* NULL: the pattern */
 } routes[] = {
 #define TEMPO(path, handler, reads_store)                                                          \
     {                                                                                              \
-        path, handler, DIALECT_PLAIN, reads_store, "tempo " path                                   \
+        path, handler, DIALECT_PLAIN, reads_store, METHOD_GET, ADDRESS_TEMPO, "tempo " path        \
+    }
+#define ZIPKIN(path, handler, reads_store)                                                         \
+    {                                                                                              \
+        path, handler, DIALECT_PLAIN, reads_store, METHOD_GET, ADDRESS_ZIPKIN, "zipkin " path      \
     }
     {"/", page_document, DIALECT_PLAIN, false},
     {"/search", page_document, DIALECT_PLAIN, false},
@@ -72,7 +82,19 @@ static const struct route {
     TEMPO("/api/v2/search/tags", tempo_tags_v2, true),
     TEMPO("/api/search/tag/*/values", tempo_values, true),
     TEMPO("/api/v2/search/tag/*/values", tempo_values_v2, true),
+    ZIPKIN("/health", zipkin_health, false),
+    ZIPKIN("/info", zipkin_info, false),
+    ZIPKIN("/config.json", zipkin_config, false),
+    ZIPKIN("/api/v2/services", zipkin_services, true),
+    ZIPKIN("/api/v2/spans", zipkin_span_names, true),
+    ZIPKIN("/api/v2/remoteServices", zipkin_remote_services, true),
+    ZIPKIN("/api/v2/autocompleteKeys", zipkin_autocomplete_keys, true),
+    ZIPKIN("/api/v2/autocompleteValues", zipkin_autocomplete_values, true),
+    ZIPKIN("/api/v2/traces", zipkin_traces, true),
+    ZIPKIN("/api/v2/trace/*", zipkin_trace, true),
+    ZIPKIN("/api/v2/traceMany", zipkin_trace_many, true),
 #undef TEMPO
+#undef ZIPKIN
 };
 enum { ROUTES = sizeof routes / sizeof *routes };
 
@@ -85,7 +107,7 @@ const char *web_route_name(size_t i)
 
 static enum dialect dialect_of(const struct listener *listener, struct str path)
 {
-    if (listener->is_tempo)
+    if (listener->address != ADDRESS_PAGE)
         return DIALECT_PLAIN;
     if (str_starts(path, STR("/api/pugmark/")))
         return DIALECT_OWN;
@@ -161,6 +183,77 @@ static bool host_is_ours(const struct web *web, struct str host)
     return inet_pton(AF_INET, name, &(struct in_addr){0}) == 1;
 }
 
+/* A form of a page elsewhere may post here without asking; the browser then says where it comes from. */
+static bool origin_is_ours(struct http_request *http)
+{
+    struct str origin = http_header(http, "origin"), host = http_header(http, "host");
+    if (!origin.len)
+        return true;
+    struct str scheme = STR("http://");
+    return str_starts(origin, scheme) && str_eq(str_skip(origin, scheme.len), host);
+}
+
+static void run_query(void *arg, bool is_ending)
+{
+    struct web_request *q = arg;
+    if (is_ending) {
+        web_fail(q, 503, "the server is stopping");
+        return;
+    }
+    struct str path = http_path(q->http), query = http_query_string(q->http);
+    PUG_SPAN("web.query", PUG_KIND(PUG_KIND_SERVER), PUG_STRN("url.path", path.ptr, path.len),
+             PUG_STRN("url.query", query.ptr, query.len));
+    q->handler(q); /* which is gone then */
+}
+
+static void run_route(struct web_request *q, const struct route *route)
+{
+    q->dialect = route->dialect;
+    q->handler = route->handler;
+    q->stats = &q->web->stats[route - routes];
+    for (unsigned p = 0; p < PATH_PARAMS_MAX && q->params[p].ptr; p++) {
+        q->params[p] = decode(q->arena, q->params[p]);
+        if (!q->params[p].ptr) {
+            web_fail(q, 400, "the path is not well encoded");
+            return;
+        }
+    }
+    if (!route->reads_store) {
+        route->handler(q);
+    } else if (!pool_put(q->web->pool, run_query, q)) {
+        http_reply_header(q->http, "Retry-After", "1");
+        web_fail(q, 503, "too many requests are waiting");
+    }
+}
+
+static void find_route(struct web_request *q, enum address address, struct str path)
+{
+    struct str name = http_method(q->http);
+    unsigned method = str_eq(name, STR("GET")) || str_eq(name, STR("HEAD")) ? METHOD_GET
+                      : str_eq(name, STR("POST"))                           ? METHOD_POST
+                                                                            : 0;
+    unsigned known = 0;
+    for (size_t i = 0; i < ROUTES; i++) {
+        unsigned methods = routes[i].methods ? routes[i].methods : METHOD_GET;
+        if (routes[i].address != address || !route_matches(routes[i].pattern, path, q->params))
+            continue;
+        if (methods & method) {
+            run_route(q, &routes[i]);
+            return;
+        }
+        known |= methods;
+    }
+    if (!known && method == METHOD_GET && q->dialect == DIALECT_PLAIN && address == ADDRESS_PAGE) {
+        page_asset(q);
+    } else if (!known && method) {
+        web_fail(q, 404, "there is no such path");
+    } else {
+        bool get = known != METHOD_POST, post = known & METHOD_POST;
+        http_reply_header(q->http, "Allow", !get ? "POST" : post ? "GET, HEAD, POST" : "GET, HEAD");
+        web_fail(q, 405, "only %s is answered here", !get ? "POST" : post ? "GET or POST" : "GET");
+    }
+}
+
 static void handle(void *arg, struct http_request *http)
 {
     const struct listener *listener = arg;
@@ -170,7 +263,10 @@ static void handle(void *arg, struct http_request *http)
         http_reply_text(http, 503, "text/plain; charset=utf-8", STR("out of memory\n"));
         return;
     }
-    struct str path = http_path(http), method = http_method(http);
+    struct str path = http_path(http);
+    /* Zipkin's server answers below /zipkin as well. */
+    if (listener->address == ADDRESS_ZIPKIN && str_starts(path, STR("/zipkin/")))
+        path = str_skip(path, sizeof "/zipkin" - 1);
     *q = (struct web_request){
         .web = web,
         .http = http,
@@ -179,44 +275,20 @@ static void handle(void *arg, struct http_request *http)
         .stats = &web->stats[ROUTES],
         .arrived_ns = clock_monotonic_ns(),
     };
-    if (!atomic_load_explicit(&web->started, memory_order_acquire)) {
+    bool reads = str_eq(http_method(http), STR("GET")) || str_eq(http_method(http), STR("HEAD"));
+    if (!atomic_load_explicit(&web->started, memory_order_acquire))
         web_fail(q, 503, "the server is starting");
-        return;
-    }
-    if (!host_is_ours(web, http_header(http, "host"))) {
+    else if (!host_is_ours(web, http_header(http, "host")))
         web_fail(q, 421, "this server answers to \"localhost\" and to addresses only");
-        return;
-    }
-    if (!str_eq(method, STR("GET")) && !str_eq(method, STR("HEAD"))) {
-        http_reply_header(http, "Allow", "GET, HEAD");
-        web_fail(q, 405, "only GET is answered here");
-        return;
-    }
-    for (size_t i = 0; i < ROUTES; i++) {
-        if (listener->is_tempo != (routes[i].name != NULL) ||
-            !route_matches(routes[i].pattern, path, q->params))
-            continue;
-        q->dialect = routes[i].dialect;
-        q->stats = &web->stats[i];
-        for (unsigned p = 0; p < PATH_PARAMS_MAX && q->params[p].ptr; p++) {
-            q->params[p] = decode(q->arena, q->params[p]);
-            if (!q->params[p].ptr) {
-                web_fail(q, 400, "the path is not well encoded");
-                return;
-            }
-        }
-        if (!routes[i].reads_store) {
-            routes[i].handler(q);
-        } else if (!pool_put(web->pool, routes[i].handler, q)) {
-            http_reply_header(http, "Retry-After", "1");
-            web_fail(q, 503, "too many requests are waiting");
-        }
-        return;
-    }
-    if (q->dialect == DIALECT_PLAIN && !listener->is_tempo)
-        page_asset(q);
+    else if (!reads && !origin_is_ours(http))
+        web_fail(q, 403, "only the page of this server may ask for that");
     else
-        web_fail(q, 404, "there is no such path");
+        find_route(q, listener->address, path);
+}
+
+void web_zipkin(void *web, struct http_request *request)
+{
+    handle(&((struct web *)web)->listeners[ADDRESS_ZIPKIN], request);
 }
 
 static const char *error_body(void *arg, const struct http_request *http, int status,
@@ -251,9 +323,15 @@ static void endpoint_add(struct web *web, const struct web_options *options, con
     };
 }
 
+static const char *const endpoint_names[ADDRESS_N] = {
+    [ADDRESS_PAGE] = "page",
+    [ADDRESS_TEMPO] = "tempo",
+    [ADDRESS_SAMPLING] = "sampling",
+};
+
 static int copy_endpoints(struct web *web, const struct web_options *options)
 {
-    size_t n = options->n_endpoints + 2;
+    size_t n = options->n_endpoints + ADDRESS_N;
     web->endpoints = arena_array(&web->arena, n, sizeof *web->endpoints);
     if (!web->endpoints)
         return ERR_NOMEM;
@@ -264,12 +342,41 @@ static int copy_endpoints(struct web *web, const struct web_options *options)
             .url = arena_str(&web->arena, str_from(from->url)).ptr,
         };
     }
-    endpoint_add(web, options, "page", web->http);
-    endpoint_add(web, options, "tempo", web->tempo_http);
+    for (int i = 0; i < ADDRESS_N; i++)
+        if (web->listeners[i].http)
+            endpoint_add(web, options, endpoint_names[i], web->listeners[i].http);
     for (size_t i = 0; i < web->n_endpoints; i++)
         if (!web->endpoints[i].name || !web->endpoints[i].url)
             return ERR_NOMEM;
     return 0;
+}
+
+static int listen_all(struct web *web, const struct web_options *options,
+                      struct error_detail *ret_detail)
+{
+    struct http_server_options http = {
+        .address = options->address,
+        .threads = SERVER_THREADS,
+        .connections_max = options->connections_max ? options->connections_max : CONNECTIONS_MAX,
+        .body_bytes_max = BODY_BYTES_MAX,
+        .inflated_bytes_max = BODY_BYTES_MAX,
+        .budget = &web->bodies,
+        .handler = handle,
+        .error_body = error_body,
+    };
+    const uint16_t ports[ADDRESS_N] = {
+        [ADDRESS_PAGE] = options->port,
+        [ADDRESS_TEMPO] = options->tempo_port,
+    };
+    int err = 0;
+    for (int i = 0; i < ADDRESS_N && !err; i++) {
+        if (!endpoint_names[i] || i == ADDRESS_SAMPLING)
+            continue;
+        http.port = ports[i];
+        http.arg = &web->listeners[i];
+        err = http_server_new(&http, &web->listeners[i].http, ret_detail);
+    }
+    return err;
 }
 
 int web_start(const struct web_options *options, struct web **ret, struct error_detail *ret_detail)
@@ -285,8 +392,9 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
     web->is_ready = options->is_ready;
     web->ingest_stats = options->ingest_stats;
     web->arg = options->arg;
-    web->page = (struct listener){.web = web};
-    web->tempo = (struct listener){.web = web, .is_tempo = true};
+    web->bodies.max = BODIES_BYTES_MAX;
+    for (int i = 0; i < ADDRESS_N; i++)
+        web->listeners[i] = (struct listener){.web = web, .address = (enum address)i};
     web->stats = calloc(ROUTES + 1, sizeof *web->stats);
     unsigned threads = options->query_threads ? options->query_threads : QUERY_THREADS;
     unsigned clients = options->live_clients_max ? options->live_clients_max : LIVE_CLIENTS_MAX;
@@ -297,22 +405,7 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
         web_stop(web, 0);
         return error_set(ret_detail, err, 0, "the web server cannot start: %s", err_text(err));
     }
-    struct http_server_options http = {
-        .address = options->address,
-        .port = options->port,
-        .threads = SERVER_THREADS,
-        .connections_max = options->connections_max ? options->connections_max : CONNECTIONS_MAX,
-        .body_bytes_max = BODY_BYTES_MAX,
-        .inflated_bytes_max = BODY_BYTES_MAX,
-        .handler = handle,
-        .error_body = error_body,
-        .arg = &web->page,
-    };
-    err = http_server_new(&http, &web->http, ret_detail);
-    http.port = options->tempo_port;
-    http.arg = &web->tempo;
-    if (!err)
-        err = http_server_new(&http, &web->tempo_http, ret_detail);
+    err = listen_all(web, options, ret_detail);
     if (!err && (err = copy_endpoints(web, options)))
         error_set(ret_detail, err, 0, "out of memory");
     if (err) {
@@ -327,12 +420,12 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
 
 uint16_t web_port(const struct web *web)
 {
-    return http_server_port(web->http);
+    return http_server_port(web->listeners[ADDRESS_PAGE].http);
 }
 
 uint16_t web_tempo_port(const struct web *web)
 {
-    return http_server_port(web->tempo_http);
+    return http_server_port(web->listeners[ADDRESS_TEMPO].http);
 }
 
 void web_stop(struct web *web, unsigned deadline_ms)
@@ -341,17 +434,16 @@ void web_stop(struct web *web, unsigned deadline_ms)
         return;
     uint64_t stopped_ns = clock_monotonic_ns();
     live_stop(web->live);
-    if (web->http)
-        http_server_stop(web->http, deadline_ms);
-    if (web->tempo_http) {
+    for (int i = 0; i < ADDRESS_N; i++) {
         uint64_t waited_ms = (clock_monotonic_ns() - stopped_ns) / NS_PER_MS;
-        http_server_stop(web->tempo_http,
-                         waited_ms < deadline_ms ? deadline_ms - (unsigned)waited_ms : 0);
+        if (web->listeners[i].http)
+            http_server_stop(web->listeners[i].http,
+                             waited_ms < deadline_ms ? deadline_ms - (unsigned)waited_ms : 0);
     }
     pool_free(web->pool);
     live_free(web->live);
-    http_server_free(web->http);
-    http_server_free(web->tempo_http);
+    for (int i = 0; i < ADDRESS_N; i++)
+        http_server_free(web->listeners[i].http);
     free(web->stats);
     arena_done(&web->arena);
     free(web);

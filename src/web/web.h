@@ -10,6 +10,7 @@
 #include "store/store.h"
 
 struct web;
+struct http_request;
 
 struct web_endpoint {
     const char *name, *url; /* "otlp_http", "http://127.0.0.1:4318" */
@@ -57,6 +58,9 @@ MUST_USE int web_start(const struct web_options *options, struct web **ret,
                        struct error_detail *ret_detail);
 uint16_t web_port(const struct web *web);
 uint16_t web_tempo_port(const struct web *web);
+/* Zipkin's query API, for requests that came to another server (ingest_zipkin_other): an http_handler_fn. Not
+ * any more once web_stop is called. */
+void web_zipkin(void *web, struct http_request *request);
 /* Ends live streams, waits for requests under way up to `deadline_ms`, frees. NULL is allowed. */
 void web_stop(struct web *web, unsigned deadline_ms);
 

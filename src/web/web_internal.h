@@ -21,16 +21,19 @@ struct route_stats {
     atomic_uint_fast64_t requests, failures, busy_ns;
 };
 
-/* An address that is listened to. */
+enum address { ADDRESS_PAGE, ADDRESS_TEMPO, ADDRESS_ZIPKIN, ADDRESS_SAMPLING, ADDRESS_N };
+
+/* An address that is answered. */
 struct listener {
     struct web *web;
-    bool is_tempo; /* else the page's */
+    enum address address;
+    struct http_server *http; /* NULL: Zipkin's, which is ingest's; or its port was taken */
 };
 
 struct web {
     struct store *store;
-    struct http_server *http, *tempo_http;
-    struct listener page, tempo;
+    struct listener listeners[ADDRESS_N];
+    struct budget bodies; /* of requests in memory */
     struct pool *pool;
     struct live *live;
     uint64_t started_ns; /* monotonic */
@@ -58,6 +61,7 @@ struct web_request {
     struct web *web;
     struct http_request *http;
     struct arena *arena; /* the request's */
+    void (*handler)(struct web_request *q);
     struct str
         params[PATH_PARAMS_MAX]; /* what the stars of the route's pattern stand for, decoded */
     enum dialect dialect;
@@ -116,9 +120,11 @@ const struct predicate *conditions_all(struct conditions *c);
 /* ---- a few threads for what takes long (pool.c) ---- */
 
 MUST_USE int pool_new(unsigned threads, unsigned queue_max, struct pool **ret);
+/* With `is_ending` nobody waits for what it does any more: it only refuses. */
+typedef void pool_fn(void *arg, bool is_ending);
 /* False: the queue is full. `fn` runs later on another thread. */
-bool pool_put(struct pool *pool, web_handler_fn *fn, struct web_request *q);
-/* Finishes what runs, refuses what waits, then ends. NULL is allowed. */
+bool pool_put(struct pool *pool, pool_fn *fn, void *arg);
+/* Finishes what runs, tells what waits, then ends. NULL is allowed. */
 void pool_free(struct pool *pool);
 
 /* ---- handlers ---- */
@@ -134,6 +140,9 @@ web_handler_fn legacy_services, legacy_service_operations, legacy_operations, le
 web_handler_fn tempo_echo, tempo_ready, tempo_buildinfo;
 web_handler_fn tempo_trace, tempo_trace_v2, tempo_search;
 web_handler_fn tempo_tags, tempo_tags_v2, tempo_values, tempo_values_v2;
+web_handler_fn zipkin_services, zipkin_span_names, zipkin_remote_services, zipkin_traces,
+    zipkin_trace, zipkin_trace_many, zipkin_autocomplete_keys, zipkin_autocomplete_values,
+    zipkin_health, zipkin_info, zipkin_config;
 web_handler_fn live_events;
 web_handler_fn page_document, page_asset;
 web_handler_fn health_healthz, health_readyz, health_metrics;

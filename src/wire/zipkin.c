@@ -1,10 +1,9 @@
 #include "wire/zipkin.h"
 
 #include "wire/value_json.h"
+#include "wire/zipkin_put.h"
 
 #include <arpa/inet.h>
-
-#define NS_PER_US 1000
 
 /* ---- encoding: tags ----
  *
@@ -64,7 +63,7 @@ static void tag_value(struct json_writer *w, struct str key, const struct value 
     tag_put(w, key, s);
 }
 
-static void tags_put(struct json_writer *w, const struct span *s, struct buf *scratch)
+void zipkin__tags_put(struct json_writer *w, const struct span *s, struct buf *scratch)
 {
     json_key(w, STR("tags"));
     json_open(w, '{');
@@ -122,7 +121,7 @@ static const char *address_kind(struct str text)
 }
 
 /* In the order the specification ranks them. */
-static void remote_put(struct json_writer *w, const struct span *s)
+void zipkin__remote_put(struct json_writer *w, const struct span *s)
 {
     static const struct {
         struct str name, port;
@@ -161,7 +160,7 @@ static void remote_put(struct json_writer *w, const struct span *s)
 
 /* ---- encoding: spans ---- */
 
-static void annotations_put(struct json_writer *w, const struct span *s, struct buf *scratch)
+void zipkin__annotations_put(struct json_writer *w, const struct span *s, struct buf *scratch)
 {
     json_key(w, STR("annotations"));
     json_open(w, '[');
@@ -214,10 +213,10 @@ static void span_put(struct json_writer *w, const struct span *s, struct buf *sc
     tag_put(w, STR("serviceName"), s->resource->service_name);
     json_close(w, '}');
     if (s->kind == SPAN_KIND_CLIENT || s->kind == SPAN_KIND_PRODUCER)
-        remote_put(w, s);
+        zipkin__remote_put(w, s);
     if (s->n_events)
-        annotations_put(w, s, scratch);
-    tags_put(w, s, scratch);
+        zipkin__annotations_put(w, s, scratch);
+    zipkin__tags_put(w, s, scratch);
     json_close(w, '}');
 }
 

@@ -11,11 +11,17 @@
 #ifndef WIRE_ZIPKIN_H
 #define WIRE_ZIPKIN_H
 
+#include "base/arena.h"
 #include "base/json.h"
 #include "model/span.h"
 
 /* One value: a list of spans. What Zipkin has no place for (links, trace state) is left out. */
 void zipkin_json_encode(const struct span_batch *batch, struct json_writer *w);
+
+/* The same of all the spans of one trace, as those who ask Zipkin know them: both halves of a shared span have one
+ * id again, endpoints are endpoints and no tags, and an id that was sent with 64 bits has them. ERR_NOMEM. */
+MUST_USE int zipkin_json_encode_trace(const struct span_batch *trace, struct arena *scratch,
+                                      struct json_writer *w);
 
 /* As otlp_decode. */
 MUST_USE int zipkin_json_decode(struct str body, struct arena *arena, struct span_batch *ret_batch,
