@@ -284,7 +284,8 @@ static int open_existing(const struct options *o, struct store **ret)
 {
     struct error_detail detail = {0};
     struct store_options options = {
-        .dir = o->dir, .retention_ns = o->retention_ns, .disk_bytes_max = o->disk_bytes_max};
+        .dir = o->dir,
+        .retention = {.keep_ns = o->retention_ns, .disk_bytes_max = o->disk_bytes_max}};
     char *path = NULL;
     int err = asprintf(&path, "%s/catalogue.db", o->dir) < 0 ? ERR_NOMEM : 0;
     FILE *there = err ? NULL : fopen(path, "re");

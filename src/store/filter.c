@@ -301,6 +301,37 @@ bool filter_span(const struct filter *f, const struct span *s)
     return false;
 }
 
+static bool value_copy(struct value *v, struct arena *arena)
+{
+    bool is_text = v->type == VALUE_STRING || v->type == VALUE_BYTES;
+    if (is_text && v->string.len)
+        v->string = arena_str(arena, v->string);
+    return !is_text || !v->string.len || v->string.ptr;
+}
+
+static bool copy_into(struct predicate *to, const struct predicate *p, struct arena *arena)
+{
+    struct predicate *children = NULL;
+    *to = *p;
+    if (p->key.len && !(to->key = arena_str(arena, p->key)).ptr)
+        return false;
+    if (!value_copy(&to->value, arena))
+        return false;
+    if (p->n_children && !(children = arena_array(arena, p->n_children, sizeof *children)))
+        return false;
+    for (size_t i = 0; i < p->n_children; i++)
+        if (!copy_into(&children[i], &p->children[i], arena))
+            return false;
+    to->children = children;
+    return true;
+}
+
+const struct predicate *predicate_copy(const struct predicate *p, struct arena *arena)
+{
+    struct predicate *copy = arena_alloc(arena, sizeof *copy);
+    return copy && copy_into(copy, p, arena) ? copy : NULL;
+}
+
 bool predicate_match(const struct predicate *p, const struct span *span)
 {
     struct filter *f;

@@ -84,7 +84,7 @@ static void retention_drops_whole_segments_by_age(void **state)
 {
     struct fixture f;
     struct store_options options = timed;
-    options.retention_ns = 7 * DAY;
+    options.retention.keep_ns = 7 * DAY;
     now_ns = 100 * DAY;
     fixture_init(&f, 1, &options);
     struct trace_id old = seal_trace(&f, 95 * DAY, 3), newer = seal_trace(&f, 99 * DAY, 4);
@@ -114,7 +114,7 @@ static void a_sender_whose_clock_is_ahead_keeps_nothing_forever(void **state)
 {
     struct fixture f;
     struct store_options options = timed;
-    options.retention_ns = 7 * DAY;
+    options.retention.keep_ns = 7 * DAY;
     now_ns = 100 * DAY;
     fixture_init(&f, 2, &options);
     struct trace_id id = seal_trace(&f, 10000 * DAY, 3);
@@ -141,11 +141,11 @@ static void the_disk_budget_drops_the_oldest(void **state)
     struct store_stats stats;
     assert_int_equal(store_open(&f.options, &f.store, &detail), 0);
     stats = stats_of(&f);
-    f.options.disk_bytes_max = stats.segment_bytes + stats.log_bytes - 1;
+    f.options.retention.disk_bytes_max = stats.segment_bytes + stats.log_bytes - 1;
     fixture_reopen(&f);
     assert_int_equal(store_keep(f.store, false), 0);
     stats = stats_of(&f);
-    assert_true(stats.segment_bytes + stats.log_bytes <= f.options.disk_bytes_max);
+    assert_true(stats.segment_bytes + stats.log_bytes <= f.options.retention.disk_bytes_max);
     assert_int_equal(spans_of(&f, &ids[0]), 0);
     assert_int_equal(spans_of(&f, &ids[1]), 50);
     assert_int_equal(spans_of(&f, &ids[2]), 50);
@@ -157,7 +157,7 @@ static void pinned_traces_outlive_retention(void **state)
 {
     struct fixture f;
     struct store_options options = timed;
-    options.retention_ns = 7 * DAY;
+    options.retention.keep_ns = 7 * DAY;
     now_ns = 100 * DAY;
     fixture_init(&f, 4, &options);
     struct trace_id pinned = seal_trace(&f, 99 * DAY, 7), other = seal_trace(&f, 99 * DAY, 5);
@@ -180,6 +180,164 @@ static void pinned_traces_outlive_retention(void **state)
     assert_int_equal(store_keep(f.store, false), 0);
     assert_int_equal(spans_of(&f, &pinned), 0);
     assert_int_equal(stats_of(&f).expired_age_spans, 12);
+    fixture_done(&f);
+}
+
+/* ---- rules ---- */
+
+static const struct predicate is_error = {.op = PREDICATE_EQ,
+                                          .field = FIELD_STATUS,
+                                          .value = {.type = VALUE_INT, .integer = STATUS_ERROR}};
+static const struct predicate is_server = {
+    .op = PREDICATE_EQ,
+    .field = FIELD_KIND,
+    .value = {.type = VALUE_INT, .integer = SPAN_KIND_SERVER}};
+
+/* `n` spans of a new trace, one a step, sealed: of each three the first is an error and a server, the second a
+ * server, the third neither. */
+static struct trace_id seal_ruled(struct fixture *f, uint64_t start, uint64_t step, size_t n)
+{
+    struct span_batch batch = fixture_batch(f, n);
+    struct trace_id id = {{1}};
+    uint64_t a = fixture_random(f, 0);
+    memcpy(id.bytes + 8, &a, 8);
+    for (size_t i = 0; i < batch.n; i++) {
+        struct span *s = &batch.spans[i];
+        s->trace_id = id;
+        s->start_ns = start + i * step;
+        s->end_ns = s->start_ns + 1000;
+        s->status_code = i % 3 == 0 ? STATUS_ERROR : STATUS_OK;
+        s->kind = i % 3 < 2 ? SPAN_KIND_SERVER : SPAN_KIND_CLIENT;
+        s->n_events = 0;
+    }
+    struct str body = fixture_body(f, &batch);
+    assert_int_equal(store_append_wait(f->store, BODY_OTLP_PROTOBUF, body, &batch), 0);
+    assert_int_equal(store_seal(f->store), 0);
+    return id;
+}
+
+static void keep_at(struct fixture *f, uint64_t now)
+{
+    now_ns = now;
+    assert_int_equal(store_keep(f->store, false), 0);
+}
+
+static uint64_t taken_by(struct fixture *f, const char *rule)
+{
+    struct arena arena = ARENA_INIT;
+    struct store_rule_state *rules;
+    size_t n;
+    uint64_t disk, next, spans = UINT64_MAX;
+    assert_int_equal(store_retention_state(f->store, &arena, &rules, &n, &disk, &next), 0);
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(rules[i].text, str_from(rule)))
+            spans = rules[i].spans;
+    arena_done(&arena);
+    return spans;
+}
+
+static const struct store_rule rules[] = {
+    {.text = {"errors", 6}, .match = &is_error, .keep_ns = 30 * DAY},
+    {.text = {"servers", 7}, .match = &is_server, .keep_ns = 14 * DAY},
+};
+
+static void the_first_rule_that_a_span_fulfils_says_how_long_it_stays(void **state)
+{
+    struct fixture f;
+    struct store_options options = timed;
+    options.retention = (struct store_retention){.rules = rules, .n_rules = 2, .keep_ns = 7 * DAY};
+    now_ns = 100 * DAY;
+    fixture_init(&f, 5, &options);
+    struct trace_id id = seal_ruled(&f, 100 * DAY, 1, 9);
+    keep_at(&f, 106 * DAY);
+    assert_int_equal(spans_of(&f, &id), 9);
+    keep_at(&f, 108 * DAY);
+    assert_int_equal(spans_of(&f, &id), 6);
+    assert_int_equal(taken_by(&f, ""), 3);
+    fixture_reopen(&f);
+    assert_int_equal(taken_by(&f, ""), 3); /* the counters outlive the process */
+    keep_at(&f, 109 * DAY);
+    assert_int_equal(spans_of(&f, &id), 6);
+    keep_at(&f, 115 * DAY);
+    assert_int_equal(spans_of(&f, &id), 3);
+    assert_int_equal(taken_by(&f, "servers"), 3); /* and not the errors among them */
+    keep_at(&f, 131 * DAY);
+    assert_int_equal(spans_of(&f, &id), 0);
+    assert_int_equal(taken_by(&f, "errors"), 3);
+    assert_int_equal(taken_by(&f, "servers"), 3);
+    struct store_stats stats = stats_of(&f);
+    assert_int_equal(stats.expired_age_spans, 9);
+    assert_int_equal(stats.segments, 0);
+    assert_int_equal(files_named(f.dir, ".seg"), 0);
+    /* All at once is counted by rule too. */
+    seal_ruled(&f, 131 * DAY, 1, 9);
+    keep_at(&f, 300 * DAY);
+    assert_int_equal(taken_by(&f, "errors"), 6);
+    assert_int_equal(taken_by(&f, "servers"), 6);
+    assert_int_equal(taken_by(&f, ""), 6);
+    fixture_done(&f);
+}
+
+static void spans_of_a_rule_that_keeps_them_for_ever_stay(void **state)
+{
+    struct fixture f;
+    struct store_options options = timed;
+    const struct store_rule forever = {.text = {"errors", 6}, .match = &is_error};
+    options.retention =
+        (struct store_retention){.rules = &forever, .n_rules = 1, .keep_ns = 7 * DAY};
+    now_ns = 100 * DAY;
+    fixture_init(&f, 6, &options);
+    struct trace_id id = seal_ruled(&f, 100 * DAY, 1, 9), pinned = seal_ruled(&f, 100 * DAY, 1, 6);
+    assert_int_equal(store_pin(f.store, &pinned), 0);
+    assert_int_equal(store_keep(f.store, true), 0); /* both in one segment */
+    keep_at(&f, 5000 * DAY);
+    assert_int_equal(spans_of(&f, &id), 3);
+    assert_int_equal(spans_of(&f, &pinned), 6); /* rules or not */
+    assert_int_equal(taken_by(&f, ""), 6);
+    fixture_done(&f);
+}
+
+static void a_segment_of_a_long_time_loses_the_old_part_of_it(void **state)
+{
+    struct fixture f;
+    struct store_options options = timed;
+    options.retention = (struct store_retention){.rules = rules, .n_rules = 2, .keep_ns = 8 * DAY};
+    now_ns = 140 * DAY;
+    fixture_init(&f, 7, &options);
+    struct trace_id id = seal_ruled(&f, 110 * DAY, DAY, 30); /* until the 139th */
+    keep_at(&f, 140 * DAY);
+    /* Errors since the 110th day, servers since the 126th, others since the 132nd. */
+    assert_int_equal(spans_of(&f, &id), 10 + 5 + 3);
+    uint64_t rewritten = stats_of(&f).rewritten_bytes;
+    keep_at(&f, 141 * DAY); /* a day more is not worth it */
+    assert_int_equal(stats_of(&f).rewritten_bytes, rewritten);
+    keep_at(&f, 143 * DAY);
+    assert_int_equal(spans_of(&f, &id), 9 + 4 + 2);
+    fixture_done(&f);
+}
+
+static void other_rules_come_into_force_while_the_store_is_open(void **state)
+{
+    struct fixture f;
+    struct store_options options = timed;
+    now_ns = 100 * DAY;
+    fixture_init(&f, 8, &options);
+    struct trace_id id = seal_ruled(&f, 100 * DAY, 1, 9);
+    keep_at(&f, 300 * DAY);
+    assert_int_equal(spans_of(&f, &id), 9);
+    struct store_retention retention = {.rules = &rules[0], .n_rules = 1, .keep_ns = 300 * DAY};
+    assert_int_equal(store_retention_set(f.store, &retention), 0);
+    assert_int_equal(store_keep(f.store, false), 0);
+    assert_int_equal(spans_of(&f, &id), 6);
+    retention.n_rules = 0;
+    assert_int_equal(store_retention_set(f.store, &retention), 0);
+    assert_int_equal(taken_by(&f, "errors"), UINT64_MAX);
+    retention.n_rules = 1;
+    assert_int_equal(store_retention_set(f.store, &retention), 0);
+    assert_int_equal(taken_by(&f, "errors"), 3); /* is remembered */
+    retention.n_rules = STORE_RULES_MAX + 1;
+    assert_int_equal(store_retention_set(f.store, &retention), ERR_TOO_LARGE);
+    assert_int_equal(taken_by(&f, "errors"), 3);
     fixture_done(&f);
 }
 
@@ -599,7 +757,8 @@ static void a_catalogue_of_version_1_is_taken_over(void **state)
         " start_max INTEGER NOT NULL, sealed INTEGER NOT NULL);"
         "INSERT INTO s SELECT id,name,bytes,spans,traces,start_min,start_max,sealed FROM segments;"
         "DROP TABLE position; DROP TABLE segments; DROP TABLE removed; DROP TABLE pins;"
-        "DROP TABLE counters; ALTER TABLE p RENAME TO position; ALTER TABLE s RENAME TO segments;"
+        "DROP TABLE counters; DROP TABLE rules; DROP TABLE erasures; ALTER TABLE p RENAME TO "
+        "position; ALTER TABLE s RENAME TO segments;"
         "PRAGMA user_version=1;");
     struct told told;
     verify(f.dir, &told); /* reads it as it is */
@@ -617,14 +776,14 @@ static void a_catalogue_of_version_1_is_taken_over(void **state)
     verify(f.dir, &told);
     assert_int_equal(told.n, 0);
     /* And one that a later version wrote is left alone. */
-    sql(&f, "PRAGMA user_version=3;");
+    sql(&f, "PRAGMA user_version=4;");
     struct error_detail detail = {0};
     struct store_verified v;
     assert_int_equal(store_open(&f.options, &f.store, &detail), ERR_UNSUPPORTED);
-    assert_non_null(strstr(detail.message, "version 3"));
+    assert_non_null(strstr(detail.message, "version 4"));
     assert_int_equal(store_verify(f.dir, tell, &told, &v, &detail), ERR_UNSUPPORTED);
     f.store = NULL;
-    sql(&f, "PRAGMA user_version=2;");
+    sql(&f, "PRAGMA user_version=3;");
     assert_int_equal(store_open(&f.options, &f.store, &detail), 0);
     fixture_done(&f);
 }
@@ -683,6 +842,10 @@ int main(void)
         cmocka_unit_test(a_sender_whose_clock_is_ahead_keeps_nothing_forever),
         cmocka_unit_test(the_disk_budget_drops_the_oldest),
         cmocka_unit_test(pinned_traces_outlive_retention),
+        cmocka_unit_test(the_first_rule_that_a_span_fulfils_says_how_long_it_stays),
+        cmocka_unit_test(spans_of_a_rule_that_keeps_them_for_ever_stay),
+        cmocka_unit_test(a_segment_of_a_long_time_loses_the_old_part_of_it),
+        cmocka_unit_test(other_rules_come_into_force_while_the_store_is_open),
         cmocka_unit_test(merged_segments_answer_the_same),
         cmocka_unit_test(a_large_trace_is_merged_whole),
         cmocka_unit_test(merging_is_bounded),

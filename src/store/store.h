@@ -28,17 +28,36 @@ enum store_durability {
 
 typedef uint64_t store_clock_fn(void *arg); /* nanoseconds since the epoch */
 
+struct predicate;
+
+#define STORE_RULES_MAX 32
+#define STORE_RULE_TEXT_MAX 512
+
+/* The first rule whose predicate a span fulfils says how long it stays. */
+struct store_rule {
+    struct str text;               /* what the predicate was made of: what its counter goes by */
+    const struct predicate *match; /* NULL: all spans */
+    uint64_t keep_ns;              /* 0: for ever */
+};
+
+/* What goes by itself. A span goes within a minute once it is older, when all that is in its segment is; else
+ * once a quarter of its time more has passed, so that a segment is not written again for each span. */
+struct store_retention {
+    const struct store_rule *rules; /* at most STORE_RULES_MAX */
+    size_t n_rules;
+    uint64_t keep_ns; /* of spans that no rule is about; 0: for ever */
+    /* The oldest segments go while segments and log take more; 0: no limit. */
+    uint64_t disk_bytes_max;
+};
+
 struct store_options {
     const char *dir; /* made when it does not exist */
     enum store_durability durability;
     uint64_t memtable_bytes_max;  /* sealed into a segment beyond this; 0: the default */
     uint64_t memtable_age_ms_max; /* or when its oldest span waited this long; 0: the default */
     uint64_t queue_bytes_max;     /* bodies waiting for the log; beyond: ERR_BUSY; 0: the default */
-    /* Segments whose spans all started longer ago go; 0: they stay. */
-    uint64_t retention_ns;
-    /* The oldest segments go while segments and log take more; 0: no limit. */
-    uint64_t disk_bytes_max;
-    store_clock_fn *clock; /* NULL: the real one */
+    struct store_retention retention; /* copied */
+    store_clock_fn *clock;            /* NULL: the real one */
     void *clock_arg;
 };
 
@@ -73,6 +92,19 @@ MUST_USE int store_append_wait(struct store *store, enum body_format format, str
                                const struct span_batch *batch);
 /* Seals the memtable now and waits until the segment is in the catalogue. */
 MUST_USE int store_seal(struct store *store);
+
+/* Other rules from now on. ERR_NOMEM, ERR_TOO_LARGE: the old ones stay. */
+MUST_USE int store_retention_set(struct store *store, const struct store_retention *retention);
+
+struct store_rule_state {
+    struct str text; /* empty: of spans that no rule is about */
+    uint64_t keep_ns;
+    uint64_t spans; /* that it took, since the store was made */
+};
+/* The rules in force, in their order, and what is about the others last. Lives in `arena`. */
+MUST_USE int store_retention_state(struct store *store, struct arena *arena,
+                                   struct store_rule_state **ret_rules, size_t *ret_n,
+                                   uint64_t *ret_disk_bytes_max, uint64_t *ret_next_ns);
 
 /* One round of what the store does by itself each minute and after each sealing: drops what retention
  * and the disk budget say, and merges small segments. With `all`, merges whatever can be merged. Waits
@@ -191,6 +223,9 @@ struct predicate {
  * tail uses. The regular expression is compiled at each call here. */
 bool predicate_match(const struct predicate *p, const struct span *span);
 
+/* With all that it points to, in `arena`. NULL: no memory. */
+const struct predicate *predicate_copy(const struct predicate *p, struct arena *arena);
+
 /* ---- scans ---- */
 
 #define SCAN_ATTRS_MAX 16
@@ -273,7 +308,7 @@ struct store_stats {
     uint64_t start_min_ns, start_max_ns;       /* 0 when empty */
     /* Since the store was made. What was written to disk beside the log is sealed + rewritten. */
     uint64_t sealed_bytes, rewritten_bytes;
-    uint64_t expired_age_spans, expired_disk_spans, deleted_spans;
+    uint64_t expired_age_spans, expired_disk_spans, deleted_spans, redacted_spans;
     uint64_t pins;
     /* Segments that are not there any more, or in which a reader met damage; spans of the former; places in
      * the log that were damaged at open. */

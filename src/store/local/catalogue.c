@@ -16,8 +16,9 @@
 
 enum {
     APPLICATION_ID = 0x50554743, /* "PUGC" */
-    VERSION = 2,
-    VERSION_OLD = 1,
+    VERSION = 3,
+    VERSION_OLD = 1,   /* no checksums, no pins, no counters */
+    VERSION_RULES = 3, /* from here on: rules and erasures */
 };
 
 /* Times, sequences and checksums are unsigned 64 bit; SQLite keeps the same bits as a signed number. */
@@ -45,6 +46,12 @@ static const char tables_new[] =
     "NULL);"
     "CREATE TABLE counters(number INTEGER PRIMARY KEY, value INTEGER NOT NULL,"
     " checksum INTEGER NOT NULL);";
+
+/* And version 3. */
+static const char tables_rules[] =
+    "CREATE TABLE rules(text TEXT PRIMARY KEY, spans INTEGER NOT NULL, checksum INTEGER NOT NULL);"
+    "CREATE TABLE erasures(id INTEGER PRIMARY KEY, made INTEGER NOT NULL, last INTEGER NOT NULL,"
+    " body BLOB NOT NULL, checksum INTEGER NOT NULL);";
 
 struct catalogue {
     sqlite3 *db;
@@ -206,12 +213,11 @@ static int upgrade_see(void *arg, const struct segment_info *info, bool is_damag
     return 0;
 }
 
-/* In a transaction. Rows of version 1 have no checksums: they are believed this once. */
-static int upgrade(struct catalogue *c)
+/* Rows of version 1 have no checksums: they are believed this once. */
+static int upgrade_old(struct catalogue *c)
 {
     struct upgrade u = {0};
     struct catalogue_position position;
-    c->version = VERSION_OLD;
     int err = catalogue_segments(c, upgrade_see, &u);
     if (!err)
         err = catalogue_position(c, &position);
@@ -223,6 +229,17 @@ static int upgrade(struct catalogue *c)
     if (!err)
         err = position_put(c, position.sealed);
     free(u.infos);
+    return err;
+}
+
+/* In a transaction, from `version`. */
+static int upgrade(struct catalogue *c, int version)
+{
+    c->version = version;
+    int err = version == VERSION_OLD ? upgrade_old(c) : 0;
+    if (!err)
+        err = run(c, tables_rules);
+    c->version = VERSION;
     return err;
 }
 
@@ -257,7 +274,7 @@ static int schema_init(struct catalogue *c, enum catalogue_mode mode, struct err
     if (!err && !is_ours)
         err = run(c, tables_old);
     if (!err)
-        err = upgrade(c);
+        err = upgrade(c, is_ours ? version : VERSION_OLD);
     if (!err)
         err = version_set(c);
     if (!err)
@@ -296,7 +313,8 @@ int catalogue_open(const char *dir, enum catalogue_mode mode, struct catalogue *
         err = err_from_sqlite(sqlite3_open_v2(path, &c->db, flags | SQLITE_OPEN_NOMUTEX, NULL));
     free(path);
     if (!err && mode != CATALOGUE_READ)
-        err = run(c, "PRAGMA journal_mode=TRUNCATE; PRAGMA cache_size=-256;");
+        err = run(c, "PRAGMA journal_mode=TRUNCATE; PRAGMA cache_size=-256; "
+                     "PRAGMA secure_delete=ON"); /* what an erasure named is gone with it */
     if (!err && mode != CATALOGUE_READ)
         err = run(c, mode == CATALOGUE_SYNC ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF");
     if (!err)
@@ -446,6 +464,43 @@ int catalogue_counters(struct catalogue *c, uint64_t ret[COUNTERS])
     return rows_each(c, "SELECT number,value,checksum FROM counters", counter_see, ret);
 }
 
+/* ---- rules ---- */
+
+static uint64_t rule_checksum(const char *text, uint64_t spans)
+{
+    return numbers_checksum(&spans, 1, str_from(text));
+}
+
+struct rules_read {
+    catalogue_rule_fn *fn;
+    void *arg;
+};
+
+static int rule_see(void *arg, sqlite3_stmt *row)
+{
+    struct rules_read *r = arg;
+    const char *text = (const char *)sqlite3_column_text(row, 0);
+    uint64_t spans = column_u64(row, 1);
+    if (!text)
+        return ERR_NOMEM;
+    return r->fn(r->arg, text, spans, column_u64(row, 2) != rule_checksum(text, spans));
+}
+
+int catalogue_rules(struct catalogue *c, catalogue_rule_fn *fn, void *arg)
+{
+    struct rules_read r = {fn, arg};
+    if (c->version < VERSION_RULES)
+        return 0;
+    return rows_each(c, "SELECT text,spans,checksum FROM rules ORDER BY text", rule_see, &r);
+}
+
+static int rule_put(struct catalogue *c, const char *text, uint64_t spans)
+{
+    const struct parameter parameters[] = {TEXT(text), NUMBER(spans),
+                                           NUMBER(rule_checksum(text, spans))};
+    return execute(c, "INSERT OR REPLACE INTO rules VALUES(?,?,?)", parameters, 3);
+}
+
 /* ---- changing ---- */
 
 static int counters_put(struct catalogue *c, const uint64_t add[COUNTERS])
@@ -485,6 +540,8 @@ static int change_apply(struct catalogue *c, const struct catalogue_change *chan
     }
     if (!err && change->sealed)
         err = position_put(c, change->sealed);
+    for (size_t i = 0; i < change->n_rules && !err; i++)
+        err = rule_put(c, change->rules[i].text, change->rules[i].spans);
     return err ? err : counters_put(c, change->counters);
 }
 
@@ -545,6 +602,54 @@ int catalogue_pins(struct catalogue *c, catalogue_pin_fn *fn, void *arg)
     if (c->version == VERSION_OLD)
         return 0;
     return rows_each(c, "SELECT trace_id,made,checksum FROM pins ORDER BY trace_id", pin_see, &r);
+}
+
+/* ---- erasures ---- */
+
+static uint64_t erasure_checksum(const struct catalogue_erasure *e)
+{
+    const uint64_t numbers[] = {e->id, e->made_ns, e->last_sequence};
+    return numbers_checksum(numbers, 3, e->body);
+}
+
+int catalogue_erasure_add(struct catalogue *c, const struct catalogue_erasure *e)
+{
+    const struct parameter parameters[] = {NUMBER(e->id), NUMBER(e->made_ns),
+                                           NUMBER(e->last_sequence), BLOB(e->body.ptr, e->body.len),
+                                           NUMBER(erasure_checksum(e))};
+    return execute(c, "INSERT INTO erasures VALUES(?,?,?,?,?)", parameters, 5);
+}
+
+int catalogue_erasure_remove(struct catalogue *c, uint64_t id)
+{
+    const struct parameter parameter = NUMBER(id);
+    return execute(c, "DELETE FROM erasures WHERE id=?", &parameter, 1);
+}
+
+struct erasures_read {
+    catalogue_erasure_fn *fn;
+    void *arg;
+};
+
+static int erasure_see(void *arg, sqlite3_stmt *row)
+{
+    struct erasures_read *r = arg;
+    const struct catalogue_erasure e = {
+        .id = column_u64(row, 0),
+        .made_ns = column_u64(row, 1),
+        .last_sequence = column_u64(row, 2),
+        .body = {sqlite3_column_blob(row, 3), (size_t)sqlite3_column_bytes(row, 3)},
+    };
+    return r->fn(r->arg, &e, column_u64(row, 4) != erasure_checksum(&e));
+}
+
+int catalogue_erasures(struct catalogue *c, catalogue_erasure_fn *fn, void *arg)
+{
+    struct erasures_read r = {fn, arg};
+    if (c->version < VERSION_RULES)
+        return 0;
+    return rows_each(c, "SELECT id,made,last,body,checksum FROM erasures ORDER BY id", erasure_see,
+                     &r);
 }
 
 /* ---- checking ---- */

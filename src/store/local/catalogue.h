@@ -17,6 +17,7 @@ enum catalogue_counter {
     COUNTER_EXPIRED_AGE_SPANS, /* dropped by retention */
     COUNTER_EXPIRED_DISK_SPANS,
     COUNTER_DELETED_SPANS, /* by somebody's wish */
+    COUNTER_REDACTED_SPANS,
     COUNTERS,
 };
 
@@ -27,7 +28,7 @@ enum catalogue_mode {
 };
 
 /* ERR_UNSUPPORTED: written by a newer version; ERR_CORRUPT; ERR_IO; ERR_NOT_FOUND: there is none (when
- * reading). A catalogue of version 1 is brought to this version. */
+ * reading). A catalogue of an older version is brought to this one. */
 MUST_USE int catalogue_open(const char *dir, enum catalogue_mode mode, struct catalogue **ret,
                             struct error_detail *ret_detail);
 void catalogue_close(struct catalogue *c); /* NULL is allowed */
@@ -48,12 +49,22 @@ MUST_USE int catalogue_removed(struct catalogue *c, catalogue_removed_fn *fn, vo
 MUST_USE int catalogue_forget_removed(struct catalogue *c);
 MUST_USE int catalogue_counters(struct catalogue *c, uint64_t ret[COUNTERS]);
 
+/* How many spans each rule of retention has taken. */
+struct catalogue_rule {
+    const char *text;
+    uint64_t spans;
+};
+typedef int catalogue_rule_fn(void *arg, const char *text, uint64_t spans, bool is_damaged);
+MUST_USE int catalogue_rules(struct catalogue *c, catalogue_rule_fn *fn, void *arg);
+
 struct catalogue_change {
     const struct segment_info *add; /* NULL: none */
     const struct segment_info *const *remove;
     size_t n_remove;
-    uint64_t sealed;             /* 0: as it is */
-    uint64_t counters[COUNTERS]; /* what is added to them */
+    uint64_t sealed;                    /* 0: as it is */
+    uint64_t counters[COUNTERS];        /* what is added to them */
+    const struct catalogue_rule *rules; /* as they are from now on */
+    size_t n_rules;
 };
 /* All of it or nothing. */
 MUST_USE int catalogue_change(struct catalogue *c, const struct catalogue_change *change);
@@ -65,6 +76,18 @@ MUST_USE int catalogue_unpin(struct catalogue *c, const struct trace_id *id);
 typedef int catalogue_pin_fn(void *arg, const struct trace_id *id, uint64_t made_ns,
                              bool is_damaged);
 MUST_USE int catalogue_pins(struct catalogue *c, catalogue_pin_fn *fn, void *arg);
+
+/* A deletion or redaction that somebody was promised and that is not done everywhere yet. */
+struct catalogue_erasure {
+    uint64_t id, made_ns;
+    uint64_t last_sequence; /* of the log: what came later is not meant */
+    struct str body;        /* erase.h */
+};
+MUST_USE int catalogue_erasure_add(struct catalogue *c, const struct catalogue_erasure *e);
+MUST_USE int catalogue_erasure_remove(struct catalogue *c, uint64_t id);
+/* In the order of their making; the body lives until `fn` returns. */
+typedef int catalogue_erasure_fn(void *arg, const struct catalogue_erasure *e, bool is_damaged);
+MUST_USE int catalogue_erasures(struct catalogue *c, catalogue_erasure_fn *fn, void *arg);
 
 /* SQLite's own check of its structure; what it found first is in `ret_detail`. */
 MUST_USE int catalogue_check(struct catalogue *c, struct error_detail *ret_detail);

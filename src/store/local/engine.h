@@ -18,6 +18,8 @@ struct segment_file {
     _Atomic bool is_gone;    /* the file goes with the last reference */
     _Atomic bool is_damaged; /* a reader met damage in it */
     bool is_alone;           /* the keeper's: too large to be merged */
+    /* The keeper's: when the rules of retention were last applied to it, which, and with which pins. */
+    uint64_t ruled_ns, ruled_by, ruled_pins;
     struct segment_info info;
 };
 
@@ -56,7 +58,6 @@ struct store {
     char *path;
     int dir, lock_fd;
     uint64_t memtable_bytes_max, memtable_age_ns_max, queue_bytes_max;
-    uint64_t retention_ns, disk_bytes_max;
     store_clock_fn *clock;
     void *clock_arg;
     uint64_t damaged_at_open; /* places in the log */
@@ -86,6 +87,8 @@ struct store {
     bool closing, log_thread_ended, seal_requested;
     struct memtable *active, *frozen;
     struct segment_list *segments;
+    struct retention *retention; /* what the keeper has at hand stays until its round is over */
+    bool retention_in_use;
     uint64_t published, sealed; /* sequences */
     int seal_err;               /* of the last attempt */
     uint64_t seal_failures;
@@ -113,10 +116,11 @@ static inline uint64_t store_now(const struct store *st)
 /* Reads the catalogue, compares it with the directory, removes what was left unfinished, and takes in
  * segments that an older catalogue does not have. */
 MUST_USE int segments_open(struct store *st, enum catalogue_mode mode, struct error_detail *detail);
-/* Changes catalogue and list together; with change_lock held. `add` is one that segment_write made. */
+/* Changes catalogue and list together; with change_lock held. `add` is one that segment_write made; of
+ * `change` the position, the counters and the rules count. */
 MUST_USE int segments_change(struct store *st, const struct segment_info *add,
-                             struct segment_file *const *remove, size_t n_remove, uint64_t sealed,
-                             const uint64_t counters[COUNTERS]);
+                             struct segment_file *const *remove, size_t n_remove,
+                             struct catalogue_change *change);
 /* A number for a new file, and its name; with change_lock held. */
 void segment_name_next(struct store *st, struct segment_info *info);
 

@@ -1,8 +1,8 @@
 /* The store over time: retention, the disk budget, pins, merging. One thread does all of it, each minute,
  * after each sealing, and when it is asked.
  *
- * 1. What goes is a whole segment. Where pinned traces are in it they are written to a new one first, which
- *    takes its place.
+ * 1. What goes is a whole segment, where it can be. Where pinned traces are in it, or spans that a rule
+ *    keeps longer (retention.c), these are written to a new one first, which takes its place.
  * 2. Merging reads neighbours in the order of their log records into a memtable and seals that: the parts of
  *    a trace come together, and what is covered stays one range. A memtable's size bounds it.
  * 3. Neighbours are merged when there are four or more and none of them is more than half of all: each byte
@@ -16,130 +16,13 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "store/local/engine.h"
-#include "store/local/file.h"
+#include "store/local/retention.h"
 
 enum {
     KEEP_MS = 60 * 1000,
     MERGE_MIN = 4,
     MERGE_MAX = 64,
 };
-
-struct pins {
-    struct trace_id *ids; /* in order */
-    size_t n;
-    uint64_t changes;
-};
-
-static int pins_copy(struct store *st, struct pins *ret)
-{
-    pthread_mutex_lock(&st->change_lock);
-    *ret = (struct pins){malloc((st->n_pins + 1) * sizeof *ret->ids), st->n_pins, st->pin_changes};
-    if (ret->ids && st->n_pins)
-        memcpy(ret->ids, st->pins, st->n_pins * sizeof *ret->ids);
-    pthread_mutex_unlock(&st->change_lock);
-    return ret->ids ? 0 : ERR_NOMEM;
-}
-
-static int id_order(const void *a, const void *b)
-{
-    return memcmp(a, b, TRACE_ID_SIZE);
-}
-
-static struct segment_list *list_now(struct store *st)
-{
-    pthread_mutex_lock(&st->lock);
-    struct segment_list *list = segment_list_ref(st->segments);
-    pthread_mutex_unlock(&st->lock);
-    return list;
-}
-
-/* ---- rewriting ---- */
-
-struct rewrite {
-    struct memtable *mt;
-    const struct pins *only;       /* NULL: all traces */
-    const struct filter *without;  /* NULL: all spans */
-    uint64_t bytes_max, n_dropped; /* spans */
-    bool is_full;
-};
-
-static int rewrite_add(void *arg, const struct span_batch *batch)
-{
-    struct rewrite *r = arg;
-    size_t n = 0;
-    for (size_t i = 0; i < batch->n; i++) {
-        const struct span *s = &batch->spans[i];
-        bool kept = !r->only ||
-                    bsearch(&s->trace_id, r->only->ids, r->only->n, sizeof *r->only->ids, id_order);
-        if (kept && r->without)
-            kept = !filter_span(r->without, s);
-        if (kept)
-            batch->spans[n++] = *s;
-    }
-    r->n_dropped += batch->n - n;
-    const struct span_batch rest = {.spans = batch->spans, .n = n};
-    int err = n ? memtable_add(r->mt, &rest) : 0;
-    r->is_full = !err && memtable_bytes(r->mt) > r->bytes_max;
-    return err ? err : r->is_full ? ERR_TOO_LARGE : 0;
-}
-
-/* Adds a segment's spans, all or none. */
-static int rewrite_take(struct rewrite *r, struct segment_file *file)
-{
-    struct segment *seg;
-    uint32_t rows = r->mt->n_rows;
-    uint64_t dropped = r->n_dropped;
-    int err = segment_open(file->dir, file->info.name, &seg);
-    if (!err) {
-        err = segment_spans(seg, rewrite_add, r);
-        segment_close(seg);
-    }
-    if (err) {
-        memtable_roll_back(r->mt, rows);
-        r->n_dropped = dropped;
-        if (err == ERR_CORRUPT || err == ERR_NOT_FOUND)
-            atomic_store(&file->is_damaged, true);
-    } else {
-        memtable_publish(r->mt, file->info.last_sequence);
-    }
-    return err;
-}
-
-/* Puts what the memtable holds in the place of `files` (oldest first). */
-static int rewrite_end(struct store *st, struct rewrite *r, struct segment_file **files, size_t n,
-                       enum catalogue_counter dropped_as, const struct pins *pins)
-{
-    struct segment_info info = {.first_sequence = files[0]->info.first_sequence,
-                                .last_sequence = files[n - 1]->info.last_sequence};
-    uint64_t counters[COUNTERS] = {0};
-    bool any = memtable_rows(r->mt) > 0;
-    int err = 0;
-    for (size_t i = 0; i < n; i++)
-        if (files[i]->info.made_ns > info.made_ns)
-            info.made_ns = files[i]->info.made_ns;
-    counters[dropped_as] = r->n_dropped;
-    if (any) {
-        pthread_mutex_lock(&st->change_lock);
-        segment_name_next(st, &info);
-        pthread_mutex_unlock(&st->change_lock);
-        err = segment_write(r->mt, st->dir, st->log.sync, &info);
-        counters[COUNTER_REWRITTEN_BYTES] = info.bytes;
-    }
-    if (!err) {
-        pthread_mutex_lock(&st->change_lock);
-        err = pins && pins->changes != st->pin_changes
-                  ? ERR_BUSY
-                  : segments_change(st, any ? &info : NULL, files, n, 0, counters);
-        pthread_mutex_unlock(&st->change_lock);
-        if (err && any) /* no catalogue has it */
-            (void)!file_remove(st->dir, info.name);
-    }
-    if (err && err != ERR_BUSY)
-        log_error("a segment could not be rewritten file=%s: %s", files[0]->info.name,
-                  err_text(err));
-    return err;
-}
 
 /* ---- what goes ---- */
 
@@ -162,9 +45,14 @@ static int pinned_count(const struct pins *pins, struct segment_file *file, uint
     return err;
 }
 
-/* Drops a segment but for its pinned traces; `ret_bytes` is what became free. */
-static int expire(struct store *st, struct segment_file *file, const struct pins *pins,
-                  enum catalogue_counter reason, uint64_t *ret_bytes)
+static bool expire_drops(void *arg, const struct span *s)
+{
+    return true;
+}
+
+int segment_expire(struct store *st, struct segment_file *file, const struct pins *pins,
+                   struct catalogue_change *change, enum catalogue_counter reason,
+                   uint64_t *ret_bytes)
 {
     uint64_t pinned, before = file->info.bytes;
     int err = pinned_count(pins, file, &pinned);
@@ -175,14 +63,18 @@ static int expire(struct store *st, struct segment_file *file, const struct pins
     }
     if (err || pinned == file->info.traces)
         return err;
-    struct rewrite r = {.only = pins, .bytes_max = UINT64_MAX, .n_dropped = file->info.spans};
+    struct rewrite r = {.bytes_max = UINT64_MAX,
+                        .drops = expire_drops,
+                        .pins = pins,
+                        .n_dropped = file->info.spans};
     err = memtable_new(&r.mt);
     if (!err && pinned) {
         r.n_dropped = 0;
         err = rewrite_take(&r, file);
     }
+    change->counters[reason] += r.n_dropped;
     if (!err)
-        err = rewrite_end(st, &r, &file, 1, reason, pins);
+        err = rewrite_end(st, &r, &file, 1, change);
     memtable_unref(r.mt);
     if (err == ERR_CORRUPT)
         return 0;
@@ -195,47 +87,27 @@ static int expire(struct store *st, struct segment_file *file, const struct pins
     return err;
 }
 
-/* When its newest span started; a clock of the sender that is ahead keeps nothing longer than its sealing
- * says. */
-static uint64_t newest_ns(const struct segment_info *info)
+static int expire_by_disk(struct store *st, const struct retention *retention,
+                          const struct pins *pins)
 {
-    bool ahead = info->made_ns && info->made_ns < info->start_max_ns;
-    return ahead ? info->made_ns : info->start_max_ns;
-}
-
-static int expire_by_age(struct store *st, const struct pins *pins)
-{
-    uint64_t now = store_now(st), freed;
-    if (!st->retention_ns || now < st->retention_ns)
+    if (!retention->disk_bytes_max)
         return 0;
-    struct segment_list *list = list_now(st);
-    int err = 0;
-    for (uint32_t i = list->n; i-- > 0 && !err;)
-        if (newest_ns(&list->items[i]->info) < now - st->retention_ns)
-            err = expire(st, list->items[i], pins, COUNTER_EXPIRED_AGE_SPANS, &freed);
-    segment_list_unref(list);
-    return err;
-}
-
-static int expire_by_disk(struct store *st, const struct pins *pins)
-{
-    if (!st->disk_bytes_max)
-        return 0;
-    struct segment_list *list = list_now(st);
+    struct segment_list *list = segment_list_now(st);
     pthread_mutex_lock(&st->lock);
     uint64_t log_bytes = st->log_bytes, total = log_bytes;
     pthread_mutex_unlock(&st->lock);
     int err = 0;
     for (uint32_t i = 0; i < list->n; i++)
         total += list->items[i]->info.bytes;
-    for (uint32_t i = list->n; i-- > 0 && !err && total > st->disk_bytes_max;) {
+    for (uint32_t i = list->n; i-- > 0 && !err && total > retention->disk_bytes_max;) {
+        struct catalogue_change change = {.sealed = 0};
         uint64_t freed;
-        err = expire(st, list->items[i], pins, COUNTER_EXPIRED_DISK_SPANS, &freed);
+        err = segment_expire(st, list->items[i], pins, &change, COUNTER_EXPIRED_DISK_SPANS, &freed);
         total -= freed;
     }
     segment_list_unref(list);
     /* What is left is the log: sealed it takes less, and can go. */
-    if (!err && total > st->disk_bytes_max && log_bytes > st->disk_bytes_max / 2) {
+    if (!err && total > retention->disk_bytes_max && log_bytes > retention->disk_bytes_max / 2) {
         pthread_mutex_lock(&st->lock);
         st->seal_requested = memtable_rows(st->active) > 0;
         pthread_cond_signal(&st->wake);
@@ -298,7 +170,8 @@ static int merge(struct store *st, struct segment_file **files, size_t n)
         err = 0;
     }
     if (!err && taken >= 2) {
-        err = rewrite_end(st, &r, files, taken, COUNTER_DELETED_SPANS, NULL);
+        struct catalogue_change change = {.sealed = 0};
+        err = rewrite_end(st, &r, files, taken, &change);
         if (!err)
             log_debug("merged segments=%zu spans=%u", taken, memtable_rows(r.mt));
     }
@@ -318,7 +191,7 @@ static int merge_all(struct store *st, bool all)
 {
     int err = 0;
     while (!err && (all || !is_closing(st))) {
-        struct segment_list *list = list_now(st);
+        struct segment_list *list = segment_list_now(st);
         pthread_mutex_lock(&st->lock);
         double memory_per_span = st->memory_per_span;
         pthread_mutex_unlock(&st->lock);
@@ -337,18 +210,38 @@ static int merge_all(struct store *st, bool all)
 
 /* ---- the thread ---- */
 
+/* The rules that are in force stay until the round is over. */
+static struct retention *retention_take(struct store *st)
+{
+    pthread_mutex_lock(&st->lock);
+    st->retention_in_use = true;
+    struct retention *r = st->retention;
+    pthread_mutex_unlock(&st->lock);
+    return r;
+}
+
+static void retention_give(struct store *st)
+{
+    pthread_mutex_lock(&st->lock);
+    st->retention_in_use = false;
+    pthread_cond_broadcast(&st->changed);
+    pthread_mutex_unlock(&st->lock);
+}
+
 static int keep_round(struct store *st, bool all)
 {
+    struct retention *retention = retention_take(st);
     struct pins pins;
     int err;
     do {
         err = pins_copy(st, &pins);
         if (!err)
-            err = expire_by_age(st, &pins);
+            err = retention_apply(st, retention, &pins, store_now(st));
         if (!err)
-            err = expire_by_disk(st, &pins);
+            err = expire_by_disk(st, retention, &pins);
         free(pins.ids);
     } while (err == ERR_BUSY && !is_closing(st)); /* pins came meanwhile */
+    retention_give(st);
     return err ? err : merge_all(st, all);
 }
 
@@ -389,6 +282,11 @@ int store_keep(struct store *st, bool all)
 }
 
 /* ---- pins ---- */
+
+static int id_order(const void *a, const void *b)
+{
+    return memcmp(a, b, TRACE_ID_SIZE);
+}
 
 static size_t pin_place(const struct store *st, const struct trace_id *id)
 {

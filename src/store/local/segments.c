@@ -118,19 +118,19 @@ void segment_name_next(struct store *st, struct segment_info *info)
 }
 
 static int catalogue_apply(struct store *st, const struct segment_info *add,
-                           struct segment_file *const *remove, size_t n_remove, uint64_t sealed,
-                           const uint64_t counters[COUNTERS])
+                           struct segment_file *const *remove, size_t n_remove,
+                           struct catalogue_change *change)
 {
     const struct segment_info **infos = malloc((n_remove + 1) * sizeof *infos);
     if (!infos)
         return ERR_NOMEM;
     for (size_t i = 0; i < n_remove; i++)
         infos[i] = &remove[i]->info;
-    struct catalogue_change change = {
-        .add = add, .remove = infos, .n_remove = n_remove, .sealed = sealed};
-    for (int i = 0; counters && i < COUNTERS; i++)
-        change.counters[i] = counters[i];
-    int err = catalogue_change(st->catalogue, &change);
+    change->add = add;
+    change->remove = infos;
+    change->n_remove = n_remove;
+    int err = catalogue_change(st->catalogue, change);
+    change->remove = NULL;
     free(infos);
     if (err)
         log_error("catalogue.db could not be changed: %s: %s", err_text(err),
@@ -139,14 +139,14 @@ static int catalogue_apply(struct store *st, const struct segment_info *add,
 }
 
 int segments_change(struct store *st, const struct segment_info *add,
-                    struct segment_file *const *remove, size_t n_remove, uint64_t sealed,
-                    const uint64_t counters[COUNTERS])
+                    struct segment_file *const *remove, size_t n_remove,
+                    struct catalogue_change *change)
 {
     struct segment_file *file = add ? segment_file_new(st->dir, add) : NULL;
     struct segment_list *list = add && !file
                                     ? NULL
                                     : segment_list_change(st->segments, file, remove, n_remove);
-    int err = list ? catalogue_apply(st, add, remove, n_remove, sealed, counters) : ERR_NOMEM;
+    int err = list ? catalogue_apply(st, add, remove, n_remove, change) : ERR_NOMEM;
     segment_file_unref(file);
     if (err) {
         segment_list_unref(list);
@@ -155,12 +155,12 @@ int segments_change(struct store *st, const struct segment_info *add,
     pthread_mutex_lock(&st->lock);
     struct segment_list *old = st->segments;
     st->segments = list;
-    if (sealed)
-        st->sealed = sealed;
-    if (st->frozen && st->frozen->last_sequence == sealed)
+    if (change->sealed)
+        st->sealed = change->sealed;
+    if (st->frozen && st->frozen->last_sequence == change->sealed)
         st->frozen = NULL; /* whoever sealed it has the reference */
-    for (int i = 0; counters && i < COUNTERS; i++)
-        st->counters[i] += counters[i];
+    for (int i = 0; i < COUNTERS; i++)
+        st->counters[i] += change->counters[i];
     pthread_mutex_unlock(&st->lock);
     for (size_t i = 0; i < n_remove; i++)
         atomic_store(&remove[i]->is_gone, true);
@@ -460,7 +460,8 @@ static int stranger_adopt(struct opening *o, struct found *f)
         return refuse(o, f->name, "");
     if (!err) {
         f->info.id = id;
-        err = segments_change(o->st, &f->info, NULL, 0, f->info.last_sequence, NULL);
+        struct catalogue_change change = {.sealed = f->info.last_sequence};
+        err = segments_change(o->st, &f->info, NULL, 0, &change);
     }
     if (err)
         return error_set(o->detail, err, 0, "%s/%s: %s", o->st->path, f->name, err_text(err));

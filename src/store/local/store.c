@@ -32,6 +32,7 @@
 #include "base/log.h"
 #include "store/local/engine.h"
 #include "store/local/file.h"
+#include "store/local/retention.h"
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
 
@@ -262,9 +263,10 @@ static int memtable_seal(struct store *st, struct memtable *mt)
         log_error("a segment could not be written file=%s: %s", info.name, err_text(err));
         return err;
     }
-    const uint64_t counters[COUNTERS] = {[COUNTER_SEALED_BYTES] = info.bytes};
+    struct catalogue_change change = {.sealed = mt->last_sequence,
+                                      .counters[COUNTER_SEALED_BYTES] = info.bytes};
     pthread_mutex_lock(&st->change_lock);
-    err = segments_change(st, &info, NULL, 0, mt->last_sequence, counters);
+    err = segments_change(st, &info, NULL, 0, &change);
     if (!err)
         st->seal_again.id = 0;
     pthread_mutex_unlock(&st->change_lock);
@@ -554,6 +556,7 @@ static void store_free(struct store *st)
     pthread_mutex_destroy(&st->lock);
     pthread_mutex_destroy(&st->watch_lock);
     pthread_mutex_destroy(&st->change_lock);
+    retention_free(st->retention);
     free(st->pins);
     free(st->path);
     free(st);
@@ -594,19 +597,21 @@ int store_open(const struct store_options *options, struct store **ret_store,
     st->memtable_age_ns_max = or_default(options->memtable_age_ms_max, MEMTABLE_AGE_MS_DEFAULT) *
                               NS_PER_MS;
     st->queue_bytes_max = or_default(options->queue_bytes_max, QUEUE_BYTES_DEFAULT);
-    st->retention_ns = options->retention_ns;
-    st->disk_bytes_max = options->disk_bytes_max;
     st->clock = options->clock ? options->clock : real_clock;
     st->clock_arg = options->clock_arg;
     st->path = strdup(options->dir);
     st->segments = segment_list_new(0);
     int err = st->path && st->segments ? memtable_new(&st->active) : ERR_NOMEM;
+    if (!err)
+        err = retention_new(&options->retention, &st->retention);
     if (err)
         error_set(ret_detail, err, 0, "%s", err_text(err));
     if (!err)
         err = dir_open(st, ret_detail);
     if (!err)
         err = store_recover(st, sync, ret_detail);
+    if (!err && (err = retention_counts_read(st, st->retention)))
+        error_set(ret_detail, err, 0, "%s/catalogue.db: %s", st->path, err_text(err));
     if (!err && (err = threads_start(st)))
         error_set(ret_detail, err, 0, "no thread can be started");
     if (err) {
@@ -674,6 +679,7 @@ void store_stats(struct store *st, struct store_stats *ret_stats)
     s.expired_age_spans = st->counters[COUNTER_EXPIRED_AGE_SPANS];
     s.expired_disk_spans = st->counters[COUNTER_EXPIRED_DISK_SPANS];
     s.deleted_spans = st->counters[COUNTER_DELETED_SPANS];
+    s.redacted_spans = st->counters[COUNTER_REDACTED_SPANS];
     s.pins = st->n_pins;
     s.damaged_segments += st->lost_segments;
     s.lost_spans = st->lost_spans;
