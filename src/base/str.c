@@ -1,5 +1,7 @@
 #include "base/str.h"
 
+#include "base/clock.h"
+
 #include <endian.h>
 #include <locale.h>
 #include <stdlib.h>
@@ -184,6 +186,32 @@ bool str_to_duration_ns(struct str s, uint64_t *ret)
         s = str_skip(s, duration_units[unit].name.len);
     }
     *ret = total;
+    return true;
+}
+
+enum { DAYS_MAX = 36500 };
+
+bool str_to_age_ns(struct str s, uint64_t *ret)
+{
+    uint64_t days;
+    if (!s.len || s.ptr[s.len - 1] != 'd')
+        return str_to_duration_ns(s, ret);
+    if (!str_to_u64((struct str){s.ptr, s.len - 1}, &days) || days > DAYS_MAX)
+        return false;
+    *ret = days * NS_PER_DAY;
+    return true;
+}
+
+bool str_to_bytes(struct str s, uint64_t *ret)
+{
+    static const char units[] = "KMGT";
+    const char *unit = s.len ? memchr(units, s.ptr[s.len - 1] & ~0x20, 4) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    uint64_t n;
+    s.len -= unit != NULL;
+    if (!str_to_u64(s, &n) || n > UINT64_MAX >> shift)
+        return false;
+    *ret = n << shift;
     return true;
 }
 

@@ -56,6 +56,10 @@ bool str_to_i64(struct str s, int64_t *ret);
 bool str_to_double(struct str s, double *ret);
 /* "2h45m", "1.5s", "200ms", "10us", "7ns", "0": Go's durations, in nanoseconds, not negative. */
 bool str_to_duration_ns(struct str s, uint64_t *ret);
+/* The same, or days: "7d". */
+bool str_to_age_ns(struct str s, uint64_t *ret);
+/* A whole number, with K, M, G or T (in either case) for powers of 1024. */
+bool str_to_bytes(struct str s, uint64_t *ret);
 
 /* Lower-case hexadecimal. `hex_put` writes 2*n characters, no terminator. `hex_get` takes exactly
  * 2*n characters in either case. */

@@ -1,6 +1,5 @@
 #include "cli/args.h"
 
-#include "base/clock.h"
 #include "cli/cli.h"
 
 #include <getopt.h>
@@ -21,34 +20,9 @@ int args_wrong(const char *verb, const char *format, ...)
     return CLI_USAGE;
 }
 
-/* Also days, which people ask for and Go's durations lack. */
 bool args_duration(const char *text, uint64_t *ret_ns)
 {
-    struct str s = str_from(text);
-    uint64_t days;
-    if (s.len > 1 && s.ptr[s.len - 1] == 'd' && str_to_u64((struct str){s.ptr, s.len - 1}, &days) &&
-        days <= 36500) {
-        *ret_ns = days * NS_PER_DAY;
-        return days > 0;
-    }
-    return str_to_duration_ns(s, ret_ns) && *ret_ns > 0;
-}
-
-static bool bytes_parse(const char *text, uint64_t *ret)
-{
-    static const char units[] = "KMGT";
-    struct str s = str_from(text);
-    uint64_t n;
-    unsigned shift = 0;
-    const char *unit = s.len ? memchr(units, s.ptr[s.len - 1] & ~0x20, 4) : NULL;
-    if (unit) {
-        shift = 10 * (unsigned)(unit - units + 1);
-        s.len--;
-    }
-    if (!str_to_u64(s, &n) || n > UINT64_MAX >> shift)
-        return false;
-    *ret = n << shift;
-    return true;
+    return str_to_age_ns(str_from(text), ret_ns) && *ret_ns > 0;
 }
 
 static int wrong_choice(const char *verb, const struct args_option *o, const char *text)
@@ -67,7 +41,7 @@ static int wrong_choice(const char *verb, const struct args_option *o, const cha
 static int take_number(const char *verb, const struct args_option *o, const char *text)
 {
     uint64_t n;
-    bool ok = o->bytes ? bytes_parse(text, &n) : str_to_u64(str_from(text), &n);
+    bool ok = o->bytes ? str_to_bytes(str_from(text), &n) : str_to_u64(str_from(text), &n);
     if (!ok || n < o->min || n > o->max)
         return args_wrong(verb, "--%s \"%s\": expected %llu to %llu%s", o->name, text,
                           (unsigned long long)o->min, (unsigned long long)o->max,

@@ -2,6 +2,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/config_migrate.h"
+#include "cli/server_config.h"
 
 #include "base/json.h"
 #include "sdk/options.h"
@@ -25,7 +26,7 @@ static const char help[] =
     "       pugmark config migrate [FILE] [--write]\n"
     "\n"
     "check    all that is wrong with the file and the environment; exits with 1 then\n"
-    "show     every setting of a traced program, and who set it\n"
+    "show     every setting of a traced program and of the server, and who set it\n"
     "migrate  [observability] and [debug.traces] into [telemetry], to standard output\n"
     "\n"
     "  --json   show: for programs\n"
@@ -95,19 +96,35 @@ static int gather(const struct options *o, struct arena *arena, struct settings 
     return err;
 }
 
+/* What a server that starts now would see. When `said` is set, all that is wrong with the file as a whole
+ * has been told, and is not told again. */
+static int gather_server(const struct options *o, bool said, struct server_config *c)
+{
+    int err = server_config_init(c, said ? NULL : tell, NULL);
+    return err ? err : server_config_read(c, o->file);
+}
+
 static int check(const struct options *o, struct arena *arena)
 {
     struct settings s;
+    struct server_config server;
     int err = gather(o, arena, &s);
     if (err == ERR_NOMEM)
         return out_of_memory();
-    if (err || s.n_errors) {
-        fprintf(stderr, "pugmark config: %u error%s, %u warning%s\n", s.n_errors,
-                s.n_errors == 1 ? "" : "s", s.n_warnings, s.n_warnings == 1 ? "" : "s");
+    bool unread = s.file && err && !s.n_warnings && s.n_errors == 1;
+    int err_server = gather_server(o, unread, &server);
+    unsigned errors = s.n_errors + (unread ? 0 : server.settings.n_errors);
+    unsigned warnings = s.n_warnings + server.settings.n_warnings;
+    server_config_done(&server);
+    if (err_server == ERR_NOMEM)
+        return out_of_memory();
+    if (err || err_server || errors) {
+        fprintf(stderr, "pugmark config: %u error%s, %u warning%s\n", errors,
+                errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");
         return CLI_COULD_NOT;
     }
     printf("%s: good%s\n", s.file ? s.file : "no configuration file, the environment",
-           s.n_warnings ? ", with warnings" : "");
+           warnings ? ", with warnings" : "");
     return CLI_DONE;
 }
 
@@ -121,15 +138,21 @@ static void put_origin(struct buf *out, const struct settings *s, const struct s
         buf_cstr(out, "default");
 }
 
-static void put_value(struct json_writer *w, struct arena *arena, enum setting_id id,
-                      const struct setting *v)
+static void put_value(struct json_writer *w, const struct settings *s, struct arena *arena, int id)
 {
-    const struct setting_def *def = &setting_defs[id];
+    const struct setting_def *def = &s->defs[id];
+    const struct setting *v = &s->values[id];
+    bool is_command = s->defs == setting_defs && id == SET_SECRETS_COMMAND;
+    char duration[DURATION_TEXT_SIZE];
     switch (def->type) {
     case SETTING_BOOL:
         json_bool(w, v->boolean);
         break;
+    case SETTING_DURATION:
+        json_str(w, str_from(duration_text(duration, v->count)));
+        break;
     case SETTING_COUNT:
+    case SETTING_BYTES:
         json_u64(w, v->count);
         break;
     case SETTING_NUMBER:
@@ -139,7 +162,7 @@ static void put_value(struct json_writer *w, struct arena *arena, enum setting_i
         json_open(w, '[');
         for (size_t i = 0; i < v->n_items; i++)
             /* Arguments of the command may be secret. */
-            json_str(w, id == SET_SECRETS_COMMAND && i ? STR("...") : str_from(v->items[i]));
+            json_str(w, is_command && i ? STR("...") : str_from(v->items[i]));
         json_close(w, ']');
         break;
     default:
@@ -152,8 +175,8 @@ static void put_value(struct json_writer *w, struct arena *arena, enum setting_i
 static void put_toml(struct buf *out, const struct settings *s, struct arena *arena)
 {
     const char *section = "";
-    for (int id = 0; id < SETTINGS; id++) {
-        const struct setting_def *def = &setting_defs[id];
+    for (int id = 0; id < s->n_defs; id++) {
+        const struct setting_def *def = &s->defs[id];
         const struct setting *v = &s->values[id];
         if (strcmp(section, def->section) != 0)
             buf_printf(out, "%s[%s]\n", section[0] ? "\n" : "", def->section);
@@ -162,7 +185,7 @@ static void put_toml(struct buf *out, const struct settings *s, struct arena *ar
         struct json_writer w = json_writer(out);
         buf_printf(out, v->is_set ? "%s = " : "# %s is not set", def->name);
         if (v->is_set) {
-            put_value(&w, arena, (enum setting_id)id, v);
+            put_value(&w, s, arena, id);
             while (out->len - start < 44 && buf_ok(out))
                 buf_byte(out, ' ');
             buf_cstr(out, " # ");
@@ -172,10 +195,75 @@ static void put_toml(struct buf *out, const struct settings *s, struct arena *ar
     }
 }
 
-static void put_json(struct buf *out, const struct settings *s, struct arena *arena)
+static void put_rules_toml(struct buf *out, const struct server_config *c)
 {
     struct json_writer w = json_writer(out);
+    char keep[DURATION_TEXT_SIZE];
+    for (size_t i = 0; i < c->n_rules; i++) {
+        const struct server_rule *rule = &c->rules[i];
+        buf_cstr(out, "\n[[server.retention_rules]]\n");
+        buf_cstr(out, "match = ");
+        json_str(&w, str_from(rule->match));
+        buf_byte(out, '\n');
+        buf_printf(out, "keep = \"%s\" # %s:%u\n",
+                   rule->keep_ns ? duration_text(keep, rule->keep_ns) : "forever", c->settings.file,
+                   rule->line);
+    }
+}
+
+static void put_rules_json(struct json_writer *w, const struct server_config *c)
+{
+    char keep[DURATION_TEXT_SIZE];
+    json_key(w, STR("retentionRules"));
+    json_open(w, '[');
+    for (size_t i = 0; i < c->n_rules; i++) {
+        const struct server_rule *rule = &c->rules[i];
+        json_open(w, '{');
+        json_key(w, STR("match"));
+        json_str(w, str_from(rule->match));
+        json_key(w, STR("keep"));
+        json_str(w, str_from(rule->keep_ns ? duration_text(keep, rule->keep_ns) : "forever"));
+        json_close(w, '}');
+    }
+    json_close(w, ']');
+}
+
+static void put_settings_json(struct json_writer *w, const struct settings *s, struct arena *arena)
+{
     struct buf origin = BUF_INIT;
+    for (int id = 0; id < s->n_defs; id++) {
+        const struct setting_def *def = &s->defs[id];
+        const struct setting *v = &s->values[id];
+        json_open(w, '{');
+        json_key(w, STR("section"));
+        json_str(w, str_from(def->section));
+        json_key(w, STR("name"));
+        json_str(w, str_from(def->name));
+        json_key(w, STR("value"));
+        if (v->is_set)
+            put_value(w, s, arena, id);
+        else
+            json_null(w);
+        buf_clear(&origin);
+        put_origin(&origin, s, v);
+        json_key(w, STR("origin"));
+        json_str(w, buf_as_str(&origin));
+        json_key(w, STR("environment"));
+        json_open(w, '[');
+        for (const char *const *name = def->environment; *name; name++)
+            json_str(w, str_from(*name));
+        json_close(w, ']');
+        json_key(w, STR("doc"));
+        json_str(w, str_from(def->doc));
+        json_close(w, '}');
+    }
+    buf_done(&origin);
+}
+
+static void put_json(struct buf *out, const struct settings *s, const struct server_config *server,
+                     struct arena *arena)
+{
+    struct json_writer w = json_writer(out);
     json_open(&w, '{');
     json_key(&w, STR("file"));
     if (s->file)
@@ -184,36 +272,12 @@ static void put_json(struct buf *out, const struct settings *s, struct arena *ar
         json_null(&w);
     json_key(&w, STR("settings"));
     json_open(&w, '[');
-    for (int id = 0; id < SETTINGS; id++) {
-        const struct setting_def *def = &setting_defs[id];
-        const struct setting *v = &s->values[id];
-        json_open(&w, '{');
-        json_key(&w, STR("section"));
-        json_str(&w, str_from(def->section));
-        json_key(&w, STR("name"));
-        json_str(&w, str_from(def->name));
-        json_key(&w, STR("value"));
-        if (v->is_set)
-            put_value(&w, arena, (enum setting_id)id, v);
-        else
-            json_null(&w);
-        buf_clear(&origin);
-        put_origin(&origin, s, v);
-        json_key(&w, STR("origin"));
-        json_str(&w, buf_as_str(&origin));
-        json_key(&w, STR("environment"));
-        json_open(&w, '[');
-        for (const char *const *name = def->environment; *name; name++)
-            json_str(&w, str_from(*name));
-        json_close(&w, ']');
-        json_key(&w, STR("doc"));
-        json_str(&w, str_from(def->doc));
-        json_close(&w, '}');
-    }
+    put_settings_json(&w, s, arena);
+    put_settings_json(&w, &server->settings, arena);
     json_close(&w, ']');
+    put_rules_json(&w, server);
     json_close(&w, '}');
     buf_byte(out, '\n');
-    buf_done(&origin);
 }
 
 static int put_out(struct buf *out)
@@ -231,16 +295,23 @@ static int show(const struct options *o, struct arena *arena)
 {
     struct settings s;
     struct buf out = BUF_INIT;
+    struct server_config server;
     int err = gather(o, arena, &s);
     if (err == ERR_NOMEM)
         return out_of_memory();
-    if (o->json)
-        put_json(&out, &s, arena);
-    else
+    int err_server = gather_server(o, err != 0, &server);
+    if (o->json) {
+        put_json(&out, &s, &server, arena);
+    } else {
         put_toml(&out, &s, arena);
-    int status = put_out(&out);
+        buf_byte(&out, '\n');
+        put_toml(&out, &server.settings, arena);
+        put_rules_toml(&out, &server);
+    }
+    int status = err_server == ERR_NOMEM ? out_of_memory() : put_out(&out);
+    server_config_done(&server);
     buf_done(&out);
-    return err ? CLI_COULD_NOT : status;
+    return err || err_server ? CLI_COULD_NOT : status;
 }
 
 /* ---- migrate ---- */

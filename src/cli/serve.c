@@ -6,6 +6,7 @@
  * store seals, exit 0. A second signal ends it at once: what was acknowledged is in the log. */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/server_config.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -45,12 +46,12 @@ enum {
     MEMTABLE_BYTES_LIMIT = 1 << 30,
 };
 
+/* The command line; what is not there, other sources say. */
 struct options {
-    const char *listen, *ready_file;
-    char *data;
-    bool auto_ports, durable_write, trace_self;
-    uint64_t memtable_bytes;               /* 0: the store's default */
-    uint64_t retention_ns, disk_bytes_max; /* 0: no limit */
+    const char *config_file, *ready_file;
+    const char *data, *listen, *ports, *durability, *retention;
+    uint64_t retention_ns, memtable_bytes, disk_bytes_max;
+    bool trace_self, verbose;
 };
 
 enum { ENDPOINTS_MAX = RECEIVER_N + 8 };
@@ -62,6 +63,8 @@ struct endpoint {
 
 struct serve {
     struct options options;
+    struct server_config config; /* in force */
+    char *data;
     struct store *store;
     struct ingest *ingest;
     struct web *web;
@@ -71,7 +74,7 @@ struct serve {
 };
 
 static const char help[] =
-    "usage: pugmark serve [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
+    "usage: pugmark serve [--config FILE] [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
     "                     [--ready-file FILE] [--durability sync|write]\n"
     "                     [--memtable-bytes N] [--retention AGE] [--disk-max BYTES]\n"
     "                     [--trace-self] [-v]\n"
@@ -79,6 +82,9 @@ static const char help[] =
     "Receives spans (OTLP, Zipkin, Jaeger, X-Ray), keeps them, and serves the page and\n"
     "the APIs.\n"
     "\n"
+    "  --config FILE       instead of pugmark.toml, which is looked for here and in\n"
+    "                      ~/.config/pugmark and /etc/pugmark: its [server] says all of the\n"
+    "                      following and more; the command line stands over it\n"
     "  --data DIR          where the spans live; made when absent. Default:\n"
     "                      $XDG_STATE_HOME/pugmark, else ~/.local/state/pugmark,\n"
     "                      else ./pugmark-data\n"
@@ -103,7 +109,8 @@ static const char help[] =
     "                      does the same\n"
     "  -v, --verbose       tell more on stderr\n"
     "\n"
-    "SIGTERM answers what is under way, seals, and exits 0.\n";
+    "SIGTERM answers what is under way, seals, and exits 0. SIGHUP reads the\n"
+    "configuration again.\n";
 
 static char *default_data_dir(void)
 {
@@ -122,26 +129,25 @@ static char *default_data_dir(void)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    static const char *const ports[] = {"default", "auto", NULL}, *const durabilities[] = {
-                                                                      "sync", "write", NULL};
-    const char *data = NULL, *port = ports[0], *durability = durabilities[0];
-    bool verbose = false;
+    static const char *const ports[] = {"default", "auto", NULL};
+    static const char *const durabilities[] = {"sync", "write", NULL};
     int status;
-    *o = (struct options){.listen = "127.0.0.1"};
+    *o = (struct options){.trace_self = false};
     const struct args_option options[] = {
-        {.name = "data", .text = &data},
+        {.name = "config", .text = &o->config_file},
+        {.name = "data", .text = &o->data},
         {.name = "listen", .text = &o->listen},
-        {.name = "ports", .choice = &port, .choices = ports},
+        {.name = "ports", .choice = &o->ports, .choices = ports},
         {.name = "ready-file", .text = &o->ready_file},
-        {.name = "durability", .choice = &durability, .choices = durabilities},
+        {.name = "durability", .choice = &o->durability, .choices = durabilities},
         {.name = "memtable-bytes",
          .bytes = &o->memtable_bytes,
          .min = 1,
          .max = MEMTABLE_BYTES_LIMIT},
-        {.name = "retention", .duration_ns = &o->retention_ns},
+        {.name = "retention", .text = &o->retention, .duration_ns = &o->retention_ns},
         {.name = "disk-max", .bytes = &o->disk_bytes_max, .min = 1, .max = INT64_MAX},
         {.name = "trace-self", .flag = &o->trace_self},
-        {.name = "verbose", .letter = 'v', .flag = &verbose},
+        {.name = "verbose", .letter = 'v', .flag = &o->verbose},
     };
     int n = args_parse("serve", help, options, sizeof options / sizeof *options, argc, argv,
                        &status);
@@ -149,23 +155,159 @@ static int parse(int argc, char **argv, struct options *o)
         return status;
     if (n > 0)
         return args_wrong("serve", "what is \"%s\"", argv[1]);
-    if (verbose)
+    if (o->verbose)
         log_set_level(LOG_LEVEL_DEBUG);
-    o->auto_ports = port == ports[1];
-    o->durable_write = durability == durabilities[1];
-    o->data = data ? strdup(data) : default_data_dir();
-    if (!o->data) {
-        fputs("pugmark serve: out of memory\n", stderr);
-        return CLI_COULD_NOT;
-    }
     return -1;
+}
+
+/* ---- the configuration ---- */
+
+static void tell(void *user, enum setting_trouble trouble, const char *message)
+{
+    if (trouble == TROUBLE_WARNING)
+        log_warn("%s", message);
+    else
+        log_error("%s", message);
+}
+
+static bool put_bytes(struct server_config *c, enum server_setting id, const char *option,
+                      uint64_t bytes)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)bytes);
+    return !bytes || server_config_put(c, id, option, text);
+}
+
+static bool put_text(struct server_config *c, enum server_setting id, const char *option,
+                     const char *text)
+{
+    return !text || server_config_put(c, id, option, text);
+}
+
+/* All sources together. What is wrong has been told, and the configuration is empty then. */
+static int config_read(struct serve *s, struct server_config *c)
+{
+    const struct options *o = &s->options;
+    int err = server_config_init(c, tell, NULL);
+    if (!err)
+        err = server_config_read(c, o->config_file);
+    bool put = !err && put_text(c, SERVER_DATA, "--data", o->data) &&
+               put_text(c, SERVER_LISTEN, "--listen", o->listen) &&
+               put_text(c, SERVER_PORTS, "--ports", o->ports) &&
+               put_text(c, SERVER_DURABILITY, "--durability", o->durability) &&
+               put_text(c, SERVER_RETENTION, "--retention", o->retention) &&
+               put_bytes(c, SERVER_MEMTABLE_BYTES, "--memtable-bytes", o->memtable_bytes) &&
+               put_bytes(c, SERVER_DISK_MAX, "--disk-max", o->disk_bytes_max) &&
+               put_text(c, SERVER_TRACE_SELF, "--trace-self", o->trace_self ? "true" : NULL);
+    if (err == ERR_NOMEM)
+        log_error("the configuration: out of memory");
+    if (!err && (!put || c->settings.n_errors))
+        err = ERR_INVALID;
+    if (err) {
+        server_config_done(c);
+        *c = (struct server_config){.n_rules = 0};
+    }
+    return err;
+}
+
+static const char *value_text(const struct serve *s, int id)
+{
+    return server_value(&s->config, id)->text;
+}
+
+static uint64_t value_count(const struct serve *s, int id)
+{
+    return server_value(&s->config, id)->count;
+}
+
+static bool receiver_is_on(const struct serve *s, enum receiver receiver)
+{
+    const struct setting *v = server_value(&s->config, SERVER_RECEIVERS);
+    for (size_t i = 0; i < v->n_items; i++)
+        if (!strcmp(v->items[i], receiver_name(receiver)))
+            return true;
+    return false;
+}
+
+/* 0: a free one. */
+static uint16_t port_of(const struct serve *s, int id, uint16_t by_default)
+{
+    const struct setting *v = server_value(&s->config, id);
+    bool automatic = !strcmp(value_text(s, SERVER_PORTS), "auto");
+    return v->is_set ? (uint16_t)v->count : automatic ? 0 : by_default;
+}
+
+/* The rules lie in `rules`, what they point to in the configuration. */
+static struct store_retention retention_of(const struct server_config *c,
+                                           struct store_rule rules[SERVER_RULES_MAX])
+{
+    struct store_retention r = {.rules = rules};
+    const struct setting *keep = server_value(c, SERVER_RETENTION),
+                         *disk = server_value(c, SERVER_DISK_MAX);
+    for (size_t i = 0; i < c->n_rules; i++) {
+        const struct server_rule *rule = &c->rules[i];
+        rules[r.n_rules++] = (struct store_rule){
+            .text = str_from(rule->match), .match = rule->where, .keep_ns = rule->keep_ns};
+    }
+    r.keep_ns = keep->is_set ? keep->count : 0;
+    r.disk_bytes_max = disk->is_set ? disk->count : 0;
+    return r;
+}
+
+static bool rules_differ(const struct server_config *a, const struct server_config *b)
+{
+    for (size_t i = 0; i < a->n_rules && a->n_rules == b->n_rules; i++)
+        if (a->rules[i].keep_ns != b->rules[i].keep_ns ||
+            !str_eq(str_from(a->rules[i].match), str_from(b->rules[i].match)))
+            return true;
+    return a->n_rules != b->n_rules;
+}
+
+/* SIGHUP: takes what can change while the server runs, and says what cannot. */
+static void config_reload(struct serve *s)
+{
+    struct server_config fresh;
+    struct store_rule rules[SERVER_RULES_MAX];
+    if (config_read(s, &fresh)) {
+        log_error("SIGHUP: the configuration is not taken, the old one stays");
+        return;
+    }
+    struct store_retention retention = retention_of(&fresh, rules);
+    int err = store_retention_set(s->store, &retention);
+    if (err) {
+        log_error("SIGHUP: the rules of retention are not taken: %s", err_text(err));
+        server_config_done(&fresh);
+        return;
+    }
+    unsigned changed = rules_differ(&s->config, &fresh), waits = 0;
+    for (int id = 0; id < SERVER_SETTINGS; id++) {
+        const char *was = server_value_text(&s->config, id), *is = server_value_text(&fresh, id);
+        if (!strcmp(was, is))
+            continue;
+        if (server_setting_is_live(id)) {
+            changed++;
+            log_info("SIGHUP: %s is %s now, was %s", server_setting_defs[id].name, is, was);
+        } else {
+            waits++;
+            log_warn("SIGHUP: %s = %s takes a restart; it stays %s", server_setting_defs[id].name,
+                     is, was);
+        }
+    }
+    log_info("SIGHUP: configuration read from %s: %u changed, %u wait for a restart",
+             fresh.settings.file ? fresh.settings.file : "the environment", changed, waits);
+    /* What waits stays known as it is, for the next comparison. */
+    for (int id = 0; id < SERVER_SETTINGS && waits; id++)
+        if (!server_setting_is_live(id))
+            server_value_keep(&fresh, &s->config, id);
+    server_config_done(&s->config);
+    s->config = fresh;
 }
 
 /* ---- where it listens ---- */
 
 static void endpoint_add(struct serve *s, const char *name, const char *scheme, uint16_t port)
 {
-    const char *address = s->options.listen;
+    const char *address = value_text(s, SERVER_LISTEN);
     /* What listens everywhere is reached here. */
     if (!strcmp(address, "0.0.0.0"))
         address = "127.0.0.1";
@@ -268,9 +410,13 @@ static int web_listen(struct serve *s, struct error_detail *detail)
     for (size_t i = 0; i < s->n_endpoints; i++)
         endpoints[i] = (struct web_endpoint){s->endpoints[i].name, s->endpoints[i].url};
     struct web_options options = {
-        .address = s->options.listen,
-        .port = s->options.auto_ports ? 0 : PORT_PAGE,
-        .tempo_port = s->options.auto_ports ? 0 : PORT_TEMPO,
+        .address = value_text(s, SERVER_LISTEN),
+        .port = port_of(s, SERVER_PORT_PAGE, PORT_PAGE),
+        .tempo_port = port_of(s, SERVER_PORT_TEMPO, PORT_TEMPO),
+        .connections_max = (unsigned)value_count(s, SERVER_PAGE_CONNECTIONS_MAX),
+        .query_threads = (unsigned)value_count(s, SERVER_QUERY_THREADS),
+        .query_timeout_ms = (unsigned)(value_count(s, SERVER_QUERY_TIMEOUT) / NS_PER_MS),
+        .live_clients_max = (unsigned)value_count(s, SERVER_LIVE_CLIENTS_MAX),
         .store = s->store,
         .endpoints = endpoints,
         .n_endpoints = s->n_endpoints,
@@ -300,13 +446,19 @@ static void trace_self(struct serve *s)
     const char *backend = getenv("PUG_BACKEND");
     struct pug_options options = {
         .size = sizeof options,
-        .tracing = s->options.trace_self ? PUG_TRACING_ON : PUG_TRACING_ENVIRONMENT,
+        .tracing = server_value(&s->config, SERVER_TRACE_SELF)->boolean ? PUG_TRACING_ON
+                                                                        : PUG_TRACING_ENVIRONMENT,
         .service_name = "pugmark",
         .service_version = PUGMARK_VERSION,
         .log = on_tracing_trouble,
     };
     char url[sizeof s->endpoints[0].url + 12];
-    if (!backend || !*backend) {
+    bool elsewhere = backend && *backend;
+    if (options.tracing == PUG_TRACING_ON && !elsewhere && !receiver_is_on(s, RECEIVER_OTLP_HTTP)) {
+        log_warn("the server cannot trace itself: the receiver otlp_http is off");
+        return;
+    }
+    if (!elsewhere) {
         snprintf(url, sizeof url, "%s/v1/traces", endpoint_url(s, "otlp_http"));
         options.backend = PUG_BACKEND_OTLP;
         options.otlp_endpoint = url;
@@ -317,32 +469,56 @@ static void trace_self(struct serve *s)
         log_warn("the server cannot trace itself: %s", pug_error_text(err));
 }
 
-static int start(struct serve *s)
+static int data_open(struct serve *s)
 {
-    const struct options *o = &s->options;
     struct error_detail detail = {0};
+    struct store_rule rules[SERVER_RULES_MAX];
+    const struct setting *data = server_value(&s->config, SERVER_DATA);
+    s->data = data->is_set ? strdup(data->text) : default_data_dir();
+    if (!s->data) {
+        fputs("pugmark serve: out of memory\n", stderr);
+        return ERR_NOMEM;
+    }
     struct store_options store = {
-        .dir = o->data,
-        .durability = o->durable_write ? STORE_DURABILITY_WRITE : STORE_DURABILITY_SYNC,
-        .memtable_bytes_max = o->memtable_bytes,
-        .retention_ns = o->retention_ns,
-        .disk_bytes_max = o->disk_bytes_max,
+        .dir = s->data,
+        .durability = strcmp(value_text(s, SERVER_DURABILITY), "write") ? STORE_DURABILITY_SYNC
+                                                                        : STORE_DURABILITY_WRITE,
+        .memtable_bytes_max = value_count(s, SERVER_MEMTABLE_BYTES),
+        .memtable_age_ms_max = value_count(s, SERVER_MEMTABLE_AGE) / NS_PER_MS,
+        .queue_bytes_max = value_count(s, SERVER_QUEUE_BYTES_MAX),
+        .retention = retention_of(&s->config, rules),
     };
     int err = store_open(&store, &s->store, &detail);
     if (err) {
         /* Most messages begin with the path. */
-        bool named = !strncmp(detail.message, o->data, strlen(o->data));
-        fprintf(stderr, "pugmark serve: %s%s%s%s\n", named ? "" : o->data, named ? "" : ": ",
+        bool named = !strncmp(detail.message, s->data, strlen(s->data));
+        fprintf(stderr, "pugmark serve: %s%s%s%s\n", named ? "" : s->data, named ? "" : ": ",
                 detail.message[0] ? detail.message : err_text(err),
                 err == ERR_BUSY ? "; another server may run, --data names another directory" : "");
-        return err;
     }
+    return err;
+}
+
+static int start(struct serve *s)
+{
+    struct error_detail detail = {0};
+    int err = data_open(s);
+    if (err)
+        return err;
     struct ingest_options ingest = {
-        .address = o->listen,
+        .address = value_text(s, SERVER_LISTEN),
         .store = s->store,
+        .http_threads = (unsigned)value_count(s, SERVER_HTTP_THREADS),
+        .body_bytes_max = value_count(s, SERVER_BODY_BYTES_MAX),
+        .in_flight_bytes_max = value_count(s, SERVER_IN_FLIGHT_BYTES_MAX),
+        .value_bytes_max = value_count(s, SERVER_VALUE_BYTES_MAX),
+        .spans_max = value_count(s, SERVER_SPANS_MAX),
     };
-    for (int i = 0; i < RECEIVER_N && !o->auto_ports; i++)
-        ingest.ports[i] = receiver_default_port((enum receiver)i);
+    for (int i = 0; i < RECEIVER_N; i++) {
+        ingest.is_off[i] = !receiver_is_on(s, (enum receiver)i);
+        ingest.ports[i] = port_of(s, SERVER_PORT_FIRST + i,
+                                  receiver_default_port((enum receiver)i));
+    }
     err = ingest_start(&ingest, &s->ingest, &detail);
     if (!err) {
         for (int i = 0; i < RECEIVER_N; i++)
@@ -375,7 +551,7 @@ static void say_where(const struct serve *s)
     fputs("pugmark serve:", stderr);
     for (size_t i = 0; i < s->n_endpoints; i++)
         fprintf(stderr, " %s %s", s->endpoints[i].name, s->endpoints[i].url);
-    fprintf(stderr, " data %s\n", s->options.data);
+    fprintf(stderr, " data %s\n", s->data);
 }
 
 /* After work comes quiet; what the work left free goes back then. */
@@ -432,7 +608,7 @@ static void wait_for_end(struct serve *s, const sigset_t *signals)
         if (signal_number == SIGTERM || signal_number == SIGINT)
             return;
         if (signal_number == SIGHUP) {
-            log_info("SIGHUP: there is no configuration file to read again");
+            config_reload(s);
         } else if (signal_number < 0 && errno == EAGAIN) {
             housekeeping(s, &requests, &is_trimmed);
             say_what_changed(s, &before, &segments);
@@ -455,6 +631,8 @@ int cli_serve(int argc, char **argv)
     int status = parse(argc, argv, &s.options);
     if (status >= 0)
         return status;
+    if (config_read(&s, &s.config))
+        return CLI_COULD_NOT;
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     mallopt(M_MMAP_THRESHOLD, MALLOC_MMAP_BYTES);
     mallopt(M_TRIM_THRESHOLD, MALLOC_KEPT_BYTES);
@@ -484,6 +662,7 @@ int cli_serve(int argc, char **argv)
     stop(&s);
     if (!err && s.options.ready_file)
         unlink(s.options.ready_file);
-    free(s.options.data);
+    free(s.data);
+    server_config_done(&s.config);
     return err ? CLI_COULD_NOT : CLI_DONE;
 }

@@ -78,6 +78,8 @@ int ingest_start(const struct ingest_options *options, struct ingest **ret,
     int err = 0;
     for (int i = 0; i < RECEIVER_N && !err; i++) {
         struct error_detail detail = {0};
+        if (options->is_off[i])
+            continue;
         err = starts[i](in, options, &detail);
         /* Where Zipkin or Jaeger runs already, OTLP is served all the same. */
         if (err == ERR_BUSY && i >= RECEIVER_OPTIONAL_FIRST) {
@@ -125,7 +127,7 @@ void ingest_free(struct ingest *in)
 uint16_t ingest_port(const struct ingest *in, enum receiver receiver)
 {
     if (receiver == RECEIVER_OTLP_GRPC)
-        return grpc_server_port(in->grpc);
+        return in->grpc ? grpc_server_port(in->grpc) : 0;
     return in->http[receiver]  ? http_server_port(in->http[receiver])
            : in->udp[receiver] ? udp_server_port(in->udp[receiver])
                                : 0;
@@ -148,7 +150,7 @@ static void add_server(const struct ingest *in, enum receiver receiver, struct i
         return;
     }
     struct http_server_stats server = {0};
-    if (receiver == RECEIVER_OTLP_GRPC) {
+    if (receiver == RECEIVER_OTLP_GRPC && in->grpc) {
         struct grpc_server_stats grpc = {0};
         grpc_server_stats(in->grpc, &grpc);
         server.refused_too_large = grpc.refused_too_large;

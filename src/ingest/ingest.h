@@ -44,6 +44,7 @@ uint16_t receiver_default_port(enum receiver receiver);
 struct ingest_options {
     const char *address;
     uint16_t ports[RECEIVER_N]; /* by enum receiver; 0: a free one */
+    bool is_off[RECEIVER_N];    /* does not listen */
     struct store *store;        /* outlives ingest */
     unsigned http_threads;      /* 0: the default */
     size_t body_bytes_max;      /* as sent and inflated; 0: the default, 64 MiB */

@@ -415,26 +415,30 @@ static bool is_off(const struct pug_options *o)
     const char *disabled = settings_variable("OTEL_SDK_DISABLED");
     const char *tracing = settings_variable("PUG_TRACING");
     struct arena none = {.bytes_max = 1};
-    struct settings s = {.arena = &none};
+    struct setting values[SETTINGS] = {0};
+    struct settings s = {
+        .defs = setting_defs, .n_defs = SETTINGS, .values = values, .arena = &none};
     struct setting_source source = {.origin = ORIGIN_ENVIRONMENT};
     if (o->tracing != PUG_TRACING_ENVIRONMENT)
         return o->tracing != PUG_TRACING_ON;
     if (disabled && str_eq_nocase(str_from(disabled), STR("true")))
         return true;
     return tracing && settings_put(&s, SET_ENABLED, &source, str_from(tracing)) &&
-           !s.values[SET_ENABLED].boolean;
+           !values[SET_ENABLED].boolean;
 }
 
 /* Headers are passed on also where nothing is recorded: as the environment says, without a word. */
 static unsigned propagators_when_off(struct config *c)
 {
     static const char *const names[] = {"PUG_PROPAGATORS", "OTEL_PROPAGATORS"};
-    struct settings s = {.arena = &c->arena};
+    struct setting values[SETTINGS] = {0};
+    struct settings s = {
+        .defs = setting_defs, .n_defs = SETTINGS, .values = values, .arena = &c->arena};
     struct setting_source source = {.origin = ORIGIN_ENVIRONMENT};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *text = settings_variable(names[i]);
         if (text && settings_put(&s, SET_PROPAGATORS, &source, str_from(text)))
-            return propagators_of(&s.values[SET_PROPAGATORS]);
+            return propagators_of(&values[SET_PROPAGATORS]);
     }
     return PROPAGATE_DEFAULT;
 }

@@ -77,7 +77,7 @@ void settings_warn(struct settings *s, const struct setting_source *source, cons
 static size_t put_choices(const struct setting_def *def, char *out, size_t size)
 {
     size_t n = 0;
-    for (int i = 0; i < 8 && def->choices[i] && n < size; i++)
+    for (int i = 0; i <= SETTING_CHOICES_MAX && def->choices[i] && n < size; i++)
         n += (size_t)snprintf(out + n, size - n, "%s%s", i == 0 ? "" : ", ", def->choices[i]);
     return n;
 }
@@ -110,6 +110,13 @@ void setting_expected(const struct setting_def *def, char *out, size_t size)
                              def->choices[0] ? "" : "strings, none of them empty");
         if (def->choices[0])
             put_choices(def, out + n, size - n);
+        break;
+    case SETTING_DURATION:
+        snprintf(out, size, "a duration such as \"15m\", \"12h\" or \"7d\"");
+        break;
+    case SETTING_BYTES:
+        n = (size_t)snprintf(out, size, "bytes, from %.0f, such as 65536, \"64M\" or \"10G\"",
+                             def->min);
         break;
     }
 }
@@ -146,7 +153,7 @@ static bool bool_of(struct str text, bool standard, bool *ret)
 
 static bool in_choices(const struct setting_def *def, struct str text, const char **ret)
 {
-    for (int i = 0; i < 8 && def->choices[i]; i++) {
+    for (int i = 0; i <= SETTING_CHOICES_MAX && def->choices[i]; i++) {
         if (str_eq(text, str_from(def->choices[i]))) {
             *ret = def->choices[i];
             return true;
@@ -181,6 +188,12 @@ static bool parse(struct settings *s, const struct setting_def *def, bool standa
     case SETTING_TEXT:
         v->text = text_is_fit(text) ? arena_str(s->arena, text).ptr : NULL;
         return v->text != NULL;
+    case SETTING_DURATION:
+        return str_to_age_ns(text, &v->count) && (double)v->count >= def->min &&
+               (double)v->count <= def->max;
+    case SETTING_BYTES:
+        return str_to_bytes(text, &v->count) && (double)v->count >= def->min &&
+               (double)v->count <= def->max;
     case SETTING_LIST:
         break;
     }
@@ -207,8 +220,7 @@ static void refused(struct settings *s, const struct setting_def *def,
                          named[0] ? " = " : "", shown, expected);
 }
 
-static void keep(struct settings *s, enum setting_id id, const struct setting_source *source,
-                 struct setting v)
+static void keep(struct settings *s, int id, const struct setting_source *source, struct setting v)
 {
     v.origin = source->origin;
     v.variable = source->variable;
@@ -217,8 +229,8 @@ static void keep(struct settings *s, enum setting_id id, const struct setting_so
     s->values[id] = v;
 }
 
-static bool put_separated(struct settings *s, enum setting_id id,
-                          const struct setting_source *source, struct str text)
+static bool put_separated(struct settings *s, int id, const struct setting_source *source,
+                          struct str text)
 {
     struct str items[SETTING_ITEMS_MAX + 1];
     size_t n = 0;
@@ -230,10 +242,9 @@ static bool put_separated(struct settings *s, enum setting_id id,
     return settings_put_list(s, id, source, items, n);
 }
 
-bool settings_put(struct settings *s, enum setting_id id, const struct setting_source *source,
-                  struct str text)
+bool settings_put(struct settings *s, int id, const struct setting_source *source, struct str text)
 {
-    const struct setting_def *def = &setting_defs[id];
+    const struct setting_def *def = &s->defs[id];
     struct setting v = {.is_set = true};
     if (def->type == SETTING_LIST)
         return put_separated(s, id, source, text);
@@ -252,10 +263,10 @@ static bool no_memory(struct settings *s, const struct setting_source *source)
     return false;
 }
 
-bool settings_put_list(struct settings *s, enum setting_id id, const struct setting_source *source,
+bool settings_put_list(struct settings *s, int id, const struct setting_source *source,
                        const struct str *items, size_t n)
 {
-    const struct setting_def *def = &setting_defs[id];
+    const struct setting_def *def = &s->defs[id];
     if (n > SETTING_ITEMS_MAX) {
         settings_problem(s, source, ERR_TOO_LARGE, def->grave, "%s: more than %d items", def->name,
                          SETTING_ITEMS_MAX);
@@ -285,11 +296,20 @@ bool settings_put_list(struct settings *s, enum setting_id id, const struct sett
 
 int settings_init(struct settings *s, struct arena *arena, settings_tell_fn *tell, void *user)
 {
+    return settings_init_table(s, setting_defs, SETTINGS, arena, tell, user);
+}
+
+int settings_init_table(struct settings *s, const struct setting_def *defs, int n_defs,
+                        struct arena *arena, settings_tell_fn *tell, void *user)
+{
     struct setting_source source = {.origin = ORIGIN_DEFAULT};
-    *s = (struct settings){.arena = arena, .tell = tell, .user = user};
-    for (int id = 0; id < SETTINGS; id++)
-        if (setting_defs[id].otherwise &&
-            !settings_put(s, (enum setting_id)id, &source, str_from(setting_defs[id].otherwise)))
+    *s = (struct settings){
+        .defs = defs, .n_defs = n_defs, .arena = arena, .tell = tell, .user = user};
+    s->values = arena_zalloc(arena, (size_t)n_defs * sizeof *s->values);
+    if (!s->values)
+        return ERR_NOMEM;
+    for (int id = 0; id < n_defs; id++)
+        if (defs[id].otherwise && !settings_put(s, id, &source, str_from(defs[id].otherwise)))
             return ERR_NOMEM;
     return 0;
 }
@@ -360,8 +380,8 @@ static bool put_standard(struct settings *s, enum setting_id id,
 
 void settings_environment(struct settings *s)
 {
-    for (int id = 0; id < SETTINGS; id++) {
-        const char *const *names = setting_defs[id].environment;
+    for (int id = 0; id < s->n_defs; id++) {
+        const char *const *names = s->defs[id].environment;
         for (bool done = false; *names && !done; names++) {
             const char *text = settings_variable(*names);
             if (!text)
@@ -369,7 +389,7 @@ void settings_environment(struct settings *s)
             bool ours = strncmp(*names, "PUG_", 4) == 0;
             struct setting_source source = {.origin = ours ? ORIGIN_ENVIRONMENT : ORIGIN_STANDARD,
                                             .variable = *names};
-            done = ours ? settings_put(s, (enum setting_id)id, &source, str_from(text))
+            done = ours ? settings_put(s, id, &source, str_from(text))
                         : put_standard(s, (enum setting_id)id, &source, text);
         }
     }

@@ -1,8 +1,8 @@
-/* The settings of `[telemetry]` and `[telemetry.secrets]`: what there is, what each was set to, and
- * by whom.
+/* The settings of a program: what there is, what each was set to, and by whom.
  *
- * One table (settings_table.c) is the truth: names, types, environment variables, defaults, words
- * for people. The library, `pugmark config` and a test of docs/configuration.md all read it.
+ * One table is the truth: names, types, environment variables, defaults, words for people. That of
+ * `[telemetry]` and `[telemetry.secrets]` is settings_table.c; the server has another of `[server]`.
+ * `pugmark config` and a test of docs/configuration.md read both.
  *
  * Sources are put in from the weakest to the strongest: defaults, file, standard environment
  * (OTEL_*), ours (PUG_*), pug_options. A stronger one replaces what is there. A bad value is told
@@ -68,14 +68,17 @@ enum setting_type {
     SETTING_COUNT, /* whole, from `min` to `max` */
     SETTING_NUMBER,
     SETTING_TEXT,
-    SETTING_URL,  /* http:// or https:// */
-    SETTING_LIST, /* of strings; separated by commas in the environment */
+    SETTING_URL,      /* http:// or https:// */
+    SETTING_LIST,     /* of strings; separated by commas in the environment */
+    SETTING_DURATION, /* "7d", "1h30m"; in nanoseconds from `min` to `max` */
+    SETTING_BYTES,    /* a whole number, or "64M" */
 };
 
 enum {
     SETTING_TEXT_MAX = 4096,
     SETTING_ITEMS_MAX = 128,
     SETTING_ENVIRONMENT_MAX = 3,
+    SETTING_CHOICES_MAX = 15,
 };
 
 struct setting_def {
@@ -84,7 +87,7 @@ struct setting_def {
     bool grave; /* a bad value is an error of pug_start() */
     const char *environment[SETTING_ENVIRONMENT_MAX + 1]; /* strongest first, ends with NULL */
     const char *otherwise;                                /* the default, as text; NULL: unset */
-    const char *choices[8];                               /* of SETTING_CHOICE; ends with NULL */
+    const char *choices[SETTING_CHOICES_MAX + 1]; /* of a CHOICE or a LIST; ends with NULL */
     double min, max;
     const char *doc; /* a line */
 };
@@ -121,12 +124,20 @@ enum setting_trouble {
 /* `message` is a whole sentence with its place in front: "pugmark.toml:3: ...", "PUG_BACKEND: ...". */
 typedef void settings_tell_fn(void *user, enum setting_trouble trouble, const char *message);
 
+struct toml_entry;
+struct settings;
+/* Takes an entry of a section that is no value of the table; false: it does not know it either. */
+typedef bool settings_entry_fn(struct settings *s, const char *section, const struct toml_entry *e);
+
 struct settings {
-    struct arena *arena; /* owns all text */
+    const struct setting_def *defs;
+    int n_defs;
+    struct setting *values;   /* as many */
+    settings_entry_fn *entry; /* NULL: none */
+    struct arena *arena;      /* owns all text */
     settings_tell_fn *tell;
     void *user;
-    const char *file; /* that was read; NULL: none */
-    struct setting values[SETTINGS];
+    const char *file;            /* that was read; NULL: none */
     struct error_detail problem; /* the first grave one; code 0: none */
     unsigned n_errors, n_warnings;
 };
@@ -141,6 +152,9 @@ struct setting_source {
 /* Sets the defaults. `tell` may be NULL. ERR_NOMEM. */
 MUST_USE int settings_init(struct settings *s, struct arena *arena, settings_tell_fn *tell,
                            void *user);
+/* The same of another table; `id` is a place in it then. */
+MUST_USE int settings_init_table(struct settings *s, const struct setting_def *defs, int n_defs,
+                                 struct arena *arena, settings_tell_fn *tell, void *user);
 /* Reads the variables of the environment: none at all in a program that runs with more rights than
  * its caller (setuid). */
 void settings_environment(struct settings *s);
@@ -148,9 +162,8 @@ void settings_environment(struct settings *s);
 const char *settings_variable(const char *name);
 
 /* What `text` says, in the words of the type. False when it is refused, which was told. */
-bool settings_put(struct settings *s, enum setting_id id, const struct setting_source *source,
-                  struct str text);
-bool settings_put_list(struct settings *s, enum setting_id id, const struct setting_source *source,
+bool settings_put(struct settings *s, int id, const struct setting_source *source, struct str text);
+bool settings_put_list(struct settings *s, int id, const struct setting_source *source,
                        const struct str *items, size_t n);
 
 /* Tells a problem, with the place of `source` in front. A grave one is kept in s->problem. */

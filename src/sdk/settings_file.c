@@ -215,13 +215,13 @@ static void consider(struct str word, const char *candidate, unsigned *best, con
     }
 }
 
-static const char *meant_key(const char *section, struct str name)
+static const char *meant_key(const struct settings *s, const char *section, struct str name)
 {
     const char *meant = NULL;
     unsigned best = name.len < 6 ? 2 : 4;
-    for (int id = 0; id < SETTINGS; id++)
-        if (strcmp(setting_defs[id].section, section) == 0)
-            consider(name, setting_defs[id].name, &best, &meant);
+    for (int id = 0; id < s->n_defs; id++)
+        if (strcmp(s->defs[id].section, section) == 0)
+            consider(name, s->defs[id].name, &best, &meant);
     return meant;
 }
 
@@ -248,6 +248,8 @@ static bool type_fits(const struct setting_def *def, const struct toml_value *v)
         return v->type == TOML_INTEGER;
     case SETTING_NUMBER:
         return v->type == TOML_INTEGER || v->type == TOML_FLOAT;
+    case SETTING_BYTES:
+        return v->type == TOML_INTEGER || v->type == TOML_STRING;
     case SETTING_LIST:
         if (v->type != TOML_ARRAY)
             return false;
@@ -274,9 +276,9 @@ static struct str number_text(struct settings *s, const struct toml_value *v)
     return arena_str(s->arena, str_from(text));
 }
 
-static void put(struct settings *s, enum setting_id id, const struct toml_entry *e)
+static void put(struct settings *s, int id, const struct toml_entry *e)
 {
-    const struct setting_def *def = &setting_defs[id];
+    const struct setting_def *def = &s->defs[id];
     const struct toml_value *v = &e->value;
     struct setting_source source = {
         .origin = ORIGIN_FILE, .line = v->at.line, .column = v->at.column};
@@ -327,22 +329,36 @@ static bool is_secret(struct settings *s, const struct toml_entry *e)
     return false;
 }
 
-static void apply_section(struct settings *s, const char *section, const struct toml_table *t)
+/* The section `section.key` of the table; NULL: there is none. */
+static const char *section_below(const struct settings *s, const char *section, struct str key)
+{
+    size_t n = strlen(section);
+    for (int id = 0; id < s->n_defs; id++) {
+        const char *full = s->defs[id].section;
+        if (strncmp(full, section, n) == 0 && full[n] == '.' && str_eq(str_from(full + n + 1), key))
+            return full;
+    }
+    return NULL;
+}
+
+void settings_file_section(struct settings *s, const char *section, const struct toml_table *t)
 {
     for (const struct toml_entry *e = t->first; e; e = e->next) {
-        if (e->value.type == TOML_TABLE && strcmp(section, "telemetry") == 0 &&
-            str_eq(e->key, STR("secrets"))) {
-            apply_section(s, "telemetry.secrets", e->value.table);
+        const char *below = e->value.type == TOML_TABLE ? section_below(s, section, e->key) : NULL;
+        if (below) {
+            settings_file_section(s, below, e->value.table);
             continue;
         }
         int id = 0;
-        while (id < SETTINGS && (strcmp(setting_defs[id].section, section) != 0 ||
-                                 !str_eq(str_from(setting_defs[id].name), e->key)))
+        while (id < s->n_defs && (strcmp(s->defs[id].section, section) != 0 ||
+                                  !str_eq(str_from(s->defs[id].name), e->key)))
             id++;
-        if (id < SETTINGS)
-            put(s, (enum setting_id)id, e);
+        if (s->entry && s->entry(s, section, e))
+            continue;
+        if (id < s->n_defs)
+            put(s, id, e);
         else if (!is_secret(s, e))
-            unknown(s, &e->at, section, e->key, meant_key(section, e->key));
+            unknown(s, &e->at, section, e->key, meant_key(s, section, e->key));
     }
 }
 
@@ -394,7 +410,7 @@ void settings_file_apply(struct settings *s, const struct toml_table *root)
         unsigned best = 4;
         for (size_t k = 0; k < 3; k++)
             consider(e->key, known[k], &best, &meant);
-        if (!meant && e->value.type != TOML_TABLE && meant_key("telemetry", e->key))
+        if (!meant && e->value.type != TOML_TABLE && meant_key(s, "telemetry", e->key))
             meant = "[telemetry] above it";
         unknown(s, &e->at, NULL, e->key, meant);
     }
@@ -410,7 +426,7 @@ void settings_file_apply(struct settings *s, const struct toml_table *root)
     if (traces)
         apply_old(s, "debug.traces", traces);
     if (telemetry)
-        apply_section(s, "telemetry", telemetry->value.table);
+        settings_file_section(s, "telemetry", telemetry->value.table);
 }
 
 int settings_file(struct settings *s, const char *named)

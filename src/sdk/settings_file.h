@@ -19,6 +19,9 @@ MUST_USE int settings_file_parse(struct settings *s, struct str text, struct tom
 /* Puts in what the tree says; all problems are told, not only the first. */
 void settings_file_apply(struct settings *s, const struct toml_table *root);
 
+/* One section and those below it, of the table that `s` has. */
+void settings_file_section(struct settings *s, const char *section, const struct toml_table *t);
+
 /* Find, read, parse, apply. */
 MUST_USE int settings_file(struct settings *s, const char *named);
 

@@ -29,15 +29,15 @@ static void number(struct buf *out, const char *name, const char *type, const ch
 }
 
 /* Label values escape backslash, quote and newline. */
-static void label(struct buf *out, const char *value)
+static void label(struct buf *out, struct str value)
 {
-    for (; *value; value++) {
-        if (*value == '\\' || *value == '"')
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.ptr[i] == '\\' || value.ptr[i] == '"')
             buf_byte(out, '\\');
-        if (*value == '\n')
+        if (value.ptr[i] == '\n')
             buf_cstr(out, "\\n");
         else
-            buf_byte(out, *value);
+            buf_byte(out, value.ptr[i]);
     }
 }
 
@@ -89,10 +89,28 @@ static void ingest(struct buf *out, const struct web *web)
     head(out, "pugmark_ingest_spans_refused_total", "counter", "Spans refused, by reason.");
     for (size_t i = 0; i < stats.n_refused; i++) {
         buf_cstr(out, "pugmark_ingest_spans_refused_total{reason=\"");
-        label(out, stats.refused[i].reason);
+        label(out, str_from(stats.refused[i].reason));
         buf_printf(out, "\"} %llu\n", (unsigned long long)stats.refused[i].count);
     }
     receivers(out, &stats);
+}
+
+static void rules(struct buf *out, struct web *web)
+{
+    struct arena arena = ARENA_INIT;
+    struct store_rule_state *states;
+    uint64_t disk_bytes_max, next_ns;
+    size_t n;
+    head(out, "pugmark_store_rule_dropped_spans_total", "counter",
+         "Spans that a rule of retention took, since the store was made; without a rule: by the "
+         "age of all others.");
+    if (!store_retention_state(web->store, &arena, &states, &n, &disk_bytes_max, &next_ns))
+        for (size_t i = 0; i < n; i++) {
+            buf_cstr(out, "pugmark_store_rule_dropped_spans_total{rule=\"");
+            label(out, states[i].text);
+            buf_printf(out, "\"} %llu\n", (unsigned long long)states[i].spans);
+        }
+    arena_done(&arena);
 }
 
 static void store(struct buf *out, struct web *web)
@@ -125,6 +143,10 @@ static void store(struct buf *out, struct web *web)
                (unsigned long long)s.expired_disk_spans);
     buf_printf(out, "pugmark_store_dropped_spans_total{reason=\"deleted\"} %llu\n",
                (unsigned long long)s.deleted_spans);
+    rules(out, web);
+    number(out, "pugmark_store_redacted_spans_total", "counter",
+           "Spans of which somebody had values taken out, since the store was made.",
+           s.redacted_spans);
     number(out, "pugmark_store_pinned_traces", "gauge", "Traces that retention passes over.",
            s.pins);
     number(out, "pugmark_store_damaged_segments", "gauge",

@@ -59,6 +59,7 @@ static const struct route {
     {"/api/pugmark/metrics", api_metrics, DIALECT_OWN, true},
     {"/api/pugmark/traces/*", api_trace, DIALECT_OWN, true},
     {"/api/pugmark/live", live_events, DIALECT_OWN, false},
+    {"/api/pugmark/retention", api_retention, DIALECT_OWN, true},
     {"/api/pugmark/status", api_status, DIALECT_OWN, false},
     {"/api/v3/services", v3_services, DIALECT_V3, true},
     {"/api/v3/operations", v3_operations, DIALECT_V3, true},

@@ -129,6 +129,7 @@ void pool_free(struct pool *pool);
 
 /* ---- handlers ---- */
 
+web_handler_fn api_retention;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
 
 /* "scanned":{...}: what was read for an answer. */

@@ -44,7 +44,7 @@ test('check tells all that is wrong, with its place', async () => {
 });
 
 test('check is content with what is good', async () => {
-  await file('[telemetry]\nenabled = true\n[server]\nport = 1\n');
+  await file('[telemetry]\nenabled = true\n[server]\nretention = "7d"\n[profile]\nx = 1\n');
   assert.deepEqual(await config(['check']), { status: 0, stdout: 'pugmark.toml: good\n', stderr: '' });
   await rm(path.join(dir, 'pugmark.toml'));
   assert.equal((await config(['check', 'nothing.toml'])).status, 1);
