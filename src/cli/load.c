@@ -47,6 +47,7 @@ struct load {
     struct load_gen *gen;
     struct arena arena;
     uint64_t traces_drawn, spans_drawn, bytes_drawn;
+    uint64_t spans_taken; /* of the prepared ones */
     struct body *prepared;
     size_t n_prepared, next_prepared;
     char problem[CURL_ERROR_SIZE + 64]; /* the first that ended a connection */
@@ -88,16 +89,18 @@ static int body_draw(struct load *load, struct body *ret_body)
     }
     ret_body->bytes = buf_detach(&out, &ret_body->len);
     ret_body->spans = batch.n;
-    load->traces_drawn += traces;
     load->spans_drawn += batch.n;
+    load->traces_drawn = load->spans_drawn / load->options.spans_per_trace;
     load->bytes_drawn += ret_body->len;
     return ERR_OK;
 }
 
 static int bodies_prepare(struct load *load)
 {
-    size_t n = (size_t)((load->options.traces + load->options.batch_traces - 1) /
-                        load->options.batch_traces);
+    const struct options *o = &load->options;
+    size_t parts = (o->spans_per_trace + LOAD_PART_SPANS_MAX - 1) / LOAD_PART_SPANS_MAX;
+    size_t n = parts > 1 ? (size_t)o->traces * parts
+                         : (size_t)((o->traces + o->batch_traces - 1) / o->batch_traces);
     load->prepared = calloc(n ? n : 1, sizeof *load->prepared);
     if (!load->prepared)
         return ERR_NOMEM;
@@ -118,8 +121,8 @@ static int body_take(struct load *load, struct body *ret_body, uint64_t *ret_spa
         *ret_body = (struct body){0};
         *ret_spans_before = 0;
         if (load->next_prepared < load->n_prepared) {
-            *ret_spans_before = (uint64_t)load->next_prepared * load->options.batch_traces *
-                                load->options.spans_per_trace;
+            *ret_spans_before = load->spans_taken;
+            load->spans_taken += load->prepared[load->next_prepared].spans;
             *ret_body = load->prepared[load->next_prepared];
             load->prepared[load->next_prepared++] = (struct body){0};
         }
@@ -426,7 +429,8 @@ static const char help[] =
     "  --otlp URL            the receiver (default http://127.0.0.1:4318)\n"
     "  --out FILE            write length-delimited OTLP protobuf instead of sending\n"
     "  --traces N            how many traces (default 1000)\n"
-    "  --spans-per-trace N   spans in each (default 10)\n"
+    "  --spans-per-trace N   spans in each (default 10); one of more than 10,000 takes several "
+    "requests\n"
     "  --rate N              spans per second (default: as fast as they are taken)\n"
     "  --seed N              the same seed and --start give the same bytes (default 1)\n"
     "  --start NS            when the first trace starts, ns since the epoch (default: so that the "

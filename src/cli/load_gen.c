@@ -10,10 +10,19 @@
 
 enum { GAP_MEAN_NS = 1000000, ROOT_DURATION_MAX_NS = 500000000, ERROR_ONE_IN = 50 };
 
+/* What the children of a span need to know of it. */
+struct drawn {
+    struct span_id id;
+    uint64_t start_ns, end_ns;
+};
+
 struct load_gen {
     uint64_t state;
     uint64_t clock_ns; /* start of the trace drawn last */
     unsigned spans_per_trace;
+    uint64_t trace_id[2]; /* of the trace that is being drawn */
+    struct drawn *drawn;  /* its spans so far */
+    unsigned n_drawn;
     double bits;
     double key_set_bits; /* of choosing LOAD_ATTRS among LOAD_KEYS */
     struct arena texts;
@@ -127,12 +136,13 @@ struct load_gen *load_gen_new(uint64_t seed, unsigned spans_per_trace, uint64_t 
         return NULL;
     gen->state = hash_mix64(seed + 1);
     gen->spans_per_trace = spans_per_trace;
+    gen->drawn = calloc(spans_per_trace, sizeof *gen->drawn);
     gen->clock_ns = start_ns;
     gen->scope = (struct scope){.name = STR("pugmark.load"), .version = STR("1")};
     gen->key_set_bits =
         (lgamma(LOAD_KEYS + 1) - lgamma(LOAD_ATTRS + 1) - lgamma(LOAD_KEYS - LOAD_ATTRS + 1)) /
         M_LN2;
-    if (!texts_init(gen)) {
+    if (!gen->drawn || !texts_init(gen)) {
         load_gen_free(gen);
         return NULL;
     }
@@ -144,6 +154,7 @@ void load_gen_free(struct load_gen *gen)
     if (!gen)
         return;
     arena_done(&gen->texts);
+    free(gen->drawn);
     free(gen);
 }
 
@@ -163,9 +174,9 @@ static void draw_attrs(struct load_gen *gen, struct attr *attrs)
     gen->bits += gen->key_set_bits;
 }
 
-static void draw_span(struct load_gen *gen, struct span *s, struct attr *attrs,
-                      const struct span *siblings, unsigned nth)
+static void draw_span(struct load_gen *gen, struct span *s, struct attr *attrs)
 {
+    unsigned nth = gen->n_drawn++;
     uint64_t id = draw64(gen) | 1;
     memcpy(s->span_id.bytes, &id, sizeof id);
     gen->bits += 63;
@@ -174,12 +185,13 @@ static void draw_span(struct load_gen *gen, struct span *s, struct attr *attrs,
         s->start_ns = gen->clock_ns;
         s->end_ns = s->start_ns + draw_below(gen, ROOT_DURATION_MAX_NS);
     } else {
-        const struct span *parent = &siblings[draw_below(gen, nth)];
-        s->parent_id = parent->span_id;
+        const struct drawn *parent = &gen->drawn[draw_below(gen, nth)];
+        s->parent_id = parent->id;
         s->start_ns = parent->start_ns +
                       draw_below(gen, (parent->end_ns - parent->start_ns) / 2 + 1);
         s->end_ns = s->start_ns + draw_below(gen, parent->end_ns - s->start_ns + 1);
     }
+    gen->drawn[nth] = (struct drawn){s->span_id, s->start_ns, s->end_ns};
     unsigned service = (unsigned)draw_below(gen, LOAD_SERVICES);
     unsigned operation = (unsigned)draw_below(gen, LOAD_OPERATIONS);
     s->resource = &gen->resources[service];
@@ -198,21 +210,25 @@ int load_gen_batch(struct load_gen *gen, unsigned traces, struct arena *arena,
                    struct span_batch *ret_batch)
 {
     size_t n = (size_t)traces * gen->spans_per_trace;
+    if (gen->spans_per_trace > LOAD_PART_SPANS_MAX) {
+        n = gen->spans_per_trace - gen->n_drawn % gen->spans_per_trace;
+        n = n < LOAD_PART_SPANS_MAX ? n : LOAD_PART_SPANS_MAX;
+    }
     struct span *drawn = arena_array(arena, n, sizeof *drawn);
     struct span *spans = arena_array(arena, n, sizeof *spans);
     struct attr *attrs = arena_array(arena, n * LOAD_ATTRS, sizeof *attrs);
     if (!drawn || !spans || !attrs)
         return ERR_NOMEM;
     memset(drawn, 0, n * sizeof *drawn);
-    for (unsigned t = 0; t < traces; t++) {
-        struct span *trace = drawn + (size_t)t * gen->spans_per_trace;
-        uint64_t id[2] = {draw64(gen), draw64(gen) | 1};
-        gen->bits += 127;
-        for (unsigned i = 0; i < gen->spans_per_trace; i++) {
-            memcpy(trace[i].trace_id.bytes, id, sizeof id);
-            draw_span(gen, &trace[i], attrs, trace, i);
-            attrs += LOAD_ATTRS;
+    for (size_t i = 0; i < n; i++) {
+        if (gen->n_drawn % gen->spans_per_trace == 0) {
+            gen->n_drawn = 0;
+            gen->trace_id[0] = draw64(gen);
+            gen->trace_id[1] = draw64(gen) | 1;
+            gen->bits += 127;
         }
+        memcpy(drawn[i].trace_id.bytes, gen->trace_id, sizeof gen->trace_id);
+        draw_span(gen, &drawn[i], attrs + i * LOAD_ATTRS);
     }
     size_t at = 0;
     for (unsigned s = 0; s < LOAD_SERVICES; s++)

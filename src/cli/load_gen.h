@@ -23,7 +23,8 @@ enum {
     LOAD_KEYS = 97,
     LOAD_VALUES = 1000,
     LOAD_ATTRS = 11, /* of each span */
-    LOAD_SPANS_PER_TRACE_MAX = 100000,
+    LOAD_SPANS_PER_TRACE_MAX = 10000000,
+    LOAD_PART_SPANS_MAX = 10000, /* a larger trace comes in several batches of as many spans */
 };
 
 struct load_gen;
@@ -32,8 +33,8 @@ struct load_gen;
 struct load_gen *load_gen_new(uint64_t seed, unsigned spans_per_trace, uint64_t start_ns);
 void load_gen_free(struct load_gen *gen);
 
-/* The next traces, spans ordered by service as senders would have them. Arrays live in `arena`,
- * texts as long as `gen`. */
+/* The next traces, or the next part of a trace of more than LOAD_PART_SPANS_MAX spans, whatever `traces` says;
+ * spans ordered by service as senders would have them. Arrays live in `arena`, texts as long as `gen`. */
 MUST_USE int load_gen_batch(struct load_gen *gen, unsigned traces, struct arena *arena,
                             struct span_batch *ret_batch);
 

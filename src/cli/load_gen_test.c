@@ -29,6 +29,24 @@ static void the_same_seed_draws_the_same_spans(void **state)
     load_gen_free(other);
 }
 
+static void a_trace_too_large_for_a_request_comes_in_parts(void **state)
+{
+    enum { SPANS = LOAD_PART_SPANS_MAX + 7 };
+    struct load_gen *gen = load_gen_new(3, SPANS, START);
+    struct arena arena = ARENA_INIT;
+    struct span_batch parts[4];
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(load_gen_batch(gen, 5, &arena, &parts[i]), 0);
+        assert_int_equal(parts[i].n, i % 2 ? 7 : LOAD_PART_SPANS_MAX);
+    }
+    assert_int_equal(trace_id_cmp(&parts[0].spans[0].trace_id, &parts[1].spans[6].trace_id), 0);
+    assert_int_not_equal(trace_id_cmp(&parts[1].spans[0].trace_id, &parts[2].spans[0].trace_id), 0);
+    for (size_t i = 0; i < parts[1].n; i++)
+        assert_false(span_id_is_zero(&parts[1].spans[i].parent_id));
+    arena_done(&arena);
+    load_gen_free(gen);
+}
+
 static const struct span *find(const struct span_batch *batch, const struct span *child)
 {
     for (size_t i = 0; i < batch->n; i++)
@@ -98,6 +116,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_seed_draws_the_same_spans),
+        cmocka_unit_test(a_trace_too_large_for_a_request_comes_in_parts),
         cmocka_unit_test(every_trace_is_one_tree_inside_its_root),
         cmocka_unit_test(every_span_has_eleven_different_keys),
         cmocka_unit_test(entropy_is_what_the_model_says),
