@@ -64,12 +64,14 @@ struct http_stream {
     struct http_server *server;
     struct MHD_Connection *connection;
     pthread_mutex_t lock;
-    struct buf waiting; /* not yet given to libmicrohttpd */
-    size_t taken;       /* bytes of it that were */
-    unsigned owners;    /* the writer and the response */
-    bool asleep;        /* the connection is suspended and has to be resumed */
-    bool closed;        /* by the writer, or by the server's end */
-    bool gone;          /* the response is destroyed: nobody reads */
+    struct buf waiting;  /* not yet given to libmicrohttpd */
+    size_t taken;        /* bytes of it that were */
+    pthread_cond_t room; /* something of it was, or nobody reads any more */
+    unsigned owners;     /* the writer and the response */
+    bool asleep;         /* the connection is suspended and has to be resumed */
+    bool closed;         /* by the writer, or by the server's end */
+    bool failed;         /* and it is no good end */
+    bool gone;           /* the response is destroyed: nobody reads */
     /* server.lock */
     struct http_stream *older, *newer;
 };

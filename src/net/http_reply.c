@@ -192,6 +192,7 @@ static void stream_unref_locked(struct http_stream *s)
     if (!last)
         return;
     pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->room);
     buf_done(&s->waiting);
     free(s);
 }
@@ -213,8 +214,9 @@ static ssize_t stream_read(void *arg, uint64_t position, char *out, size_t room)
             s->taken = 0;
         }
         result = (ssize_t)n;
+        pthread_cond_signal(&s->room);
     } else if (s->closed) {
-        result = MHD_CONTENT_READER_END_OF_STREAM;
+        result = s->failed ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     } else {
         MHD_suspend_connection(s->connection);
         s->asleep = true;
@@ -240,6 +242,7 @@ static void stream_forget(void *arg)
     pthread_mutex_lock(&s->lock);
     s->gone = true;
     s->asleep = false;
+    pthread_cond_signal(&s->room);
     stream_unref_locked(s);
 }
 
@@ -260,6 +263,11 @@ struct http_stream *http_reply_stream(struct http_request *r, const char *conten
     *s = (struct http_stream){
         .server = server, .connection = r->connection, .owners = 2, .waiting.bytes_max = bytes_max};
     pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->room, &attr);
+    pthread_condattr_destroy(&attr);
     pthread_mutex_lock(&server->lock);
     s->older = server->streams;
     if (s->older)
@@ -282,9 +290,8 @@ static void wake_locked(struct http_stream *s)
     }
 }
 
-bool http_stream_write(struct http_stream *s, struct str bytes)
+static bool write_locked(struct http_stream *s, struct str bytes)
 {
-    pthread_mutex_lock(&s->lock);
     bool fits = !s->gone && !s->closed;
     if (fits && s->taken) { /* what was read makes room */
         s->waiting.len -= s->taken;
@@ -299,8 +306,40 @@ bool http_stream_write(struct http_stream *s, struct str bytes)
         buf_str(&s->waiting, bytes);
         wake_locked(s);
     }
+    return fits;
+}
+
+bool http_stream_write(struct http_stream *s, struct str bytes)
+{
+    pthread_mutex_lock(&s->lock);
+    bool fits = write_locked(s, bytes);
     pthread_mutex_unlock(&s->lock);
     return fits;
+}
+
+bool http_stream_put(struct http_stream *s, struct str bytes, unsigned stall_ms)
+{
+    pthread_mutex_lock(&s->lock);
+    bool fits;
+    while (!(fits = write_locked(s, bytes)) && !s->gone && !s->closed) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += stall_ms / 1000;
+        until.tv_nsec += (long)(stall_ms % 1000) * 1000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_cond_timedwait(&s->room, &s->lock, &until))
+            break;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return fits;
+}
+
+void http_stream_fail(struct http_stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->failed = true;
+    pthread_mutex_unlock(&s->lock);
 }
 
 bool http_stream_is_gone(struct http_stream *s)
@@ -316,6 +355,7 @@ void http__stream_end(struct http_stream *s)
     pthread_mutex_lock(&s->lock);
     s->closed = true;
     wake_locked(s);
+    pthread_cond_signal(&s->room);
     pthread_mutex_unlock(&s->lock);
 }
 

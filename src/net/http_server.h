@@ -91,7 +91,11 @@ struct http_stream *http_reply_stream(struct http_request *r, const char *conten
                                       size_t bytes_max);
 /* Never blocks: false when it did not fit (nothing of it was taken) or the client is gone. */
 bool http_stream_write(struct http_stream *s, struct str bytes);
+/* The same, but waits for room: false when the client is gone, or has read nothing for `stall_ms`. */
+bool http_stream_put(struct http_stream *s, struct str bytes, unsigned stall_ms);
 bool http_stream_is_gone(struct http_stream *s);
+/* The answer cannot be finished: the connection breaks where http_stream_close would end it well. */
+void http_stream_fail(struct http_stream *s);
 void http_stream_close(struct http_stream *s); /* and frees; from any thread */
 
 #endif

@@ -5,6 +5,7 @@
  * reads the store goes to the pool. Stopping goes from the outside in: live streams end, the server
  * takes no more and waits for answers, the pool runs dry (what it still answers finds its
  * connection gone, which http_server.h allows), then all is freed. */
+#include "web/traces.h"
 #include "web/web_internal.h"
 
 #include "base/clock.h"
@@ -58,6 +59,12 @@ static const struct route {
     {"/api/pugmark/search", api_search, DIALECT_OWN, true},
     {"/api/pugmark/metrics", api_metrics, DIALECT_OWN, true},
     {"/api/pugmark/traces/*", api_trace, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*/outline", trace_outline, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*/window", trace_window, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*/overview", trace_overview, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*/find", trace_find, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*/events", trace_events, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*/spans/*", trace_span, DIALECT_OWN, true},
     {"/api/pugmark/live", live_events, DIALECT_OWN, false},
     {"/api/pugmark/retention", api_retention, DIALECT_OWN, true},
     {"/api/pugmark/status", api_status, DIALECT_OWN, false},
@@ -401,6 +408,8 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
     unsigned clients = options->live_clients_max ? options->live_clients_max : LIVE_CLIENTS_MAX;
     int err = web->stats ? pool_new(threads, QUERY_QUEUE_MAX, &web->pool) : ERR_NOMEM;
     if (!err)
+        err = traces_new(&web->traces);
+    if (!err)
         err = live_new(web, clients, &web->live);
     if (err) {
         web_stop(web, 0);
@@ -442,6 +451,7 @@ void web_stop(struct web *web, unsigned deadline_ms)
                              waited_ms < deadline_ms ? deadline_ms - (unsigned)waited_ms : 0);
     }
     pool_free(web->pool);
+    traces_free(web->traces);
     live_free(web->live);
     for (int i = 0; i < ADDRESS_N; i++)
         http_server_free(web->listeners[i].http);

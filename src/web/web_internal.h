@@ -12,6 +12,14 @@
 #define PATH_PARAMS_MAX 2
 /* A trace of which the answer would be larger is refused. */
 #define ANSWER_BYTES_MAX ((size_t)256 << 20)
+static inline struct buf web_answer(void)
+{
+    return (struct buf){.bytes_max = ANSWER_BYTES_MAX};
+}
+
+struct live;
+struct pool;
+struct traces;
 
 struct live;
 struct pool;
@@ -36,6 +44,7 @@ struct web {
     struct budget bodies; /* of requests in memory */
     struct pool *pool;
     struct live *live;
+    struct traces *traces;
     uint64_t started_ns; /* monotonic */
     uint64_t query_timeout_ns;
     bool loopback_only; /* only names of this machine are taken as Host */
@@ -131,6 +140,7 @@ void pool_free(struct pool *pool);
 
 web_handler_fn api_retention;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
+web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_find, trace_events;
 
 /* "scanned":{...}: what was read for an answer. */
 void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
