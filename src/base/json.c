@@ -160,6 +160,40 @@ static char *digits_write(char *end, uint64_t n)
     return end;
 }
 
+static unsigned digits_count(uint64_t n)
+{
+    static const uint64_t powers[] = {1,
+                                      10,
+                                      100,
+                                      1000,
+                                      10000,
+                                      100000,
+                                      1000000,
+                                      10000000,
+                                      100000000,
+                                      1000000000,
+                                      10000000000,
+                                      100000000000,
+                                      1000000000000,
+                                      10000000000000,
+                                      100000000000000,
+                                      1000000000000000,
+                                      10000000000000000,
+                                      100000000000000000,
+                                      1000000000000000000,
+                                      10000000000000000000u};
+    /* 1233 / 4096 is the logarithm of two to base ten, a little above: one digit too few at most. */
+    unsigned bits = 64 - (unsigned)__builtin_clzll(n | 1), low = bits * 1233 >> 12;
+    return low + (n >= powers[low] || n == 0);
+}
+
+char *json_write_u64(char *out, uint64_t n)
+{
+    out += digits_count(n);
+    (void)digits_write(out, n);
+    return out;
+}
+
 static void digits(struct buf *out, uint64_t n, bool negative)
 {
     char text[21], *end = text + sizeof text, *at = digits_write(end, n);

@@ -39,6 +39,8 @@ void json_raw(struct json_writer *w, struct str json); /* one complete value */
 /* A string, a number alone, for who writes the commas and keys as constants. */
 void json_text_str(struct buf *out, struct str s);
 void json_text_u64(struct buf *out, uint64_t n);
+/* Where there is room for 20 digits; returns past them. */
+char *json_write_u64(char *out, uint64_t n);
 
 /* ---- pull reader ---- */
 

@@ -172,20 +172,79 @@ static bool get_value(struct cursor *c, uint8_t type, struct arena *arena, struc
 
 /* ---- sites ---- */
 
+static uint8_t value_type(uint8_t type)
+{
+    switch (type) {
+    case PUG__TYPE_STR:
+        return VALUE_STRING;
+    case PUG__TYPE_BOOL:
+        return VALUE_BOOL;
+    case PUG__TYPE_INT:
+        return VALUE_INT;
+    case PUG__TYPE_DOUBLE:
+        return VALUE_DOUBLE;
+    default:
+        return VALUE_NONE;
+    }
+}
+
+/* False: its spans are not all plain. The last word on a key counts, which needs a look at all. */
+static bool place_of(const struct site_view *v, struct plain_place *ret)
+{
+    _Static_assert(PUG_ATTRS_MAX <= PLAIN_KEYS_MAX && PUG_STR_MAX <= PLAIN_TEXT_MAX, "they fit");
+    *ret = (struct plain_place){
+        .name = v->name, .kind = v->kind ? v->kind : SPAN_KIND_INTERNAL, .n_keys = v->n_keys};
+    for (uint32_t i = 0; i < v->n_keys; i++) {
+        ret->keys[i].name = v->keys[i].name;
+        ret->keys[i].type = value_type(v->keys[i].type);
+        if (ret->keys[i].type == VALUE_NONE)
+            return false;
+        for (uint32_t k = 0; k < i; k++)
+            if (str_eq(v->keys[k].name, v->keys[i].name))
+                return false;
+    }
+    return true;
+}
+
+static void site_prepare(struct assembler *a, struct reader_site *s)
+{
+    struct plain_place place;
+    s->place = a->plain.prepare && place_of(&s->view, &place) ? a->plain.prepare(a->user, &place)
+                                                              : NULL;
+}
+
+static const struct reader_site *site_read(struct assembler *a, uint32_t id)
+{
+    static const struct reader_site unknown = {.view = {.name = {"(unknown)", 9}}};
+    struct reader_site *s = id < SITES_MAX ? malloc(sizeof *s) : NULL;
+    if (!s || memory_site(a->memory->head, id, &s->view) != 0) {
+        free(s);
+        return &unknown;
+    }
+    site_prepare(a, s);
+    return a->sites[id] = s;
+}
+
+static inline const struct reader_site *site_find(struct assembler *a, uint32_t id)
+{
+    const struct reader_site *s = id < SITES_MAX ? a->sites[id] : NULL;
+    return s ? s : site_read(a, id);
+}
+
 static const struct site_view *site_of(struct assembler *a, uint32_t id)
 {
-    static const struct site_view unknown = {.name = {"(unknown)", 9}};
-    if (id >= SITES_MAX)
-        return &unknown;
-    if (!a->sites[id]) {
-        struct site_view *v = malloc(sizeof *v);
-        if (!v || memory_site(a->memory->head, id, v) != 0) {
-            free(v);
-            return &unknown;
-        }
-        a->sites[id] = v;
+    return &site_find(a, id)->view;
+}
+
+void assembler_plain(struct assembler *a, const struct plain_taker *taker)
+{
+    a->plain = taker ? *taker : (struct plain_taker){NULL, NULL};
+    for (uint32_t i = 0; i < SITES_MAX; i++) {
+        if (!a->sites[i])
+            continue;
+        free(a->sites[i]->place);
+        site_prepare(a, a->sites[i]);
     }
-    return a->sites[id];
 }
 
 /* ---- the batch ---- */
@@ -265,37 +324,92 @@ static const struct reader_context *context_of(const struct lane_reader *r, uint
     return NULL;
 }
 
-static struct pending **pending_top(struct lane_reader *r, uint64_t seq)
+static void take_values(struct assembler *a, struct pending *p, uint32_t site, struct cursor *c)
 {
-    return r->n_pending && r->pending[r->n_pending - 1]->key == seq ? &r->pending[r->n_pending - 1]
-                                                                    : NULL;
+    const struct site_view *v = site_of(a, site);
+    for (int i = 0; i < v->n_keys; i++) {
+        struct value value;
+        if (get_value(c, v->keys[i].type, &p->arena, &value))
+            pending_attr(p, v->keys[i].name, value);
+        else
+            p->dropped_attrs++;
+    }
+}
+
+static struct waiting *waiting_top(struct lane_reader *r, uint64_t seq)
+{
+    return r->n_waiting && r->waiting[r->n_waiting - 1].seq == seq ? &r->waiting[r->n_waiting - 1]
+                                                                   : NULL;
+}
+
+/* The values of its keys become attributes like others. NULL: no memory, and nothing has changed. */
+static struct pending *waiting_say(struct assembler *a, struct waiting *w)
+{
+    if (w->said || !(w->said = pending_new(a, w->seq)))
+        return w->said;
+    struct cursor c = {w->values, w->values + w->n_values, false};
+    take_values(a, w->said, w->site, &c);
+    return w->said;
+}
+
+/* Before the ring's room is given back. */
+static void waiting_settle(struct assembler *a, struct lane_reader *r)
+{
+    for (uint32_t i = r->n_waiting; i-- > 0;) {
+        struct waiting *w = &r->waiting[i];
+        if (w->said || w->n_values == 0)
+            continue;
+        if (!waiting_say(a, w)) {
+            a->lost_details += site_of(a, w->site)->n_keys;
+            w->n_values = 0;
+        }
+    }
 }
 
 static struct pending *pending_for_seq(struct assembler *a, struct lane_reader *r, uint64_t seq)
 {
-    struct pending **top = pending_top(r, seq);
+    struct waiting *top = waiting_top(r, seq);
     if (top)
-        return *top;
-    if (seq <= r->ignore_to || r->n_pending == PUG_DEPTH_MAX + 1)
+        return waiting_say(a, top);
+    if (seq <= r->ignore_to || r->n_waiting == PUG_DEPTH_MAX + 1)
         return NULL;
     /* What is said about a span is about the innermost one: later seqs are gone. */
     struct pending *p = pending_new(a, seq);
     if (p)
-        r->pending[r->n_pending++] = p;
-    else
-        a->lost_memory++;
+        r->waiting[r->n_waiting++] = (struct waiting){.seq = seq, .said = p};
     return p;
+}
+
+/* The first word about a scope is mostly the values of its site's keys. True: they wait. */
+static bool values_wait(struct assembler *a, struct lane_reader *r, const char *record,
+                        size_t bytes, uint32_t site)
+{
+    uint64_t seq;
+    memcpy(&seq, record + 8, sizeof seq);
+    if (seq <= r->ignore_to || r->n_waiting == PUG_DEPTH_MAX + 1 || waiting_top(r, seq) ||
+        !site_find(a, site)->place)
+        return false;
+    r->waiting[r->n_waiting++] = (struct waiting){seq, NULL, record + 16, (uint32_t)(bytes - 16),
+                                                  site};
+    return true;
+}
+
+static void waiting_pop(struct assembler *a, struct lane_reader *r, uint64_t seq)
+{
+    while (r->n_waiting && r->waiting[r->n_waiting - 1].seq > seq)
+        pending_free(a, r->waiting[--r->n_waiting].said);
 }
 
 static struct pending *pending_take(struct assembler *a, struct lane_reader *r, uint64_t seq)
 {
-    while (r->n_pending && r->pending[r->n_pending - 1]->key > seq)
-        pending_free(a, r->pending[--r->n_pending]);
-    struct pending **top = pending_top(r, seq);
+    waiting_pop(a, r, seq);
+    struct waiting *top = waiting_top(r, seq);
     if (!top)
         return NULL;
-    r->n_pending--;
-    return *top;
+    r->n_waiting--;
+    if (!waiting_say(a, top))
+        a->lost_details += site_of(a, top->site)->n_keys;
+    return top->said;
 }
 
 static void trace_of(struct assembler *a, struct lane_reader *r, uint64_t trace_seq,
@@ -317,6 +431,34 @@ static void span_id_of(struct assembler *a, const struct lane_reader *r, uint64_
     put_be64(ret->bytes, id_span(&a->keys, id_number(r->lane->index, seq)));
 }
 
+/* Who a scope's span is. The trace state is the context's. */
+static inline void identify(struct assembler *a, struct lane_reader *r, uint64_t seq,
+                            uint64_t parent, uint64_t trace, struct plain_span *ret)
+{
+    const struct reader_context *c = r->n_contexts ? context_of(r, trace) : NULL;
+    ret->parent_id = (struct span_id){{0}};
+    if (c) {
+        ret->trace_id = c->trace_id;
+        ret->flags = (c->flags & 0xff) | FLAG_HAS_REMOTE;
+        ret->trace_state = c->trace_state;
+    } else {
+        trace_of(a, r, trace, &ret->trace_id);
+        ret->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM | FLAG_HAS_REMOTE;
+        ret->trace_state = STR_NONE;
+    }
+    if (c && (c->root ? seq == c->seq : parent == c->seq)) {
+        ret->parent_id = c->span_id;
+        ret->flags |= c->flags & FLAG_REMOTE;
+    } else if (trace != seq) {
+        if (r->parent_seq != parent) {
+            span_id_of(a, r, parent, &r->parent_id);
+            r->parent_seq = parent;
+        }
+        ret->parent_id = r->parent_id;
+    }
+    span_id_of(a, r, seq, &ret->span_id);
+}
+
 /* A scope's span, from the five numbers of its end record. */
 static struct span *scope_span(struct assembler *a, struct lane_reader *r, uint64_t seq,
                                uint64_t parent, uint64_t trace, uint32_t site)
@@ -331,35 +473,57 @@ static struct span *scope_span(struct assembler *a, struct lane_reader *r, uint6
         a->recorded++;
         return NULL;
     }
+    struct plain_span id;
     struct span *s = batch_span(a, r->thread, false);
     span_fill(a, s, site, p);
-    const struct reader_context *c = r->n_contexts ? context_of(r, trace) : NULL;
-    if (c) {
-        s->trace_id = c->trace_id;
-        s->flags = (c->flags & 0xff) | FLAG_HAS_REMOTE;
-        if (c->trace_state.len) {
-            s->trace_state = arena_str(&a->strings, c->trace_state);
-            if (!s->trace_state.ptr)
-                s->trace_state = STR_NONE;
-        }
-    } else {
-        trace_of(a, r, trace, &s->trace_id);
-        s->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM | FLAG_HAS_REMOTE;
+    identify(a, r, seq, parent, trace, &id);
+    s->trace_id = id.trace_id;
+    s->span_id = id.span_id;
+    s->parent_id = id.parent_id;
+    s->flags = id.flags;
+    if (id.trace_state.len) {
+        s->trace_state = arena_str(&a->strings, id.trace_state);
+        if (!s->trace_state.ptr)
+            s->trace_state = STR_NONE;
     }
-    if (c && (c->root ? seq == c->seq : parent == c->seq)) {
-        s->parent_id = c->span_id;
-        s->flags |= c->flags & FLAG_REMOTE;
-    } else if (trace != seq) {
-        span_id_of(a, r, parent, &s->parent_id);
-    }
-    span_id_of(a, r, seq, &s->span_id);
     return s;
+}
+
+/* True: it was one, and is taken. */
+static bool take_plain(struct assembler *a, struct lane_reader *r, const struct pug__end_record *e)
+{
+    uint32_t site = e->kind_site >> 8;
+    const struct reader_site *s = site_find(a, site);
+    if (!s->place || e->seq <= r->ignore_to)
+        return false;
+    waiting_pop(a, r, e->seq);
+    struct waiting *w = waiting_top(r, e->seq);
+    if (w && (w->said || w->site != site || w->n_values == 0))
+        return false;
+    struct plain_span span;
+    identify(a, r, e->seq, e->seq - e->parent, e->seq - e->trace, &span);
+    span.start_ns = ticks_to_ns(a->ticks, e->start);
+    span.end_ns = ticks_to_ns(a->ticks, e->start + e->duration);
+    span.thread = r->thread;
+    span.values = w ? w->values : NULL;
+    span.n_values = w ? w->n_values : 0;
+    if (span.end_ns < span.start_ns)
+        return false;
+    if (a->n)
+        assembler_flush(a); /* in the order of their ends */
+    if (!a->plain.take(a->user, s, &span))
+        return false;
+    r->n_waiting -= w != NULL;
+    a->recorded++;
+    return true;
 }
 
 static void take_end(struct assembler *a, struct lane_reader *r, const char *record)
 {
     struct pug__end_record e;
     memcpy(&e, record, sizeof e);
+    if (take_plain(a, r, &e))
+        return;
     struct span *s = scope_span(a, r, e.seq, e.seq - e.parent, e.seq - e.trace, e.kind_site >> 8);
     if (s)
         span_times(a, s, e.start, e.start + e.duration);
@@ -377,17 +541,23 @@ static void take_end_long(struct assembler *a, struct lane_reader *r, struct cur
         span_times(a, s, start, end);
 }
 
-static void take_context(struct lane_reader *r, struct cursor *c, uint32_t flags, bool root)
+static void contexts_cut(struct lane_reader *r, uint32_t n)
 {
-    if (!r->contexts)
-        r->contexts = malloc(LANE_CONTEXT_SLOTS * sizeof *r->contexts);
-    if (!r->contexts)
-        return;
+    while (r->n_contexts > n)
+        free((char *)(uintptr_t)r->contexts[--r->n_contexts].trace_state.ptr);
+}
+
+/* No memory costs the trace state, never the trace. */
+static void take_context(struct assembler *a, struct lane_reader *r, struct cursor *c,
+                         uint32_t flags, bool root)
+{
     uint64_t seq = get_u64(c), trace[2] = {get_u64(c), get_u64(c)}, span = get_u64(c);
     struct str state = get_text(c);
+    char *kept = NULL;
     if (c->short_ || state.len > PUG_TRACESTATE_MAX)
         return;
     if (r->n_contexts == LANE_CONTEXT_SLOTS) { /* ends were lost with the thread that had them */
+        free((char *)(uintptr_t)r->contexts[0].trace_state.ptr);
         memmove(r->contexts, r->contexts + 1, (LANE_CONTEXT_SLOTS - 1) * sizeof *r->contexts);
         r->n_contexts--;
     }
@@ -397,17 +567,19 @@ static void take_context(struct lane_reader *r, struct cursor *c, uint32_t flags
     memcpy(x->trace_id.bytes, trace, 16);
     memcpy(x->span_id.bytes, &span, 8);
     x->flags = (flags & 0xff) | FLAG_HAS_REMOTE | (flags >> 8 & 1 ? FLAG_REMOTE : 0);
-    memcpy(x->trace_state_bytes, state.ptr, state.len);
-    x->trace_state = (struct str){x->trace_state_bytes, state.len};
-    /* Strings point into the array itself, which may have moved along. */
-    for (uint32_t i = 0; i < r->n_contexts; i++)
-        r->contexts[i].trace_state.ptr = r->contexts[i].trace_state_bytes;
+    if (state.len && (kept = malloc(state.len)))
+        memcpy(kept, state.ptr, state.len);
+    else if (state.len)
+        a->lost_details++;
+    x->trace_state = (struct str){kept, kept ? state.len : 0};
 }
 
 static void take_context_end(struct lane_reader *r, uint64_t seq)
 {
-    while (r->n_contexts && r->contexts[r->n_contexts - 1].seq >= seq)
-        r->n_contexts--;
+    uint32_t n = r->n_contexts;
+    while (n && r->contexts[n - 1].seq >= seq)
+        n--;
+    contexts_cut(r, n);
 }
 
 /* ---- handles ---- */
@@ -504,18 +676,6 @@ static void handle_complete(struct assembler *a, struct handle *h)
     span_times(a, s, h->start, h->end);
 }
 
-static void take_values(struct assembler *a, struct pending *p, uint32_t site, struct cursor *c)
-{
-    const struct site_view *v = site_of(a, site);
-    for (int i = 0; i < v->n_keys; i++) {
-        struct value value;
-        if (get_value(c, v->keys[i].type, &p->arena, &value))
-            pending_attr(p, v->keys[i].name, value);
-        else
-            p->dropped_attrs++;
-    }
-}
-
 static void handle_started(struct assembler *a, struct handle *h)
 {
     a->n_unstarted -= !h->started;
@@ -528,8 +688,8 @@ static void take_start(struct assembler *a, struct lane_reader *r, struct cursor
     uint64_t trace[2] = {get_u64(c), get_u64(c)};
     struct str state = get_text(c);
     struct handle *h = c->short_ ? NULL : handle_get(a, id);
-    if (!h) {
-        a->lost_memory++;
+    if (!h) { /* the span itself may still come: its end says who it is */
+        a->lost_details++;
         return;
     }
     handle_started(a, h);
@@ -723,7 +883,7 @@ static void take_record(struct assembler *a, struct lane_reader *r, const char *
         break;
     case RECORD_CONTEXT:
     case RECORD_ROOT:
-        take_context(r, &c, high, (kind & RECORD_KIND_MASK) == RECORD_ROOT);
+        take_context(a, r, &c, high, (kind & RECORD_KIND_MASK) == RECORD_ROOT);
         break;
     case RECORD_CONTEXT_END:
         take_context_end(r, get_u64(&c));
@@ -760,23 +920,27 @@ void assembler_lane(struct assembler *a, struct lane_reader *r)
                 tail = r->head;
                 break;
             }
-            take_record(a, r, record, bytes, first);
+            if ((uint8_t)first != RECORD_ATTRS ||
+                !values_wait(a, r, record, bytes, (uint32_t)(first >> 32)))
+                take_record(a, r, record, bytes, first);
         }
         tail += bytes;
         /* Give room back in steps: the owner's look at the tail costs it a cache miss. */
         if (tail - start >= lane->ring_bytes / 8) {
+            waiting_settle(a, r);
             atomic_store_explicit(&lane->tail, tail, memory_order_release);
             start = tail;
         }
     }
+    waiting_settle(a, r);
     atomic_store_explicit(&lane->tail, tail, memory_order_release);
 }
 
 void assembler_forget(struct assembler *a, struct lane_reader *r)
 {
-    while (r->n_pending)
-        pending_free(a, r->pending[--r->n_pending]);
-    r->n_contexts = 0;
+    while (r->n_waiting)
+        pending_free(a, r->waiting[--r->n_waiting].said);
+    contexts_cut(r, 0);
 }
 
 /* ---- what did not end ---- */
@@ -911,7 +1075,6 @@ void assembler_free(struct assembler *a)
         if (!r)
             continue;
         assembler_forget(a, r);
-        free(r->contexts);
         free(r);
     }
     for (size_t i = 0; i < a->handles_cap; i++)
@@ -928,8 +1091,11 @@ void assembler_free(struct assembler *a)
         arena_done(&p->arena);
         free(p);
     }
-    for (uint32_t i = 0; i < SITES_MAX; i++)
+    for (uint32_t i = 0; i < SITES_MAX; i++) {
+        if (a->sites[i])
+            free(a->sites[i]->place);
         free(a->sites[i]);
+    }
     arena_done(&a->strings);
     free(a);
 }

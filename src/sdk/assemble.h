@@ -1,8 +1,15 @@
 /* Records into spans: the drain's half of a lane.
  *
  * A span is complete when its end record is read. What was said about it before then (attributes,
- * events, links) waits in a `struct pending`: spans of scopes nest, so each lane has a stack of
- * them, ordered by seq; handles are found by span id.
+ * events, links) waits: spans of scopes nest, so each lane has a stack of `struct waiting`, ordered by
+ * seq; handles are found by span id.
+ *
+ * Nearly all scopes say nothing but the values of their site's keys, and end before the round does.
+ * These values stay where they are, in the ring; when the end is read, an exporter that knows plain
+ * spans (`struct plain_taker`) encodes from there, and no `struct span` is made. Everything else -
+ * further attributes, names, events, values that outlive the ring's room, texts that are not UTF-8,
+ * secrets - goes the general way: what waits is copied into a `struct pending`, and a span made of it.
+ * Both ways give the same bytes, in the same order.
  *
  * A handle may be spoken about on several lanes, which are read one after the other. So its end is
  * held back until all lanes have been read once more (assembler_round): whatever happened before
@@ -15,6 +22,7 @@
 
 #include "sdk/exporter.h"
 #include "sdk/lane.h"
+#include "wire/plain.h"
 
 #define BATCH_SPANS 512
 
@@ -39,14 +47,21 @@ struct pending {
     uint8_t status_code;
 };
 
+/* What was said about an open scope. */
+struct waiting {
+    uint64_t seq;
+    struct pending *said; /* NULL: no more than the values of its site's keys, below */
+    const char *values;   /* in the ring */
+    uint32_t n_values, site;
+};
+
 struct reader_context {
     uint64_t seq;
     bool root; /* of that span itself, else what was attached */
     struct trace_id trace_id;
     struct span_id span_id;
-    uint32_t flags; /* OTLP's: with the bits that say whether it is remote */
-    struct str trace_state;
-    char trace_state_bytes[PUG_TRACESTATE_MAX];
+    uint32_t flags;         /* OTLP's: with the bits that say whether it is remote */
+    struct str trace_state; /* malloc'ed */
 };
 
 struct lane_reader {
@@ -56,11 +71,26 @@ struct lane_reader {
     bool owned, populated;
     uint64_t trace_seq; /* cache: the id of this trace */
     struct trace_id trace_id;
+    uint64_t parent_seq; /* and that of the last parent */
+    struct span_id parent_id;
     uint64_t ignore_to; /* spans up to this seq were written when the last session stopped */
-    struct reader_context *contexts;
+    struct reader_context contexts[LANE_CONTEXT_SLOTS];
     uint32_t n_contexts;
-    struct pending *pending[PUG_DEPTH_MAX + 1];
-    uint32_t n_pending;
+    struct waiting waiting[PUG_DEPTH_MAX + 1];
+    uint32_t n_waiting;
+};
+
+/* A site, and what its plain spans share as the exporter prepared it (NULL: they are not taken). */
+struct reader_site {
+    struct site_view view;
+    void *place; /* malloc'ed */
+};
+
+/* Who takes plain spans. */
+struct plain_taker {
+    void *(*prepare)(void *user, const struct plain_place *place);
+    /* False: this one has to come as a span. */
+    bool (*take)(void *user, const struct reader_site *site, const struct plain_span *span);
 };
 
 struct handle {
@@ -81,10 +111,11 @@ struct assembler {
     struct ticks *ticks;
     struct id_keys keys;
     void (*deliver)(void *user, const struct taken_batch *batch);
+    struct plain_taker plain; /* both NULL: nobody does */
     void *user;
 
     struct lane_reader *readers[LANES_MAX];
-    struct site_view *sites[SITES_MAX];
+    struct reader_site *sites[SITES_MAX];
     struct pending *free_pending;
     uint32_t n_free_pending;
 
@@ -108,6 +139,8 @@ MUST_USE int assembler_new(struct memory *memory, const struct config *config, s
                            void (*deliver)(void *user, const struct taken_batch *batch), void *user,
                            struct assembler **ret);
 void assembler_free(struct assembler *a);
+/* From now on plain spans go to `taker`; NULL: to nobody. What the last one has prepared is freed. */
+void assembler_plain(struct assembler *a, const struct plain_taker *taker);
 
 /* The reader of lane `index`; NULL when there is no memory for one. */
 struct lane_reader *assembler_reader(struct assembler *a, uint32_t index);

@@ -47,7 +47,9 @@ struct drain {
     /* the thread's */
     struct exporter *exporter;
     struct exporter_counts *counts;
-    uint64_t batch_since_ns;
+    uint64_t
+        batch_since_ns; /* the oldest span that is here; 0: there is none, as far as is known */
+    bool unsettled;     /* the exporter has some of which it was not said that they are to go */
     uint64_t lost_reported[LOST_CAUSES], lost_reported_ns;
     uint64_t wait_ns; /* until the next round */
     uint32_t spare;   /* lanes nobody owns, at the last look */
@@ -134,16 +136,73 @@ static void report_lost(struct drain *d, uint64_t now_ns, bool last)
     d->lost_reported_ns = now_ns;
 }
 
+/* ---- to the exporter ---- */
+
+static void settle(struct drain *d)
+{
+    struct pug_counts totals;
+    if (!d->unsettled)
+        return;
+    publish(d);
+    drain_counts(d, &totals);
+    d->exporter->settle(d->exporter, d->counts, &totals);
+    d->unsettled = false;
+    d->batch_since_ns = 0;
+}
+
+static void has_taken(struct drain *d)
+{
+    if (!d->exporter->settle) {
+        d->batch_since_ns = 0;
+        return;
+    }
+    d->unsettled = true;
+    if (d->exporter->open_bytes >= OPEN_BYTES_MAX)
+        settle(d);
+}
+
 static void deliver(void *user, const struct taken_batch *batch)
 {
     struct drain *d = user;
-    struct pug_counts totals;
-    publish(d);
-    drain_counts(d, &totals);
     redact_spans(d->config->redact, batch->spans.spans, batch->spans.n, &d->assembler->strings);
     if (d->config->metrics_interval_ns)
         bridge_take(&batch->spans);
-    d->exporter->take(d->exporter, batch, d->counts, &totals);
+    d->exporter->take(d->exporter, batch, d->counts);
+    has_taken(d);
+}
+
+/* Where text is looked through for patterns, all spans come as such. */
+static void *plain_prepare(void *user, const struct plain_place *place)
+{
+    struct drain *d = user;
+    if (redact_has_patterns(d->config->redact))
+        return NULL;
+    for (uint32_t i = 0; i < place->n_keys; i++)
+        if (redact_is_secret(d->config->redact, place->keys[i].name))
+            return NULL;
+    return d->exporter->prepare(d->exporter, place);
+}
+
+__attribute__((noinline)) static void plain_measure(const struct reader_site *site,
+                                                    const struct plain_span *span)
+{
+    struct span s = {.name = site->view.name,
+                     .kind = site->view.kind ? site->view.kind : SPAN_KIND_INTERNAL,
+                     .start_ns = span->start_ns,
+                     .end_ns = span->end_ns,
+                     .trace_state = span->trace_state};
+    bridge_take(&(struct span_batch){.spans = &s, .n = 1});
+}
+
+static bool plain_take(void *user, const struct reader_site *site, const struct plain_span *span)
+{
+    struct drain *d = user;
+    if (!d->exporter->take_plain(d->exporter, site->place, span))
+        return false;
+    if (d->config->metrics_interval_ns)
+        plain_measure(site, span);
+    has_taken(d);
+    return true;
 }
 
 /* ---- whose lane is it? ----
@@ -306,16 +365,18 @@ static void keep_spare(struct drain *d)
 static void round_(struct drain *d, bool deliver_all)
 {
     struct assembler *a = d->assembler;
-    size_t before = a->n;
     read_lanes(d);
     uint64_t now = clock_monotonic_ns();
     uint64_t epoch_ns = ticks_to_ns(&d->ticks, ticks_now(d->ticks.source));
     report_lost(d, epoch_ns, deliver_all);
-    if (before == 0 || a->n < before)
+    if (d->batch_since_ns == 0 && (a->n || d->unsettled))
         d->batch_since_ns = now;
-    if (a->n && (deliver_all || d->exporter->gathers ||
-                 now - d->batch_since_ns >= d->config->flush_interval_ns))
+    bool due = deliver_all ||
+               (d->batch_since_ns && now - d->batch_since_ns >= d->config->flush_interval_ns);
+    if (a->n && (due || d->exporter->gathers))
         assembler_flush(a);
+    if (due)
+        settle(d);
     publish(d);
     /* After the spans: they are in the numbers. */
     meter_round(d->meter, d->exporter, epoch_ns, deliver_all);
@@ -337,6 +398,7 @@ static void last_round(struct drain *d)
     assembler_unfinished_handles(a, now);
     report_lost(d, ticks_to_ns(&d->ticks, now), true);
     assembler_flush(a);
+    settle(d);
     publish(d);
     meter_round(d->meter, d->exporter, ticks_to_ns(&d->ticks, now), true);
 }
@@ -445,6 +507,12 @@ int drain_start(struct drain *d, struct exporter *exporter, struct exporter_coun
     sigset_t all, before;
     d->exporter = exporter;
     d->counts = counts;
+    d->batch_since_ns = 0;
+    d->unsettled = false;
+    assembler_plain(d->assembler,
+                    exporter->prepare
+                        ? &(struct plain_taker){.prepare = plain_prepare, .take = plain_take}
+                        : NULL);
     d->stopping = d->finished = false;
     d->lost_reported_ns = clock_realtime_ns();
     meter_start(d->meter, d->lost_reported_ns);

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "sdk/exporter.h"
 #include "sdk/own_fd.h"
-#include "wire/chrome.h"
+#include "wire/chrome_place.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,12 +25,15 @@ struct local {
     struct exporter exporter;
     const struct config *config;
     struct own_fd fd;
-    off_t end; /* of the events; the tail begins here */
-    struct buf text;
+    off_t end;          /* of the events; the tail begins here */
+    struct buf text;    /* spans that wait for local_settle */
+    size_t n_open;      /* so many */
+    struct buf scratch; /* what is written at once */
     struct chrome_process process;
     char session_id[17];
     uint32_t named[THREADS_NAMED_MAX];
     size_t n_named;
+    uint32_t last_named; /* the spans of a thread come in a row */
     _Atomic bool told_write;
     struct pug_counts totals; /* of the tail that was written last */
 };
@@ -73,6 +76,9 @@ static void tail_put(struct local *l, const struct pug_counts *c, struct buf *ou
 static void name_thread(struct local *l, uint32_t tid)
 {
     char path[64], name[32];
+    if (tid == l->last_named)
+        return;
+    l->last_named = tid;
     for (size_t i = 0; i < l->n_named; i++)
         if (l->named[i] == tid)
             return;
@@ -144,20 +150,15 @@ static int file_begin(struct local *l, struct error_detail *problem)
     int err = file_new(l, path, problem);
     if (err)
         return err;
-    /* Counted from the machine's start: small enough for a double, and the same for all processes
-     * of the machine. */
-    l->process = (struct chrome_process){.pid = (uint32_t)getpid(),
-                                         .base_ns = clock_realtime_ns() - clock_monotonic_ns(),
-                                         .name = str_from(l->config->service_name),
-                                         .session_id = str_from(l->session_id)};
-    l->n_named = 0;
-    buf_clear(&l->text);
-    chrome_head(&l->process, &l->text);
-    l->end = (off_t)l->text.len;
-    tail_put(l, &l->totals, &l->text);
-    if (buf_ok(&l->text) && write_at(l->fd.fd, l->text.ptr, l->text.len, 0))
+    l->process.session_id = str_from(l->session_id);
+    l->n_named = l->last_named = 0;
+    buf_clear(&l->scratch);
+    chrome_head(&l->process, &l->scratch);
+    l->end = (off_t)l->scratch.len;
+    tail_put(l, &l->totals, &l->scratch);
+    if (buf_ok(&l->scratch) && write_at(l->fd.fd, l->scratch.ptr, l->scratch.len, 0))
         return 0;
-    err = buf_ok(&l->text) ? errno : ENOMEM;
+    err = buf_ok(&l->scratch) ? errno : ENOMEM;
     own_fd_close(&l->fd);
     (void)unlink(path); /* it says nothing */
     return error_set(problem, err_from_errno(err), 0, "cannot write to the trace file: %s",
@@ -180,67 +181,99 @@ static bool file_ready(struct local *l)
 }
 
 static void local_take(struct exporter *e, const struct taken_batch *batch,
-                       struct exporter_counts *counts, const struct pug_counts *totals)
+                       struct exporter_counts *counts)
 {
     struct local *l = (struct local *)e;
-    struct pug_counts after = *totals;
-    size_t n = batch->spans.n;
-    if (!file_ready(l)) {
-        atomic_fetch_add(&counts->lost_export, n);
-        return;
-    }
-    buf_clear(&l->text);
-    for (size_t i = 0; i < n; i++) {
+    (void)counts; /* they are, when they are written */
+    for (size_t i = 0; i < batch->spans.n; i++) {
         const struct taken *t = &batch->taken[i];
         if (t->thread)
             name_thread(l, t->thread);
         chrome_span(&l->process, &batch->spans.spans[i], t->thread, t->handle, &l->text);
     }
-    size_t events = l->text.len;
+    l->n_open += batch->spans.n;
+    e->open_bytes = l->text.len;
+}
+
+static void *local_prepare(struct exporter *e, const struct plain_place *place)
+{
+    return chrome_place_new(&((struct local *)e)->process, place);
+}
+
+static bool local_take_plain(struct exporter *e, void *place, const struct plain_span *span)
+{
+    struct local *l = (struct local *)e;
+    if (span->thread)
+        name_thread(l, span->thread);
+    if (!chrome_place_encode(place, &l->process, span, &l->text))
+        return false;
+    l->n_open++;
+    e->open_bytes = l->text.len;
+    return true;
+}
+
+/* The tail goes back to where it was, with `after` in it. */
+static int tail_restore(struct local *l, const struct pug_counts *after)
+{
+    l->totals = *after;
+    buf_clear(&l->scratch);
+    tail_put(l, after, &l->scratch);
+    if (buf_ok(&l->scratch) && write_at(l->fd.fd, l->scratch.ptr, l->scratch.len, l->end) &&
+        ftruncate(l->fd.fd, l->end + (off_t)l->scratch.len) == 0)
+        return 0;
+    return errno;
+}
+
+static void local_settle(struct exporter *e, struct exporter_counts *counts,
+                         const struct pug_counts *totals)
+{
+    struct local *l = (struct local *)e;
+    struct pug_counts after = *totals;
+    size_t events = l->text.len, n = l->n_open;
+    l->n_open = e->open_bytes = 0;
+    if (!n)
+        return;
+    if (!file_ready(l)) {
+        buf_clear(&l->text);
+        atomic_fetch_add(&counts->lost_export, n);
+        return;
+    }
     after.exported += n;
-    l->totals = after;
     tail_put(l, &after, &l->text);
     if (buf_ok(&l->text) && write_at(l->fd.fd, l->text.ptr, l->text.len, l->end)) {
+        l->totals = after;
         l->end += (off_t)events;
+        buf_clear(&l->text);
         atomic_fetch_add(&counts->exported, n);
         return;
     }
     int e_write = buf_ok(&l->text) ? errno : ENOMEM;
+    buf_clear(&l->text);
     atomic_fetch_add(&counts->lost_export, n);
     after.exported -= n;
     after.lost_export += n;
-    l->totals = after;
-    buf_clear(&l->text);
-    tail_put(l, &after, &l->text);
-    if (!buf_ok(&l->text) || !write_at(l->fd.fd, l->text.ptr, l->text.len, l->end) ||
-        ftruncate(l->fd.fd, l->end + (off_t)l->text.len) != 0)
-        e_write = errno;
+    int e_tail = tail_restore(l, &after);
     exporter_tell(l->config, &l->told_write,
                   "%zu spans were not written to the trace file: %s (this is told once; the file "
                   "and pug_counts_read() have the sum)",
-                  n, strerror(e_write));
+                  n, strerror(e_tail ? e_tail : e_write));
 }
 
 /* ---- numbers ---- */
 
-/* What is in l->text is written over the tail, with the tail after it. Numbers that find no room
+/* What is in l->scratch is written over the tail, with the tail after it. Numbers that find no room
  * are left out: the next ones come. */
 static void text_write(struct local *l)
 {
-    size_t events = l->text.len;
-    tail_put(l, &l->totals, &l->text);
-    if (buf_ok(&l->text) && write_at(l->fd.fd, l->text.ptr, l->text.len, l->end)) {
+    size_t events = l->scratch.len;
+    tail_put(l, &l->totals, &l->scratch);
+    if (buf_ok(&l->scratch) && write_at(l->fd.fd, l->scratch.ptr, l->scratch.len, l->end)) {
         l->end += (off_t)events;
         return;
     }
-    int e_write = buf_ok(&l->text) ? errno : ENOMEM;
-    buf_clear(&l->text);
-    tail_put(l, &l->totals, &l->text);
-    if (!buf_ok(&l->text) || !write_at(l->fd.fd, l->text.ptr, l->text.len, l->end) ||
-        ftruncate(l->fd.fd, l->end + (off_t)l->text.len) != 0)
-        e_write = errno;
+    int e_write = buf_ok(&l->scratch) ? errno : ENOMEM, e_tail = tail_restore(l, &l->totals);
     exporter_tell(l->config, &l->told_write, "metrics were not written to the trace file: %s",
-                  strerror(e_write));
+                  strerror(e_tail ? e_tail : e_write));
 }
 
 static void local_take_event(struct exporter *e, uint64_t time_ns, struct str name,
@@ -249,11 +282,11 @@ static void local_take_event(struct exporter *e, uint64_t time_ns, struct str na
     struct local *l = (struct local *)e;
     if (!file_ready(l))
         return;
-    buf_clear(&l->text);
-    chrome_instant(&l->process, name, time_ns, attrs, &l->text);
+    buf_clear(&l->scratch);
+    chrome_instant(&l->process, name, time_ns, attrs, &l->scratch);
     for (uint32_t i = 0; i < attrs->n; i++) /* each on a scale of its own */
         chrome_counter(&l->process, attrs->items[i].key, time_ns,
-                       &(struct attrs){&attrs->items[i], 1, 0}, &l->text);
+                       &(struct attrs){&attrs->items[i], 1, 0}, &l->scratch);
     text_write(l);
 }
 
@@ -285,7 +318,7 @@ static void counter_put(struct local *l, const struct metric *m, const struct me
         values[n++] = (struct attr){STR("max"), {.type = VALUE_DOUBLE, .real = h->max}};
     }
     chrome_counter(&l->process, str_from(name), p->time_ns, &(struct attrs){values, n, 0},
-                   &l->text);
+                   &l->scratch);
 }
 
 static void local_take_metrics(struct exporter *e, const struct metric_batch *batch)
@@ -293,7 +326,7 @@ static void local_take_metrics(struct exporter *e, const struct metric_batch *ba
     struct local *l = (struct local *)e;
     if (!file_ready(l))
         return;
-    buf_clear(&l->text);
+    buf_clear(&l->scratch);
     for (size_t i = 0; i < batch->n; i++)
         for (size_t k = 0; k < batch->metrics[i].n_points; k++)
             counter_put(l, &batch->metrics[i], &batch->metrics[i].points[k]);
@@ -314,6 +347,7 @@ static void local_close(struct exporter *e, uint64_t deadline_ns)
     (void)deadline_ns;
     own_fd_close(&l->fd);
     buf_done(&l->text);
+    buf_done(&l->scratch);
     free(l);
 }
 
@@ -324,6 +358,10 @@ int export_local_open(const struct config *c, struct exporter **ret,
     if (!l)
         return ERR_NOMEM;
     l->exporter = (struct exporter){.take = local_take,
+                                    .prepare = local_prepare,
+                                    .take_plain = local_take_plain,
+                                    .settle = local_settle,
+                                    .gathers = true,
                                     .take_metrics = local_take_metrics,
                                     .take_event = local_take_event,
                                     .flush = local_flush,
@@ -331,6 +369,11 @@ int export_local_open(const struct config *c, struct exporter **ret,
     l->config = c;
     l->fd = OWN_FD_NONE;
     l->totals.size = sizeof l->totals;
+    /* Counted from the machine's start: small enough for a double, and the same for all processes
+     * of the machine. */
+    l->process = (struct chrome_process){.pid = (uint32_t)getpid(),
+                                         .base_ns = clock_realtime_ns() - clock_monotonic_ns(),
+                                         .name = str_from(c->service_name)};
     int err = file_begin(l, ret_problem);
     if (err)
         local_close(&l->exporter, 0);
@@ -342,12 +385,11 @@ int export_local_open(const struct config *c, struct exporter **ret,
 /* ---- discard ---- */
 
 static void discard_take(struct exporter *e, const struct taken_batch *batch,
-                         struct exporter_counts *counts, const struct pug_counts *totals)
+                         struct exporter_counts *counts)
 {
     (void)e;
     (void)batch;
     (void)counts;
-    (void)totals;
 }
 
 static void discard_close(struct exporter *e, uint64_t deadline_ns)

@@ -10,6 +10,7 @@
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
 #include "wire/otlp_metrics.h"
+#include "wire/otlp_place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,13 @@ struct otlp {
     struct exporter exporter;
     struct sender *sender;
     enum otlp_protocol protocol;
+    const struct config *config;
+
+    /* the body that is being written, of protobuf */
+    struct buf body;
+    struct otlp_request request;
+    size_t n_open; /* spans in it */
+    bool is_open;
 };
 
 /* ---- JSON: what is between head and tail ---- */
@@ -85,14 +93,71 @@ static uint64_t rejected_json(struct str answer, char *text, size_t size)
 
 /* ---- the exporter ---- */
 
-static void otlp_take(struct exporter *e, const struct taken_batch *batch,
-                      struct exporter_counts *counts, const struct pug_counts *totals)
+static void json_take(struct exporter *e, const struct taken_batch *batch,
+                      struct exporter_counts *counts)
 {
     struct otlp *o = (struct otlp *)e;
     (void)counts; /* the targets know them */
+    sender_put_spans(o->sender, TARGET_SPANS, &batch->spans, spans_json);
+}
+
+/* A span will be written: where? */
+static struct buf *body_open(struct otlp *o)
+{
+    if (!o->is_open) {
+        o->is_open = true;
+        o->body = sender_body(o->sender);
+        o->request = otlp_encode_open(&o->config->resource, &o->config->scope, &o->body);
+    }
+    return &o->body;
+}
+
+/* As OPEN_BYTES_MAX says, and a small queue takes it in small pieces. */
+static void body_grew(struct otlp *o, size_t n_spans)
+{
+    o->n_open += n_spans;
+    size_t queue = o->config->queue_bytes_max / 8;
+    o->exporter.open_bytes = queue < OPEN_BYTES_MAX && o->body.len > queue ? OPEN_BYTES_MAX
+                                                                           : o->body.len;
+}
+
+static void otlp_take(struct exporter *e, const struct taken_batch *batch,
+                      struct exporter_counts *counts)
+{
+    struct otlp *o = (struct otlp *)e;
+    (void)counts;
+    for (size_t i = 0; i < batch->spans.n; i++)
+        otlp_encode_span(&batch->spans.spans[i], body_open(o));
+    body_grew(o, batch->spans.n);
+}
+
+static void *otlp_prepare(struct exporter *e, const struct plain_place *place)
+{
+    (void)e;
+    return otlp_place_new(place);
+}
+
+static bool otlp_take_plain(struct exporter *e, void *place, const struct plain_span *span)
+{
+    struct otlp *o = (struct otlp *)e;
+    if (!otlp_place_encode(place, span, body_open(o)))
+        return false;
+    body_grew(o, 1);
+    return true;
+}
+
+static void otlp_settle(struct exporter *e, struct exporter_counts *counts,
+                        const struct pug_counts *totals)
+{
+    struct otlp *o = (struct otlp *)e;
+    (void)counts;
     (void)totals;
-    sender_put_spans(o->sender, TARGET_SPANS, &batch->spans,
-                     o->protocol == OTLP_HTTP_JSON ? spans_json : otlp_encode);
+    if (!o->n_open)
+        return;
+    otlp_encode_close(o->request, &o->config->resource, &o->config->scope, &o->body);
+    sender_put(o->sender, TARGET_SPANS, &o->body, o->n_open);
+    o->n_open = o->exporter.open_bytes = 0;
+    o->is_open = false;
 }
 
 static void otlp_take_metrics(struct exporter *e, const struct metric_batch *batch)
@@ -118,6 +183,7 @@ static void otlp_close(struct exporter *e, uint64_t deadline_ns)
 {
     (void)deadline_ns; /* flush has waited */
     sender_close(((struct otlp *)e)->sender);
+    buf_done(&((struct otlp *)e)->body);
     free(e);
 }
 
@@ -155,7 +221,14 @@ int export_otlp_open(const struct config *c, struct exporter_counts *counts, str
     if (!o)
         return ERR_NOMEM;
     o->exporter = (struct exporter){
-        .take = otlp_take, .flush = otlp_flush, .close = otlp_close, .gathers = true};
+        .take = json_take, .flush = otlp_flush, .close = otlp_close, .gathers = true};
+    if (c->otlp_protocol != OTLP_HTTP_JSON) {
+        o->exporter.take = otlp_take;
+        o->exporter.prepare = otlp_prepare;
+        o->exporter.take_plain = otlp_take_plain;
+        o->exporter.settle = otlp_settle;
+    }
+    o->config = c;
     if (c->otlp_metrics_url)
         o->exporter.take_metrics = otlp_take_metrics;
     o->protocol = c->otlp_protocol;

@@ -159,11 +159,10 @@ static size_t lines_write(struct lines *l)
 /* ---- the exporter ---- */
 
 static void stdout_take(struct exporter *e, const struct taken_batch *batch,
-                        struct exporter_counts *counts, const struct pug_counts *totals)
+                        struct exporter_counts *counts)
 {
     struct lines *l = (struct lines *)e;
     size_t n = batch->spans.n;
-    (void)totals;
     buf_clear(&l->text);
     l->n_ends = 0;
     for (size_t i = 0; i < n; i++) {

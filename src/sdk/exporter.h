@@ -7,6 +7,7 @@
 
 #include "model/metric.h"
 #include "sdk/options.h"
+#include "wire/plain.h"
 
 /* Beside each span of a batch: what is not in the model. */
 struct taken {
@@ -27,9 +28,18 @@ struct exporter_counts {
 
 struct exporter {
     /* Takes the spans over (the batch is reused when it returns); what it cannot take it counts.
-     * Must not block on a network. `totals`: for exporters that write them into the data. */
+     * Must not block on a network. */
     void (*take)(struct exporter *e, const struct taken_batch *batch,
-                 struct exporter_counts *counts, const struct pug_counts *totals);
+                 struct exporter_counts *counts);
+    /* Plain spans, encoded from where they are (see assemble.h). `prepare`: what those of one place
+     * share, malloc'ed; NULL: they have to come as spans. Both NULL: all have to. */
+    void *(*prepare)(struct exporter *e, const struct plain_place *place);
+    bool (*take_plain)(struct exporter *e, void *place, const struct plain_span *span);
+    /* What was taken since goes out, and is counted. `totals`: for exporters that write them into the
+     * data. NULL: `take` does all of that. */
+    void (*settle)(struct exporter *e, struct exporter_counts *counts,
+                   const struct pug_counts *totals);
+    size_t open_bytes; /* of what was taken and not settled; from OPEN_BYTES_MAX on it should be */
     /* The same for metrics. NULL: this backend has no place for them. */
     void (*take_metrics)(struct exporter *e, const struct metric_batch *batch);
     /* Something that happened to the process and belongs to no span (its numbers, now and then).
@@ -46,6 +56,9 @@ struct exporter {
     /* It gathers spans itself: small batches, while they are in the caches, cost it less than large ones. */
     bool gathers;
 };
+
+/* A buffer that has grown to hold so much and one more span is kept by the sender for the next time. */
+#define OPEN_BYTES_MAX (192u << 10)
 
 /* Tells the user about a kind of trouble, once for each `told`. */
 PRINTF_LIKE(3, 4)

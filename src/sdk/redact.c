@@ -95,6 +95,16 @@ static bool is_secret(struct redact *r, struct str key)
     return v->secret;
 }
 
+bool redact_is_secret(struct redact *r, struct str key)
+{
+    return r && is_secret(r, key);
+}
+
+bool redact_has_patterns(const struct redact *r)
+{
+    return r && r->n_rules;
+}
+
 /* ---- patterns ---- */
 
 /* Luhn's check digit over the first `len` bytes: what looks like a card number mostly is none. */

@@ -31,6 +31,9 @@ MUST_USE int redact_new(const char *const *keys, size_t n_keys, const char *cons
  * in `arena`. Not for two threads at once. `r` may be NULL. */
 void redact_spans(struct redact *r, struct span *spans, size_t n, struct arena *arena);
 void redact_attrs(struct redact *r, struct attrs *attrs, struct arena *arena);
+/* Whether anything but keys matters, and whether this one's values are kept out. */
+bool redact_has_patterns(const struct redact *r);
+bool redact_is_secret(struct redact *r, struct str key);
 /* Patterns alone. */
 struct str redact_text(struct redact *r, struct str text, struct arena *arena);
 

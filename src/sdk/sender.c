@@ -477,7 +477,7 @@ void sender_put(struct sender *s, unsigned target, struct buf *body, size_t n_th
     }
 }
 
-static struct buf spare_take(struct sender *s)
+struct buf sender_body(struct sender *s)
 {
     struct buf spare = BUF_INIT;
     pthread_mutex_lock(&s->lock);
@@ -491,7 +491,7 @@ static struct buf spare_take(struct sender *s)
 void sender_put_spans(struct sender *s, unsigned target, const struct span_batch *batch,
                       void (*encode)(const struct span_batch *batch, struct buf *out))
 {
-    struct buf body = spare_take(s);
+    struct buf body = sender_body(s);
     encode(batch, &body);
     if (body.len <= BODY_BYTES_MAX || batch->n < 2) {
         sender_put(s, target, &body, batch->n);

@@ -34,6 +34,8 @@ struct sender;
 /* The targets are copied, what they point to must live on. ERR_UNSUPPORTED: no libcurl. */
 MUST_USE int sender_new(const struct config *c, const struct sender_target *targets, unsigned n,
                         struct sender **ret, struct error_detail *ret_problem);
+/* An empty buffer for a body, with the memory of one that was sent if there is any. From the drain's thread. */
+struct buf sender_body(struct sender *s);
 /* Queues `body`, with `n_things` in it, whose bytes become the sender's (they are emptied in any
  * case). A body that failed is lost. From the drain's thread. */
 void sender_put(struct sender *s, unsigned target, struct buf *body, size_t n_things);

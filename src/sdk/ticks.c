@@ -95,13 +95,6 @@ static uint64_t rate_of(uint64_t ns, uint64_t ticks)
     return ticks ? (uint64_t)(((unsigned __int128)ns << 32) / ticks) : (uint64_t)1 << 32;
 }
 
-static uint64_t piece_at(const struct ticks_piece *p, uint64_t tick)
-{
-    if (tick >= p->tick)
-        return p->ns + (uint64_t)((unsigned __int128)(tick - p->tick) * p->rate >> 32);
-    return p->ns - (uint64_t)((unsigned __int128)(p->tick - tick) * p->rate >> 32);
-}
-
 static void add_piece(struct ticks *t, struct ticks_piece p)
 {
     if (t->n == t->cap) {
@@ -184,11 +177,9 @@ void ticks_update(struct ticks *t, struct ticks_published *published)
     publish(t, published);
 }
 
-uint64_t ticks_to_ns(const struct ticks *t, uint64_t tick)
+uint64_t ticks_to_ns_slow(const struct ticks *t, uint64_t tick)
 {
     size_t low = 0, high = t->n;
-    if (tick >= t->pieces[t->n - 1].tick)
-        return piece_at(&t->pieces[t->n - 1], tick);
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
         if (t->pieces[middle].tick <= tick)
@@ -196,5 +187,5 @@ uint64_t ticks_to_ns(const struct ticks *t, uint64_t tick)
         else
             high = middle;
     }
-    return piece_at(&t->pieces[low], tick);
+    return ticks_piece_at(&t->pieces[low], tick);
 }

@@ -51,6 +51,20 @@ void ticks_done(struct ticks *t);
 /* To be called before each round of conversions, after the records were taken; begins a new piece
  * when it is time. The first call comes at least a millisecond after ticks_init. */
 void ticks_update(struct ticks *t, struct ticks_published *published);
-uint64_t ticks_to_ns(const struct ticks *t, uint64_t tick);
+uint64_t ticks_to_ns_slow(const struct ticks *t, uint64_t tick);
+
+static inline uint64_t ticks_piece_at(const struct ticks_piece *p, uint64_t tick)
+{
+    if (tick >= p->tick)
+        return p->ns + (uint64_t)((unsigned __int128)(tick - p->tick) * p->rate >> 32);
+    return p->ns - (uint64_t)((unsigned __int128)(p->tick - tick) * p->rate >> 32);
+}
+
+/* Nearly all are of the newest piece. */
+static inline uint64_t ticks_to_ns(const struct ticks *t, uint64_t tick)
+{
+    const struct ticks_piece *last = &t->pieces[t->n - 1];
+    return tick >= last->tick ? ticks_piece_at(last, tick) : ticks_to_ns_slow(t, tick);
+}
 
 #endif

@@ -875,7 +875,7 @@ static void link_encode(const struct link *l, struct buf *b)
     pb_close(b, link);
 }
 
-static void span_encode(const struct span *s, struct buf *b)
+void otlp_encode_span(const struct span *s, struct buf *b)
 {
     struct pb_message span = pb_open(b, SCOPE_SPANS_SPANS, LEN_SPAN);
     pb_put_bytes(b, SPAN_TRACE_ID, s->trace_id.bytes, TRACE_ID_SIZE);
@@ -937,13 +937,33 @@ void otlp_encode(const struct span_batch *batch, struct buf *out)
             for (; i < batch->n && batch->spans[i].resource == resource &&
                    batch->spans[i].scope == scope;
                  i++)
-                span_encode(&batch->spans[i], out);
+                otlp_encode_span(&batch->spans[i], out);
             put_str_unless_empty(out, SCOPE_SPANS_SCHEMA_URL, scope->schema_url);
             pb_close(out, scope_spans);
         }
         put_str_unless_empty(out, RESOURCE_SPANS_SCHEMA_URL, resource->schema_url);
         pb_close(out, resource_spans);
     }
+}
+
+struct otlp_request otlp_encode_open(const struct resource *resource, const struct scope *scope,
+                                     struct buf *out)
+{
+    struct otlp_request r;
+    r.resource_spans = pb_open(out, REQUEST_RESOURCE_SPANS, LEN_RESOURCE_SPANS).body;
+    otlp_encode_resource(resource, RESOURCE_SPANS_RESOURCE, out);
+    r.scope_spans = pb_open(out, RESOURCE_SPANS_SCOPE_SPANS, LEN_RESOURCE_SPANS).body;
+    otlp_encode_scope(scope, SCOPE_SPANS_SCOPE, out);
+    return r;
+}
+
+void otlp_encode_close(struct otlp_request r, const struct resource *resource,
+                       const struct scope *scope, struct buf *out)
+{
+    put_str_unless_empty(out, SCOPE_SPANS_SCHEMA_URL, scope->schema_url);
+    pb_close(out, (struct pb_message){r.scope_spans, LEN_RESOURCE_SPANS});
+    put_str_unless_empty(out, RESOURCE_SPANS_SCHEMA_URL, resource->schema_url);
+    pb_close(out, (struct pb_message){r.resource_spans, LEN_RESOURCE_SPANS});
 }
 
 void otlp_encode_response(uint64_t n_rejected, struct str message, struct buf *out)

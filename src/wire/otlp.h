@@ -19,6 +19,17 @@ MUST_USE int otlp_decode(struct str body, struct arena *arena, struct span_batch
  * their ResourceSpans and ScopeSpans. Failure is in `out`. */
 void otlp_encode(const struct span_batch *batch, struct buf *out);
 
+/* The same span by span, for who has them one after the other: all have the resource and the scope that
+ * the request was opened with. A request that is not closed is of no use. */
+struct otlp_request {
+    size_t resource_spans, scope_spans; /* where the content of these messages begins */
+};
+struct otlp_request otlp_encode_open(const struct resource *resource, const struct scope *scope,
+                                     struct buf *out);
+void otlp_encode_span(const struct span *span, struct buf *out);
+void otlp_encode_close(struct otlp_request request, const struct resource *resource,
+                       const struct scope *scope, struct buf *out);
+
 /* The pieces that metrics and logs share with spans; `tag` is that of the field they stand in. */
 void otlp_encode_attrs(const struct attrs *attrs, uint32_t tag, struct buf *out);
 void otlp_encode_resource(const struct resource *r, uint32_t tag, struct buf *out);
