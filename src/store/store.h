@@ -289,6 +289,19 @@ struct store_operation {
 MUST_USE int store_operations(struct store_view *view, struct str service, struct arena *arena,
                               struct store_operation **ret_operations, size_t *ret_n);
 
+/* How often spans of one service called another: spans whose parent is a span of the other. */
+struct store_call {
+    struct str caller, callee;
+    uint64_t count, errors; /* the second: of them, spans with an error */
+};
+/* Over all spans that started in the range (as in a scan), without putting traces together; by caller, then
+ * callee, in `arena`. ERR_TIMEOUT after `timeout_ns` (0: no bound). `*ret_is_cut` (may be NULL): some
+ * calls are missing, because there are more services, or more spans whose parents lie in other parts of the store,
+ * than could be looked at. */
+MUST_USE int store_calls(struct store_view *view, uint64_t start_min_ns, uint64_t start_max_ns,
+                         uint64_t timeout_ns, struct arena *arena, struct store_call **ret_calls,
+                         size_t *ret_n, bool *ret_is_cut);
+
 struct store_key {
     enum predicate_field field; /* FIELD_RESOURCE_ATTR or FIELD_SPAN_ATTR */
     struct str name;

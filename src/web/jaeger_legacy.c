@@ -16,7 +16,6 @@ enum {
     SEARCH_LIMIT_DEFAULT = 100,
     SEARCH_LIMIT = 1500,
     TRACE_IDS_MAX = 100,
-    DEPENDENCY_TRACES_MAX = 10000,
 };
 
 static struct buf answer(void)
@@ -26,7 +25,7 @@ static struct buf answer(void)
 
 /* ---- the envelope: {"data":...,"total":0,"limit":0,"offset":0,"errors":null} ---- */
 
-static struct json_writer envelope_open(struct buf *out)
+struct json_writer legacy_open(struct buf *out)
 {
     struct json_writer w = json_writer(out);
     json_open(&w, '{');
@@ -34,7 +33,7 @@ static struct json_writer envelope_open(struct buf *out)
     return w;
 }
 
-static void envelope_close(struct json_writer *w, size_t total)
+void legacy_close(struct json_writer *w, size_t total)
 {
     json_key(w, STR("total"));
     json_u64(w, total);
@@ -57,12 +56,12 @@ void legacy_services(struct web_request *q)
     int err = view ? store_services(view, q->arena, &names, &n) : ERR_NOMEM;
     struct buf out = answer();
     if (!err) {
-        struct json_writer w = envelope_open(&out);
+        struct json_writer w = legacy_open(&out);
         json_open(&w, '[');
         for (size_t i = 0; i < n; i++)
             json_str(&w, names[i]);
         json_close(&w, ']');
-        envelope_close(&w, n);
+        legacy_close(&w, n);
     }
     store_view_free(view);
     if (err)
@@ -86,7 +85,7 @@ static void operations_reply(struct web_request *q, struct str service, struct s
     int err = view ? store_operations(view, service, q->arena, &operations, &n) : ERR_NOMEM;
     struct buf out = answer();
     if (!err) {
-        struct json_writer w = envelope_open(&out);
+        struct json_writer w = legacy_open(&out);
         json_open(&w, '[');
         for (size_t i = 0; i < n; i++) {
             if (kind_text.len && operations[i].kind != kind)
@@ -106,7 +105,7 @@ static void operations_reply(struct web_request *q, struct str service, struct s
             total++;
         }
         json_close(&w, ']');
-        envelope_close(&w, total);
+        legacy_close(&w, total);
     }
     store_view_free(view);
     if (err)
@@ -430,7 +429,7 @@ static void traces_reply(struct web_request *q, struct store_view *view, const s
                          size_t n, bool none_is_404)
 {
     struct buf out = answer();
-    struct json_writer w = envelope_open(&out);
+    struct json_writer w = legacy_open(&out);
     struct arena scratch = ARENA_INIT;
     size_t found = 0;
     int err = 0;
@@ -448,7 +447,7 @@ static void traces_reply(struct web_request *q, struct store_view *view, const s
         found += !err;
     }
     json_close(&w, ']');
-    envelope_close(&w, found);
+    legacy_close(&w, found);
     arena_done(&scratch);
     if (err)
         web_fail_err(q, err, NULL);
@@ -620,131 +619,4 @@ void legacy_search(struct web_request *q)
         traces_reply(q, view, ids, result.n, false);
     }
     store_view_free(view);
-}
-
-/* ---- who calls whom ---- */
-
-struct edge {
-    struct str parent, child;
-    uint64_t calls;
-};
-
-struct edges {
-    struct arena *arena;
-    struct edge *items;
-    size_t n, capacity;
-};
-
-static bool edge_count(struct edges *e, struct str parent, struct str child)
-{
-    for (size_t i = 0; i < e->n; i++)
-        if (str_eq(e->items[i].parent, parent) && str_eq(e->items[i].child, child)) {
-            e->items[i].calls++;
-            return true;
-        }
-    if (e->n == e->capacity) {
-        size_t capacity = e->capacity ? 2 * e->capacity : 32;
-        struct edge *items = arena_array(e->arena, capacity, sizeof *items);
-        if (!items)
-            return false;
-        if (e->n)
-            memcpy(items, e->items, e->n * sizeof *items);
-        e->items = items;
-        e->capacity = capacity;
-    }
-    struct edge edge = {arena_str(e->arena, parent), arena_str(e->arena, child), 1};
-    e->items[e->n++] = edge;
-    return edge.parent.ptr && edge.child.ptr;
-}
-
-static int by_span_id(const void *a, const void *b)
-{
-    const struct span *const *x = a, *const *y = b;
-    return memcmp((*x)->span_id.bytes, (*y)->span_id.bytes, SPAN_ID_SIZE);
-}
-
-static int trace_edges(struct edges *edges, const struct span_batch *batch, struct arena *scratch)
-{
-    const struct span **sorted = arena_array(scratch, batch->n, sizeof *sorted);
-    if (!sorted)
-        return ERR_NOMEM;
-    for (size_t i = 0; i < batch->n; i++)
-        sorted[i] = &batch->spans[i];
-    qsort(sorted, batch->n, sizeof *sorted, by_span_id);
-    for (size_t i = 0; i < batch->n; i++) {
-        struct span key = {.span_id = batch->spans[i].parent_id};
-        const struct span *wanted = &key;
-        if (span_id_is_zero(&key.span_id))
-            continue;
-        const struct span **parent = bsearch(&wanted, sorted, batch->n, sizeof *sorted, by_span_id);
-        if (!parent)
-            continue;
-        struct str from = (*parent)->resource->service_name;
-        struct str to = batch->spans[i].resource->service_name;
-        if (!str_eq(from, to) && !edge_count(edges, from, to))
-            return ERR_NOMEM;
-    }
-    return 0;
-}
-
-void legacy_dependencies(struct web_request *q)
-{
-    uint64_t now_ms = clock_realtime_ns() / NS_PER_MS, end_ms, back_ms;
-    const uint64_t ms_max = UINT64_MAX / NS_PER_MS;
-    if (!web_param_u64(q, "endTs", 1, ms_max, now_ms, &end_ms) ||
-        !web_param_u64(q, "lookback", 1, ms_max, UINT64_C(24) * 3600 * 1000, &back_ms))
-        return;
-    struct search search = {
-        .start_min_ns = end_ms > back_ms ? (end_ms - back_ms) * NS_PER_MS : 0,
-        .start_max_ns = end_ms * NS_PER_MS,
-        .limit = DEPENDENCY_TRACES_MAX,
-        .timeout_ns = q->web->query_timeout_ns,
-    };
-    struct str service = web_param(q, "service");
-    struct search_result result;
-    struct error_detail detail = {0};
-    struct edges edges = {.arena = q->arena};
-    struct arena scratch = ARENA_INIT;
-    struct store_view *view = store_view_new(q->web->store);
-    int err = view ? search_run(view, &search, q->arena, &result, &detail)
-                   : error_set(&detail, ERR_NOMEM, 0, "out of memory");
-    for (size_t i = 0; !err && i < result.n; i++) {
-        struct span_batch batch;
-        arena_reset(&scratch);
-        /* What can have no edge needs no look. */
-        if (result.traces[i].summary.n_services < 2)
-            continue;
-        err = store_trace(view, &result.traces[i].summary.id, &scratch, &batch);
-        if (err == ERR_CORRUPT) /* of what is damaged there is no more to tell */
-            err = 0;
-        else if (!err)
-            err = trace_edges(&edges, &batch, &scratch);
-    }
-    arena_done(&scratch);
-    store_view_free(view);
-    if (err) {
-        web_fail_err(q, err, &detail);
-        return;
-    }
-    struct buf out = answer();
-    struct json_writer w = envelope_open(&out);
-    json_open(&w, '[');
-    size_t n = 0;
-    for (size_t i = 0; i < edges.n; i++) {
-        const struct edge *e = &edges.items[i];
-        if (service.len && !str_eq(e->parent, service) && !str_eq(e->child, service))
-            continue;
-        json_open(&w, '{');
-        json_key(&w, STR("parent"));
-        json_str(&w, e->parent);
-        json_key(&w, STR("child"));
-        json_str(&w, e->child);
-        json_key(&w, STR("callCount"));
-        json_u64(&w, e->calls);
-        json_close(&w, '}');
-        n++;
-    }
-    json_close(&w, ']');
-    envelope_close(&w, n);
-    web_reply_json(q, 200, &out);
 }

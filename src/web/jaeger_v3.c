@@ -112,7 +112,7 @@ void v3_operations(struct web_request *q)
 
 /* ---- search ---- */
 
-static bool param_time(struct web_request *q, const char *camel, bool required, uint64_t *ret_ns)
+bool v3_param_time(struct web_request *q, const char *camel, bool required, uint64_t *ret_ns)
 {
     const char *name;
     struct str text = param(q, camel, false, &name);
@@ -169,8 +169,8 @@ static bool param_attributes(struct web_request *q, struct conditions *c)
 static bool search_params(struct web_request *q, struct search *search, struct conditions *c)
 {
     const char *name;
-    if (!param_time(q, "query.startTimeMin", true, &search->start_min_ns) ||
-        !param_time(q, "query.startTimeMax", true, &search->start_max_ns))
+    if (!v3_param_time(q, "query.startTimeMin", true, &search->start_min_ns) ||
+        !v3_param_time(q, "query.startTimeMax", true, &search->start_max_ns))
         return false;
     if (search->start_max_ns < search->start_min_ns) {
         web_fail(q, 400, "malformed parameter query.startTimeMax: it lies before the minimum");
@@ -349,7 +349,7 @@ void v3_trace(struct web_request *q)
         web_fail(q, 400, "malformed parameter trace_id: expected 1 to 32 hexadecimal digits");
         return;
     }
-    if (!param_time(q, "startTime", false, &ns) || !param_time(q, "endTime", false, &ns))
+    if (!v3_param_time(q, "startTime", false, &ns) || !v3_param_time(q, "endTime", false, &ns))
         return;
     struct store_view *view = store_view_new(q->web->store);
     if (view)

@@ -73,6 +73,7 @@ static const struct route {
     {"/api/v3/trace-summaries", v3_summaries, DIALECT_V3, true},
     {"/api/v3/traces", v3_traces, DIALECT_V3, true},
     {"/api/v3/traces/*", v3_trace, DIALECT_V3, true},
+    {"/api/v3/dependencies", v3_dependencies, DIALECT_V3, true},
     {"/api/services", legacy_services, DIALECT_LEGACY, true},
     {"/api/services/*/operations", legacy_service_operations, DIALECT_LEGACY, true},
     {"/api/operations", legacy_operations, DIALECT_LEGACY, true},
@@ -101,6 +102,7 @@ static const struct route {
     ZIPKIN("/api/v2/traces", zipkin_traces, true),
     ZIPKIN("/api/v2/trace/*", zipkin_trace, true),
     ZIPKIN("/api/v2/traceMany", zipkin_trace_many, true),
+    ZIPKIN("/api/v2/dependencies", zipkin_dependencies, true),
 #undef TEMPO
 #undef ZIPKIN
 };

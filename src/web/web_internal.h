@@ -145,15 +145,22 @@ web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_fi
 /* "scanned":{...}: what was read for an answer. */
 void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
                  const struct scan_cost *cost, uint64_t traces_read, uint64_t elapsed_ns);
-web_handler_fn v3_services, v3_operations, v3_summaries, v3_traces, v3_trace;
+web_handler_fn v3_services, v3_operations, v3_summaries, v3_traces, v3_trace, v3_dependencies;
 web_handler_fn legacy_services, legacy_service_operations, legacy_operations, legacy_search,
     legacy_trace, legacy_dependencies;
+
+/* A time in RFC 3339, under either spelling of the parameter. */
+bool v3_param_time(struct web_request *q, const char *camel, bool required, uint64_t *ret_ns);
+/* The envelope {"data":...,"total":n,"limit":0,"offset":0,"errors":null}; the data is written between the two. */
+struct json_writer legacy_open(struct buf *out);
+void legacy_close(struct json_writer *w, size_t total);
+
 web_handler_fn tempo_echo, tempo_ready, tempo_buildinfo;
 web_handler_fn tempo_trace, tempo_trace_v2, tempo_search;
 web_handler_fn tempo_tags, tempo_tags_v2, tempo_values, tempo_values_v2;
 web_handler_fn zipkin_services, zipkin_span_names, zipkin_remote_services, zipkin_traces,
-    zipkin_trace, zipkin_trace_many, zipkin_autocomplete_keys, zipkin_autocomplete_values,
-    zipkin_health, zipkin_info, zipkin_config;
+    zipkin_trace, zipkin_trace_many, zipkin_dependencies, zipkin_autocomplete_keys,
+    zipkin_autocomplete_values, zipkin_health, zipkin_info, zipkin_config;
 web_handler_fn live_events;
 web_handler_fn page_document, page_asset;
 web_handler_fn health_healthz, health_readyz, health_metrics;

@@ -117,6 +117,9 @@ const questions = {
   'v3-trace': `/api/v3/traces/${A}?startTime=2026-01-02T03:04:05Z&endTime=2026-01-02T03:05:05Z&rawTraces=true`,
   'v3-trace-absent': '/api/v3/traces/ffffffffffffffffffffffffffffffff',
 
+  'v3-dependencies': '/api/v3/dependencies?startTime=2026-01-02T03:04:05Z&endTime=2026-01-02T03:05:05Z',
+  'v3-dependencies-later': '/api/v3/dependencies?start_time=2026-01-02T03:04:06Z&end_time=2026-01-02T03:05:05Z',
+
   'legacy-services': '/api/services',
   'legacy-service-operations': '/api/services/front/operations',
   'legacy-operations': '/api/operations?service=cart',
@@ -129,6 +132,8 @@ const questions = {
   'legacy-traces-by-id': `/api/traces?traceID=abc&traceID=${B}&traceID=ff`,
   'legacy-trace-absent': '/api/traces/ffffffffffffffffffffffffffffffff',
   'legacy-dependencies': `/api/dependencies?endTs=${(T0 + ms(60_000)) / 1_000_000n}&lookback=3600000`,
+
+  'legacy-dependencies-service': `/api/dependencies?endTs=${(T0 + ms(60_000)) / 1_000_000n}&lookback=3600000&service=worker`,
 
   'bad-start': '/api/pugmark/search?start=yesterday',
   'bad-range': '/api/pugmark/search?start=5&end=4',
@@ -153,6 +158,7 @@ const questions = {
   'bad-v3-operations': '/api/v3/operations',
   'bad-v3-kind': '/api/v3/operations?service=a&spanKind=odd',
   'bad-v3-path': '/api/v3/nothing',
+  'bad-v3-dependencies': '/api/v3/dependencies?startTime=2026-01-02T03:04:05Z',
   'bad-legacy-service': `/api/traces?${old}`,
   'bad-legacy-start': '/api/traces?service=a&start=x',
   'bad-legacy-lookback': '/api/traces?service=a&lookback=x',

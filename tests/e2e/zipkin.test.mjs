@@ -69,6 +69,8 @@ const questions = {
   'traces-none': traces(annotation('error=never')),
   'traces-earlier': `/api/v2/traces?endTs=${T0 / 1000 - 1}&lookback=1000`,
   'traces-last-day': '/api/v2/traces',
+  'dependencies': `/api/v2/dependencies?${range}`,
+  'dependencies-earlier': `/api/v2/dependencies?endTs=${T0 / 1000 - 1}`,
   'config': '/config.json',
   'health': '/health',
   'below-zipkin': '/zipkin/api/v2/services',
@@ -85,6 +87,7 @@ const questions = {
   'bad-duration': traces('minDuration=10&maxDuration=9'),
   'bad-end': '/api/v2/traces?endTs=soon',
   'bad-terms': traces(annotation(Array.from({ length: 65 }, (_, i) => `k${i}`).join(' and '))),
+  'bad-dependencies': '/api/v2/dependencies',
   'bad-path': '/api/v2/nothing',
 };
 

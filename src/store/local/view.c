@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/local/calls.h"
 #include "store/local/engine.h"
 #include "store/local/keys.h"
 
@@ -450,6 +451,47 @@ int store_operations(struct store_view *view, struct str service, struct arena *
         *ret_n = n;
     }
     operation_set_done(&set);
+    return err;
+}
+
+static int calls_gather(struct store_view *view, struct call_set *set)
+{
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i])
+            err = memtable_calls(view->memtables[i], view->rows[i], set);
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        const struct segment_info *info = &view->segments->items[i]->info;
+        struct segment *seg;
+        if (info->start_max_ns < set->start_min_ns || info->start_min_ns > set->start_max_ns)
+            continue;
+        bool is_inside = info->start_min_ns >= set->start_min_ns &&
+                         info->start_max_ns <= set->start_max_ns;
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_calls(seg, is_inside, set);
+        err = pass_damage(view, i, err);
+    }
+    return err ? err : foreign_calls(view, set);
+}
+
+int store_calls(struct store_view *view, uint64_t start_min_ns, uint64_t start_max_ns,
+                uint64_t timeout_ns, struct arena *arena, struct store_call **ret_calls,
+                size_t *ret_n, bool *ret_is_cut)
+{
+    struct call_set set = {
+        .start_min_ns = start_min_ns,
+        .start_max_ns = start_max_ns ? start_max_ns : UINT64_MAX,
+        .until_ns = timeout_ns ? clock_monotonic_ns() + timeout_ns : 0,
+    };
+    int err = call_set_init(&set, arena);
+    if (!err)
+        err = calls_gather(view, &set);
+    if (!err)
+        err = call_set_list(&set, ret_calls, ret_n);
+    if (!err && ret_is_cut)
+        *ret_is_cut = set.is_cut;
+    call_set_done(&set);
     return err;
 }
 
