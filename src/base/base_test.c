@@ -188,6 +188,8 @@ static void mix_keeps_numbers_apart(void **state)
 {
     assert_int_not_equal(hash_mix64(1), hash_mix64(2));
     assert_int_equal(hash_mix64(0), 0);
+    for (uint64_t i = 0, n = 1; i < 1000; i++, n = n * 3 + i)
+        assert_int_equal(hash_unmix64(hash_mix64(n)), n);
     assert_int_equal(hash_str(STR("x")), hash_bytes("x", 1));
 }
 

@@ -27,4 +27,15 @@ static inline uint64_t hash_mix64(uint64_t x)
     return x;
 }
 
+/* hash_unmix64(hash_mix64(x)) == x: the same steps backwards, with the inverse factors modulo 2^64. */
+static inline uint64_t hash_unmix64(uint64_t x)
+{
+    x ^= x >> 31 ^ x >> 62;
+    x *= UINT64_C(0x319642b2d24d8ec3);
+    x ^= x >> 27 ^ x >> 54;
+    x *= UINT64_C(0x96de1b173f119089);
+    x ^= x >> 30 ^ x >> 60;
+    return x;
+}
+
 #endif

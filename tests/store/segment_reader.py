@@ -31,6 +31,27 @@ def xxh3(data, seed=0):
     return xxhash.XXH3_64bits_withSeed(bytes(data), len(data), seed)
 
 
+def mix(x):
+    """The permutation of "Ids"; unmix is the way back."""
+    x &= 2**64 - 1
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9 % 2**64
+    x = (x ^ x >> 27) * 0x94d049bb133111eb % 2**64
+    return x ^ x >> 31
+
+
+def unmix(x):
+    for shift, factor in ((31, pow(0x94d049bb133111eb, -1, 2**64)), (27, pow(0xbf58476d1ce4e5b9, -1, 2**64)), (30, 1)):
+        y = x
+        for _ in range(64 // shift):
+            y = x ^ y >> shift
+        x = y * factor % 2**64
+    return x
+
+
+def unzigzag(n):
+    return n >> 1 if n % 2 == 0 else -(n >> 1) - 1
+
+
 class Reader:
     """Takes things from the front of some bytes."""
 
@@ -122,6 +143,23 @@ class Reader:
             return [(base + int.from_bytes(bytes(c[i] for c in columns), 'little')) % 2**64 for i in range(n)]
         raise ValueError(f'number stream {encoding}')
 
+    def ids(self, n):
+        """A column of n ids that is all there is, as numbers."""
+        if len(self.data) - self.at == 8 * n:
+            return [struct.unpack('>Q', self.take(8))[0] for _ in range(n)]
+        before = [self.u64() - 1 for _ in range(self.varint())]
+        sequence = self.sized(n)
+        steps = iter(self.sized(sum(1 for s in sequence if s)))
+        out = []
+        for s in sequence:
+            if s == 0:
+                out.append(struct.unpack('>Q', self.take(8))[0])
+            else:
+                before[s - 1] += 1 + unzigzag(next(steps))
+                out.append(mix(before[s - 1]))
+        self.done()
+        return out
+
     def sized(self, n):
         r = Reader(self.take(self.varint()))
         out = r.numbers(n)
@@ -194,8 +232,9 @@ class Segment:
         if data[:8] != b'PUGSEG\r\n' or xxh3(data[:56]) != struct.unpack('<Q', data[56:64])[0]:
             raise ValueError('the header is damaged')
         version, required, optional = struct.unpack('<III', data[8:20])
-        if version != 1 or required:
+        if version != 1 or required & ~1:
             raise ValueError(f'version {version}, required features {required}')
+        self.derived_ids = bool(required & 1)
         self.records = struct.unpack('<QQ', data[24:40]) if optional & 1 else None
         trailer = data[-32:]
         offset, length, checksum = struct.unpack('<QQQ', trailer[:24])
@@ -276,11 +315,16 @@ class Segment:
         self.operations = [(self.resources[resource[i]], self.scopes[scope[i]], self.strings[name[i]], kind[i]) for i in range(n)]
         assert sum(spans) == self.n_spans
 
+    def trace_ids(self, r, n):
+        high = Reader(r.take(r.varint())).ids(n)
+        ahead = Reader(r.take(r.varint())).ids(n)
+        return [f'{h:016x}{mix(unmix(a) + unmix(h)):016x}' for h, a in zip(high, ahead)]
+
     def read_traces(self, blocks):
         self.traces = []
         for reference, n, spans in blocks:
             r = self.block(*reference)
-            ids = [r.take(16).hex() for _ in range(n)]
+            ids = self.trace_ids(r, n) if self.derived_ids else [r.take(16).hex() for _ in range(n)]
             counts, starts, lengths, root, operation, errors, orphans, services = (r.sized(n) for _ in range(8))
             names, of_service, wrong = (r.sized(sum(services)) for _ in range(3))
             r.done()
@@ -373,6 +417,7 @@ class Segment:
             shapes = self.shapes(fixed['shapes'], n_shapes, n_cells)
             dropped = [fixed['dropped'].sized(n), fixed['dropped'].sized(n), fixed['dropped'].numbers(n)]
             events, links = fixed['events'].list(n), fixed['links'].list(n)
+            ids = fixed['span_id'].ids(n)
             assert ordinal == g['trace']
             before = None
             for i in range(n):
@@ -381,7 +426,7 @@ class Segment:
                 resource, scope, name, kind = self.operations[column['operation'][i]]
                 parent = column['parent'][i]
                 rows.append({
-                    'trace_id': trace['id'], 'span_id': fixed['span_id'].take(8).hex(), 'start': start,
+                    'trace_id': trace['id'], 'span_id': f'{ids[i]:016x}', 'start': start,
                     # the place in the trace, or the id itself
                     'parent': fixed['foreign'].take(8).hex() if parent == 2**32 else parent,
                     'first': len(rows) - place,

@@ -101,6 +101,19 @@ def every_kind(now):
                                                "spans": spans[k::2]}]} for k in range(2)]}
 
 
+def from_counters(now):
+    """Spans whose ids libpugmark could have made: a key for each process, a counter for each thread (docs/formats, "Ids")."""
+    spans = []
+    for i in range(600):
+        process, thread, trace = i % 3, i % 2, i // 6
+        keys = [hash((process, k)) for k in range(3)]
+        spans.append({"traceId": f"{segment_reader.mix(keys[0] + trace):016x}{segment_reader.mix(keys[1] + trace):016x}",
+                      "spanId": f"{segment_reader.mix(keys[2] + (thread << 48) + i):016x}", "name": "counted", "kind": 1,
+                      "startTimeUnixNano": str(now + i * 1000), "endTimeUnixNano": str(now + i * 1000 + 500)})
+    return {"resourceSpans": [{"resource": {"attributes": [attribute("service.name", stringValue="counters")]},
+                               "scopeSpans": [{"spans": spans}]}]}
+
+
 def plain_value(value):
     """A value as segment_reader has it, from OTLP's JSON."""
     if "intValue" in value:
@@ -153,6 +166,7 @@ def the_document_suffices(data):
     now = time.time_ns()
     with serve(data) as ends:
         post(ends["otlp_http"] + "/v1/traces", every_kind(now))
+        post(ends["otlp_http"] + "/v1/traces", from_counters(now))
         subprocess.run([PUGMARK, "load", "--otlp", ends["otlp_http"], "--traces", "1200", "--spans-per-trace", "8"], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS_MAX)
     found = []
@@ -160,7 +174,7 @@ def the_document_suffices(data):
         segment = segment_reader.read(path)
         found += segment.spans()
         segment.check_whole()
-    assert len(found) == 40 + 1200 * 8, len(found)
+    assert len(found) == 40 + 600 + 1200 * 8, len(found)
     with serve(data) as ends:
         ids = sorted({s["trace_id"] for s in found})
         compared = 0
@@ -172,6 +186,23 @@ def the_document_suffices(data):
                 assert mine == its, f"\n{mine}\n{its}"
             compared += len(ours)
         assert compared > 200
+
+
+def ids_from_counters_take_little_room(data):
+    data = data.parent / "counters"
+    with serve(data) as ends:
+        post(ends["otlp_http"] + "/v1/traces", from_counters(time.time_ns()))
+    stats = json.loads(store("stats", data, "--json"))
+    size = next(c["bytes"] for c in stats["columns"] if c["name"] == "span id")
+    assert 0 < size < 600 * 3, size
+
+
+def a_segment_from_before_the_feature_is_read(_):
+    old = pathlib.Path(__file__).parent.parent / "golden" / "store" / "ids-as-they-are.seg"
+    segment = segment_reader.read(old)
+    assert not segment.derived_ids
+    assert in_order(segment.spans())[6]["span_id"] == f"{7:016x}"
+    segment.check_whole()
 
 
 def a_flipped_byte_is_named_and_the_rest_is_served(data):
@@ -248,7 +279,8 @@ def what_cannot_be_done_is_said(data):
 
 
 def main():
-    tests = [the_document_suffices, a_flipped_byte_is_named_and_the_rest_is_served, compacting_keeps_every_span,
+    tests = [the_document_suffices, ids_from_counters_take_little_room, a_segment_from_before_the_feature_is_read,
+             a_flipped_byte_is_named_and_the_rest_is_served, compacting_keeps_every_span,
              retention_leaves_what_is_pinned, what_cannot_be_done_is_said]
     failed = 0
     print(f"1..{len(tests)}")

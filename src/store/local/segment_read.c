@@ -1,5 +1,6 @@
 /* Reading segments: blocks, strings, columns, groups, and the traces in them. */
 #include "store/local/segment_read.h"
+#include "store/local/ids.h"
 
 #include <endian.h>
 #include <fcntl.h>
@@ -53,6 +54,20 @@ int segment_block(struct segment *seg, struct block_ref ref, struct arena *arena
         !checksum_right(segment_checksum(bytes, ref.length), ref.checksum))
         return segment_fail(seg, ERR_CORRUPT, ref.offset, "a block");
     *ret = codec_reader((struct str){bytes, ref.length}, arena);
+    return 0;
+}
+
+int segment_ids(struct segment *seg, struct block_ref ref, size_t n, struct arena *arena,
+                struct codec_reader *ret)
+{
+    struct codec_reader r;
+    int err = segment_block(seg, ref, arena, &r);
+    if (err)
+        return err;
+    const uint8_t *ids = ids_get(&r, n);
+    if (!ids)
+        return segment_fail(seg, r.err, ref.offset, "the ids of a group");
+    *ret = codec_reader((struct str){(const char *)ids, 8 * n}, arena);
     return 0;
 }
 
@@ -204,8 +219,9 @@ static int ends_read(struct segment *seg)
         return segment_fail(seg, ERR_CORRUPT, 0, "the header");
     memcpy(&version, header + 8, 4);
     memcpy(&required, header + 12, 4);
-    if (le32toh(version) != SEGMENT_VERSION || required)
+    if (le32toh(version) != SEGMENT_VERSION || le32toh(required) & ~(uint32_t)SEGMENT_DERIVED_IDS)
         return ERR_UNSUPPORTED;
+    seg->derived_ids = le32toh(required) & SEGMENT_DERIVED_IDS;
     uint32_t optional;
     memcpy(&optional, header + 16, 4);
     if (le32toh(optional) & SEGMENT_HAS_RECORDS) {
@@ -703,7 +719,8 @@ int segment_traces(struct segment *seg, const struct segment_trace_block *b, str
     if (err)
         return err;
     struct traces_read t = {.block = b};
-    t.ids = codec_bytes(&r, (size_t)b->n * TRACE_ID_SIZE);
+    t.ids = seg->derived_ids ? ids_get_traces(&r, b->n)
+                             : codec_bytes(&r, (size_t)b->n * TRACE_ID_SIZE);
     t.n = stream_sized(&r, b->n);
     t.start = stream_sized(&r, b->n);
     uint64_t rows = 0;
@@ -854,7 +871,7 @@ int segment_group_rows(struct segment *seg, const struct group_read *g, uint32_t
     uint32_t n_group = g->group->n;
     uint64_t *parents, *starts, *durations, *operations, *status;
     struct codec_reader ids, foreign;
-    int err = segment_block(seg, g->fixed[FIXED_SPAN_ID], a, &ids);
+    int err = segment_ids(seg, g->fixed[FIXED_SPAN_ID], n_group, a, &ids);
     if (!err)
         err = segment_block(seg, g->fixed[FIXED_FOREIGN_PARENTS], a, &foreign);
     if (!err)

@@ -59,6 +59,7 @@ struct segment {
     uint64_t n_rows, n_traces, start_min, start_max;
     struct block_ref string_index, columns_ref, resources_ref, scopes_ref, operations_ref,
         hashes_ref;
+    bool derived_ids; /* the feature */
     uint32_t n_groups, n_trace_blocks;
     struct segment_group *groups;
     struct segment_trace_block *trace_blocks;
@@ -131,6 +132,9 @@ int segment_fail(struct segment *seg, int err, uint64_t at, const char *what);
 /* The bytes of a block, checked, in `arena`, and a reader of them. */
 MUST_USE int segment_block(struct segment *seg, struct block_ref ref, struct arena *arena,
                            struct codec_reader *ret);
+/* The same of a column of n ids: 8 bytes each, as they were. */
+MUST_USE int segment_ids(struct segment *seg, struct block_ref ref, size_t n, struct arena *arena,
+                         struct codec_reader *ret);
 /* One number stream that is a block of its own. */
 MUST_USE int segment_numbers(struct segment *seg, struct block_ref ref, size_t n,
                              struct arena *arena, uint64_t **ret);

@@ -823,7 +823,7 @@ static int group_scan(struct scanner *sc, const struct segment_group *g, const s
     if (!err)
         err = fixed_need(sc, FIXED_DURATION, &sc->duration);
     if (!err)
-        err = segment_block(seg, sc->g.fixed[FIXED_SPAN_ID], &sc->scratch, &ids);
+        err = segment_ids(seg, sc->g.fixed[FIXED_SPAN_ID], g->n, &sc->scratch, &ids);
     if (!err && (size_t)(ids.end - ids.at) != (size_t)g->n * SPAN_ID_SIZE)
         err = segment_fail(seg, ERR_CORRUPT, sc->g.fixed[FIXED_SPAN_ID].offset,
                            "the ids of a group");

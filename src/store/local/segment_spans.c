@@ -299,7 +299,7 @@ static int part_id(struct segment *seg, struct part *p, uint64_t place, struct s
         struct codec_reader r;
         int err = segment_group_read(seg, sg, &seg->scratch, &g);
         if (!err)
-            err = segment_block(seg, g.fixed[FIXED_SPAN_ID], &p->held, &r);
+            err = segment_ids(seg, g.fixed[FIXED_SPAN_ID], sg->n, &p->held, &r);
         if (err)
             return err;
         p->ids[at] = codec_bytes(&r, (size_t)sg->n * SPAN_ID_SIZE);
@@ -438,7 +438,7 @@ static int walk_span_ids(struct segment *seg, struct walk *w)
         arena_reset(&seg->scratch);
         int err = segment_group_read(seg, sg, &seg->scratch, &g);
         if (!err)
-            err = segment_block(seg, g.fixed[FIXED_SPAN_ID], &seg->scratch, &r);
+            err = segment_ids(seg, g.fixed[FIXED_SPAN_ID], sg->n, &seg->scratch, &r);
         if (err)
             return err;
         if ((size_t)(r.end - r.at) != n)

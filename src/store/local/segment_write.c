@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "store/local/file.h"
+#include "store/local/ids.h"
 #include "store/local/memtable.h"
 #include "store/local/segment.h"
 #include "store/local/segment_format.h"
@@ -667,10 +668,12 @@ static void put_ref(struct buf *b, struct block_ref ref)
 static void header_put(struct sealer *s, const struct segment_info *info)
 {
     uint8_t header[SEGMENT_HEADER_SIZE] = {0};
-    uint32_t version = htole32(SEGMENT_VERSION), features = htole32(SEGMENT_HAS_RECORDS);
+    uint32_t version = htole32(SEGMENT_VERSION), features = htole32(SEGMENT_HAS_RECORDS),
+             required = htole32(SEGMENT_DERIVED_IDS);
     uint64_t records[2] = {htole64(info->first_sequence), htole64(info->last_sequence)};
     memcpy(header, SEGMENT_MAGIC, 8);
     memcpy(header + 8, &version, 4);
+    memcpy(header + 12, &required, 4);
     memcpy(header + 16, &features, 4);
     memcpy(header + 24, records, sizeof records);
     uint64_t checksum = htole64(hash_bytes(header, SEGMENT_HEADER_SIZE - 8));
@@ -779,6 +782,7 @@ struct service_count {
 };
 
 struct trace_columns {
+    uint8_t ids[SEGMENT_TRACES][TRACE_ID_SIZE];
     uint64_t n[SEGMENT_TRACES], start[SEGMENT_TRACES], length[SEGMENT_TRACES], root[SEGMENT_TRACES],
         operation[SEGMENT_TRACES], errors[SEGMENT_TRACES], orphans[SEGMENT_TRACES],
         services[SEGMENT_TRACES];
@@ -849,9 +853,10 @@ static void trace_block_put(struct sealer *s, struct trace_columns *c, uint32_t 
 {
     c->n_of_service = 0;
     for (uint32_t k = 0; k < n && !s->err; k++) {
-        buf_put(&s->block, trace_id_of(s, s->traces[first + k].trace), TRACE_ID_SIZE);
+        memcpy(c->ids[k], trace_id_of(s, s->traces[first + k].trace), TRACE_ID_SIZE);
         trace_summarise(s, c, first + k, k);
     }
+    ids_put_traces(&s->w, &s->block, c->ids[0], n);
     uint64_t *v = malloc((c->n_of_service + 1) * sizeof *v);
     if (!v)
         s->err = ERR_NOMEM;
@@ -933,10 +938,12 @@ static struct block_ref hashes_put(struct sealer *s)
 
 /* ---- groups ---- */
 
-static void ids_put(struct sealer *s, const struct group_out *g)
+static void span_ids_put(struct sealer *s, const struct group_out *g)
 {
-    for (uint32_t i = g->first; i < g->first + g->n; i++)
-        buf_put(&s->block, s->rows[i]->span_id.bytes, SPAN_ID_SIZE);
+    uint8_t *ids = (uint8_t *)s->numbers; /* has 8 bytes for each */
+    for (uint32_t i = 0; i < g->n; i++)
+        memcpy(ids + (size_t)i * SPAN_ID_SIZE, s->rows[g->first + i]->span_id.bytes, SPAN_ID_SIZE);
+    ids_put(&s->w, &s->block, ids, g->n);
 }
 
 static void foreign_put(struct sealer *s, const struct group_out *g)
@@ -1071,7 +1078,7 @@ static void fixed_put(struct sealer *s, struct group_out *g, const struct shapes
     uint32_t first = g->first;
     switch (column) {
     case FIXED_SPAN_ID:
-        ids_put(s, g);
+        span_ids_put(s, g);
         return;
     case FIXED_FOREIGN_PARENTS:
         foreign_put(s, g);
