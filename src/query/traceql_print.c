@@ -1,14 +1,16 @@
 /* Queries as text: fully parenthesised, and understood the same when read again. */
 #include "query/traceql_parse.h"
 
+/* Escapes can make bytes that are no text, and a query must be text. */
 static void print_string(struct str s, struct buf *out)
 {
+    bool is_text = str_is_utf8(s);
     buf_byte(out, '"');
     for (size_t i = 0; i < s.len; i++) {
         uint8_t c = (uint8_t)s.ptr[i];
         if (c == '"' || c == '\\')
             buf_printf(out, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
+        else if (c < 0x20 || c == 0x7f || (c >= 0x80 && !is_text))
             buf_printf(out, "\\x%02x", c);
         else
             buf_byte(out, (char)c);

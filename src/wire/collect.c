@@ -166,6 +166,20 @@ void collect_span(struct collect *c, struct span *s)
     add(c, &c->spans, s, sizeof *s);
 }
 
+size_t collect_spans(const struct collect *c)
+{
+    return c->spans.len / sizeof(struct span);
+}
+
+void collect_reject_spans(struct collect *c, size_t first, const char *reason)
+{
+    size_t n = collect_spans(c) - first;
+    if (n && !c->rejected_reason)
+        c->rejected_reason = reason;
+    c->n_rejected += n;
+    c->spans.len = first * sizeof(struct span);
+}
+
 int collect_batch(struct collect *c, struct span_batch *ret_batch)
 {
     uint32_t n = 0;

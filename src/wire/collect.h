@@ -48,6 +48,9 @@ const struct resource *collect_service(struct collect *c, struct str service);
 /* Ends the span: gives it what was handed over, or counts it as rejected. Ids must be set; a
  * missing resource or scope is an empty one. */
 void collect_span(struct collect *c, struct span *s);
+size_t collect_spans(const struct collect *c); /* how many there are so far */
+/* Takes the spans from `first` on out again, and counts them as rejected. */
+void collect_reject_spans(struct collect *c, size_t first, const char *reason);
 /* Begins again without counting anything. */
 void collect_drop(struct collect *c);
 

@@ -343,6 +343,32 @@ static void text_that_is_not_utf8_costs_its_span_alone(void **state)
     arena_done(&arena);
 }
 
+static void a_process_is_that_of_its_batch_wherever_it_stands(void **state)
+{
+    (void)state;
+    struct arena arena = ARENA_INIT;
+    struct span_batch b = decoded(
+        jaeger_compact_decode,
+        STR("\x82\x81\1\x09"
+            "emitBatch\x1c\x1c\x18\3svc\0\x19\x1c" SPAN(
+                "\2", "ok") "\0"
+                            "\x0c\2\x1c\x18\2\xff\xfe\0\x19\x1c" SPAN(
+                                "\4", "no") "\0"
+                                            "\x0c\2\x29\x1c" SPAN(
+                                                "\6", "no") "\x0c\2\x18\1\xff\0\0"
+                                                            "\x0c\2\x29\x1c" SPAN(
+                                                                "\6", "ok") "\x0c\2\x18\2hi\0\0\0"),
+        &arena);
+    assert_int_equal(b.n_rejected, 2);
+    assert_string_equal(b.rejected_reason, "a text is not UTF-8");
+    assert_int_equal(b.n, 2);
+    assert_str_eq(b.spans[0].name, STR("ok"));
+    assert_str_eq(b.spans[0].resource->service_name, STR("svc"));
+    assert_str_eq(b.spans[1].name, STR("ok"));
+    assert_str_eq(b.spans[1].resource->service_name, STR("hi"));
+    arena_done(&arena);
+}
+
 /* ---- X-Ray ---- */
 
 #define HEAD "{\"format\": \"json\", \"version\": 1}\n"
@@ -441,6 +467,7 @@ int main(void)
         T(both_thrift_protocols_give_the_same_values),
         T(a_call_of_something_else_is_refused),
         T(text_that_is_not_utf8_costs_its_span_alone),
+        T(a_process_is_that_of_its_batch_wherever_it_stands),
         T(subsegments_may_come_before_what_they_need),
         T(a_subsegment_that_comes_alone_has_its_parent),
         T(segments_that_are_none_are_refused),

@@ -344,18 +344,27 @@ static int finish(struct decoder *d, int err, struct span_batch *ret_batch)
     return collect_batch(&d->c, ret_batch);
 }
 
-/* Trouble with the process is trouble with every span of the batch. */
+/* Trouble with the process is trouble with every span of the batch, also with those before it. */
 static void batch_decode(struct decoder *d)
 {
     struct thrift_field f = {0};
     const char *process_reject = NULL;
+    size_t first = collect_spans(&d->c);
     uint32_t n;
+    d->resource = arena_zalloc(d->c.arena, sizeof *d->resource);
+    if (!d->resource) {
+        d->c.err = ERR_NOMEM;
+        return;
+    }
+    resource_set_service_name(d->resource);
     while (thrift_next(&d->r, &f) && !d->c.err) {
         if (f.id == 1 && thrift_struct(&d->r, &f)) {
             d->c.reject = NULL;
             process_decode(d);
             process_reject = d->c.reject;
             d->c.reject = NULL;
+            if (process_reject)
+                collect_reject_spans(&d->c, first, process_reject);
         } else if (f.id == 2 && thrift_list(&d->r, &f, &n)) {
             while (n-- > 0 && !d->r.err && !d->c.err) {
                 d->c.reject = process_reject;
@@ -370,11 +379,8 @@ static void batch_decode(struct decoder *d)
 static int decode(struct str body, enum thrift_protocol protocol, bool is_call, struct arena *arena,
                   struct span_batch *ret_batch, struct error_detail *ret_detail)
 {
-    struct decoder d = {.resource = arena_zalloc(arena, sizeof *d.resource)};
+    struct decoder d = {0};
     struct thrift_call call;
-    if (!d.resource)
-        return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
-    resource_set_service_name(d.resource);
     collect_init(&d.c, arena);
     thrift_init(&d.r, body, protocol);
     if (!is_call) {
