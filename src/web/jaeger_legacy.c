@@ -384,8 +384,7 @@ static uint32_t process_of(struct processes *p, const struct resource *r)
     return p->last_index = p->slots[slot] - 1;
 }
 
-/* False: no memory. */
-static bool trace_json(struct json_writer *w, const struct span_batch *batch, struct arena *arena)
+bool legacy_trace_json(struct json_writer *w, const struct span_batch *batch, struct arena *arena)
 {
     struct processes processes = {.n_slots = 16};
     while (processes.n_slots < 2 * batch->n)
@@ -442,7 +441,7 @@ static void traces_reply(struct web_request *q, struct store_view *view, const s
             err = 0;
             continue;
         }
-        if (!err && !trace_json(&w, &batch, &scratch))
+        if (!err && !legacy_trace_json(&w, &batch, &scratch))
             err = ERR_NOMEM;
         found += !err;
     }

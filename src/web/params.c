@@ -55,6 +55,17 @@ bool web_param_trace_id(struct web_request *q, struct str text, const char *name
     return true;
 }
 
+void web_put_quoted(struct buf *out, struct str s)
+{
+    buf_byte(out, '"');
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] == '"' || s.ptr[i] == '\\')
+            buf_byte(out, '\\');
+        buf_byte(out, s.ptr[i]);
+    }
+    buf_byte(out, '"');
+}
+
 /* ---- conditions ---- */
 
 static struct predicate *condition_add(struct conditions *c)

@@ -109,6 +109,9 @@ bool web_param_duration(struct web_request *q, const char *name, uint64_t *ret_n
 bool web_param_trace_id(struct web_request *q, struct str text, const char *name,
                         struct trace_id *ret);
 
+/* A text as TraceQL has it, with its quotes. */
+void web_put_quoted(struct buf *out, struct str text);
+
 /* Conditions that are joined by and; grows in the request's arena. */
 struct conditions {
     struct arena *arena;
@@ -147,13 +150,16 @@ void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
                  const struct scan_cost *cost, uint64_t traces_read, uint64_t elapsed_ns);
 web_handler_fn v3_services, v3_operations, v3_summaries, v3_traces, v3_trace, v3_dependencies;
 web_handler_fn legacy_services, legacy_service_operations, legacy_operations, legacy_search,
-    legacy_trace, legacy_dependencies;
+    legacy_trace, legacy_dependencies, legacy_archive, legacy_transform, legacy_deep_dependencies,
+    legacy_quality_metrics, legacy_latencies, legacy_calls, legacy_errors, legacy_min_step;
 
 /* A time in RFC 3339, under either spelling of the parameter. */
 bool v3_param_time(struct web_request *q, const char *camel, bool required, uint64_t *ret_ns);
 /* The envelope {"data":...,"total":n,"limit":0,"offset":0,"errors":null}; the data is written between the two. */
 struct json_writer legacy_open(struct buf *out);
 void legacy_close(struct json_writer *w, size_t total);
+/* At least one span, all of one trace. False: no memory. */
+bool legacy_trace_json(struct json_writer *w, const struct span_batch *trace, struct arena *arena);
 
 web_handler_fn tempo_echo, tempo_ready, tempo_buildinfo;
 web_handler_fn tempo_trace, tempo_trace_v2, tempo_search;

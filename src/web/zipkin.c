@@ -190,24 +190,13 @@ struct question {
     unsigned n;
 };
 
-static void put_quoted(struct buf *out, struct str s)
-{
-    buf_byte(out, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"' || s.ptr[i] == '\\')
-            buf_byte(out, '\\');
-        buf_byte(out, s.ptr[i]);
-    }
-    buf_byte(out, '"');
-}
-
 /* A condition on some span of the service is open. */
 static void condition_open(struct question *c)
 {
     buf_cstr(&c->text, c->n++ ? " && { " : "{ ");
     if (c->service.len) {
         buf_cstr(&c->text, "resource.service.name = ");
-        put_quoted(&c->text, c->service);
+        web_put_quoted(&c->text, c->service);
         buf_cstr(&c->text, " && ");
     }
     buf_cstr(&c->text, "(");
@@ -222,14 +211,14 @@ static void put_comparison(struct buf *out, struct str key, struct str value)
 {
     int64_t n;
     buf_byte(out, '.');
-    put_quoted(out, key);
+    web_put_quoted(out, key);
     buf_cstr(out, " = ");
-    put_quoted(out, value);
+    web_put_quoted(out, value);
     /* Here tags have types, there they are text. */
     bool is_bool = str_eq(value, STR("true")) || str_eq(value, STR("false"));
     if (is_bool || str_to_i64(value, &n)) {
         buf_cstr(out, " || .");
-        put_quoted(out, key);
+        web_put_quoted(out, key);
         buf_printf(out, " = %.*s", STR_ARG(value));
     }
 }
@@ -244,16 +233,16 @@ static void condition_term(struct question *c, struct str term)
         if (is_error)
             buf_cstr(&c->text, "status = error || ");
         buf_byte(&c->text, '.');
-        put_quoted(&c->text, key);
+        web_put_quoted(&c->text, key);
         buf_cstr(&c->text, " != nil || event:name = ");
-        put_quoted(&c->text, key);
+        web_put_quoted(&c->text, key);
     } else {
         put_comparison(&c->text, key, value);
         if (is_error && str_eq(value, STR("true"))) {
             buf_cstr(&c->text, " || status = error");
         } else if (is_error) {
             buf_cstr(&c->text, " || statusMessage = ");
-            put_quoted(&c->text, value);
+            web_put_quoted(&c->text, value);
         }
     }
     condition_close(c);
@@ -317,16 +306,16 @@ static bool question_of(struct web_request *q, struct question *c)
     if (name.len && !str_eq(name, STR("all"))) {
         condition_open(c);
         buf_cstr(&c->text, "name = ");
-        put_quoted(&c->text, name);
+        web_put_quoted(&c->text, name);
         condition_close(c);
     }
     if (remote.len) {
         condition_open(c);
         for (size_t i = 0; i < REMOTE_KEYS; i++) {
             buf_cstr(&c->text, i ? " || ." : ".");
-            put_quoted(&c->text, remote_keys[i]);
+            web_put_quoted(&c->text, remote_keys[i]);
             buf_cstr(&c->text, " = ");
-            put_quoted(&c->text, remote);
+            web_put_quoted(&c->text, remote);
         }
         condition_close(c);
     }
