@@ -1,10 +1,12 @@
 // The page in a browser, on a real server.
 
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
-import { Server, until } from '../e2e/lib.mjs';
+import { promisify } from 'node:util';
+import { PUGMARK, Server, until } from '../e2e/lib.mjs';
 import { noBrowser, openBrowser, withPage } from './browser.mjs';
 import { bigTrace, hello, hostileTrace, script, shopTrace, text } from './data.mjs';
 
@@ -34,6 +36,9 @@ after(async () => {
 const params = (page) => new URL(page.url()).searchParams;
 const row = (page, name) => page.locator('.row', { has: page.locator('.name', { hasText: name }) }).first();
 const result = (page, t) => page.locator(`.result[data-trace="${t.traceId}"]`);
+/** Rows come from the server: waits until the active one is this. */
+const active = (page, name) => until(`the row "${name}" to be active`, async () => ((await activeRow(page)) === name ? true : undefined));
+const rowCount = (page, n) => until(`${n} rows`, async () => ((await page.locator('.row').count()) === n ? true : undefined));
 const activeRow = (page) => page.evaluate(() => {
   const id = document.activeElement?.getAttribute('aria-activedescendant');
   return id ? document.getElementById(id)?.querySelector('.label .name')?.textContent : null;
@@ -161,21 +166,21 @@ test('from search to a trace to its details and back, with the keyboard alone', 
     await page.waitForURL(`**/trace/${bad.traceId}`);
     await page.locator('.row').first().waitFor();
     await page.keyboard.press('j');
-    assert.equal(await activeRow(page), 'GET /orders/{id}');
+    await active(page, 'GET /orders/{id}');
     await page.keyboard.press('ArrowDown');
-    assert.equal(await activeRow(page), 'SELECT orders');
+    await active(page, 'SELECT orders');
     await page.keyboard.press('ArrowLeft'); // folds
-    assert.equal(await page.locator('.row').count(), 3);
+    await rowCount(page, 3);
     await page.keyboard.press('ArrowRight');
-    assert.equal(await page.locator('.row').count(), 4);
+    await rowCount(page, 4);
     await page.keyboard.press('ArrowRight');
-    assert.equal(await activeRow(page), 'work');
+    await active(page, 'work');
     await page.keyboard.press('ArrowLeft');
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => document.activeElement.classList.contains('detail-body'));
     assert.match(await page.locator('.detail').innerText(), /connection reset/);
     await page.keyboard.press('Escape');
-    assert.equal(await activeRow(page), 'SELECT orders');
+    await active(page, 'SELECT orders');
     await page.keyboard.press('Escape');
     await page.locator('.detail').waitFor({ state: 'detached' });
     await page.keyboard.press('Escape');
@@ -225,7 +230,7 @@ test('facts and warnings are at the top: duration, services, errors, missing par
     for (const part of ['400 ms', '2026', 'Services', '3']) assert.ok(facts.replace(/\s+/g, ' ').includes(part) || part === '2026', `${part} in ${facts}`);
     assert.equal(await page.locator('.notice').count(), 0);
     await page.keyboard.press('e');
-    assert.equal(await activeRow(page), 'SELECT orders');
+    await active(page, 'SELECT orders');
     assert.equal(await page.locator('.row.failed').count(), 1);
   });
   await withPage(browser, server, `/trace/${broken.traceId}`, async (page) => {
@@ -449,10 +454,48 @@ test('a trace of 20,000 spans opens within two seconds and scrolls', { skip }, a
     await page.waitForURL(/span=/);
     await page.keyboard.press('Home');
     await page.waitForURL(new RegExp(`span=${big.root}`));
-    assert.equal(await activeRow(page), 'big root');
+    await active(page, 'big root');
     await page.keyboard.press('e');
-    assert.ok((await page.locator('.row.selected.failed').count()) === 1);
+    await page.locator('.row.selected.failed').waitFor();
   });
+});
+
+test('a trace of many spans begins with its short ones together, is searched inside, and its end is near', { skip }, async () => {
+  const fresh = await Server.start();
+  const n = process.env.LONG ? 1_000_000 : 120_000;
+  try {
+    await promisify(execFile)(PUGMARK, ['load', '--otlp', fresh.endpoints.otlp_http, '--traces', '1', '--spans-per-trace', String(n)]);
+    const { traces: [t] } = await fresh.get('/api/pugmark/search');
+    await withPage(browser, fresh, null, async (page) => {
+      const times = [];
+      page.on('requestfinished', (r) => r.url().includes('/window?') && times.push(r.timing().responseEnd));
+      await page.goto(`${fresh.endpoints.page}/trace/${t.traceId}`);
+      const rows = page.locator('.rows');
+      await page.locator('.row.merged').first().waitFor();
+      const height = () => rows.evaluate((e) => Number(e.getAttribute('aria-label').replace(/\D/g, '')));
+      const together = await height();
+      assert.ok(together < n / 3, `${together} lines of ${n}`);
+      await page.keyboard.press('m');
+      await until('a line for each', async () => ((await height()) === n ? true : undefined));
+      const whole = () => page.waitForFunction(() => document.querySelector('.row') && !document.querySelector('.row.loading'));
+      for (const share of [0.2, 0.61, 1]) {
+        await rows.evaluate((e, s) => (e.scrollTop = s * (e.scrollHeight - e.clientHeight)), share);
+        await page.waitForFunction(([s, all]) => [...document.querySelectorAll('.row[data-row]')].some((r) => Number(r.dataset.row) > s * (all - 100)), [share, n]);
+        await whole();
+      }
+      assert.ok((await page.locator('.row').count()) < 80);
+      await page.keyboard.press('/');
+      await page.keyboard.type('{ status = error && kind = server }');
+      await page.waitForFunction(() => /^[\d,]+$/.test(document.querySelector('.find [role=status]')?.textContent ?? ''), null, { timeout: 60_000 });
+      await page.keyboard.press('Enter');
+      await page.locator('.row.selected.match.failed').waitFor();
+      assert.match(await page.locator('.find [role=status]').innerText(), /^1 of /);
+      times.sort((a, b) => a - b);
+      console.log(`# ${n} spans: ${times.length} windows, the median in ${times[times.length >> 1].toFixed(1)} ms, the slowest in ${times.at(-1).toFixed(1)} ms`);
+    });
+  } finally {
+    await fresh.stop();
+  }
 });
 
 test('an empty store says how to send a first span, and shows it when it comes', { skip }, async () => {
@@ -514,13 +557,13 @@ test('folding by level is in the address, and a link into a fold opens it', { sk
     assert.equal(await page.locator('.folded-count').innerText(), '3');
     await page.goto(`${page.url()}&span=${good.ids.work}`);
     await page.locator('.row.selected').waitFor();
-    assert.equal(await page.locator('.row').count(), 4);
+    await rowCount(page, 4);
   });
 });
 
 test('an answer that is not what it should be is an error on the page, not a blank one', { skip }, async () => {
   await withPage(browser, server, null, async (page) => {
-    await page.route('**/api/pugmark/traces/*', (r) => r.fulfill({ contentType: 'application/json', body: '{"spans":[{"spanId":5}],"resources":[]}' }));
+    await page.route('**/api/pugmark/traces/**', (r) => r.fulfill({ contentType: 'application/json', body: '{"spans":[{"spanId":5}],"resources":[]}' }));
     await page.route('**/api/pugmark/search*', (r) => r.fulfill({ status: 502, contentType: 'text/html', body: '<h1>Bad Gateway</h1>' }));
     await page.goto(`${server.endpoints.page}/trace/${good.traceId}`);
     await page.getByRole('alert').waitFor();

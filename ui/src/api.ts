@@ -41,8 +41,6 @@ export interface Span {
   status: { code: StatusCode; message: string };
   traceState: string;
   flags: number;
-  resource: number;
-  scope: number;
   attributes: KeyValue[];
   droppedAttributes: number;
   events: Event[];
@@ -62,14 +60,99 @@ export interface Scope {
   attributes?: KeyValue[];
 }
 
-export interface Trace {
+/** What is known of a trace without its spans. */
+export interface Outline {
+  asOf: string;
   traceId: string;
+  rootService: string;
+  rootName: string;
   startUnixNano: string;
   durationNano: string;
+  spanCount: number;
+  lines: number;
+  depth: number;
+  roots: number;
+  errorCount: number;
   orphanCount: number;
-  resources: Resource[];
-  scopes: Scope[];
-  spans: Span[];
+  missingParents: number;
+  services: ServiceCount[];
+}
+
+export interface WindowRow {
+  row: number;
+  spanId: string;
+  depth: number;
+  service: number;
+  name: string;
+  kind: Kind;
+  startOffsetNano: string;
+  durationNano: string;
+  children?: number;
+  below?: number;
+  parentSpanId?: string;
+  parentLine?: number;
+  sameService?: boolean;
+  folded?: boolean;
+  error?: boolean;
+  errorBelow?: boolean;
+  orphan?: boolean;
+  circular?: boolean;
+  critical?: boolean;
+  match?: boolean;
+  merged?: number; // neighbours in this line
+  spans?: number;
+  endOffsetNano?: string;
+  longestNano?: string;
+}
+
+export interface Window {
+  asOf: string;
+  lines: number;
+  first: number;
+  rows: WindowRow[];
+}
+
+/** Where a span is among the lines. */
+export interface Place {
+  row: number;
+  line: number;
+  isMerged?: boolean;
+  spanId: string;
+  hiddenBy: string[];
+}
+
+export interface SpanAnswer extends Place {
+  asOf: string;
+  depth: number;
+  children: number;
+  below: number;
+  startOffsetNano: string;
+  selfNano: string;
+  critical?: boolean;
+  orphan?: boolean;
+  circular?: boolean;
+  parent?: { spanId: string; name: string; service: number; startOffsetNano: string; durationNano: string };
+  span: Span;
+  resource: Resource;
+  scope: Scope;
+}
+
+export interface Found extends Partial<Place> {
+  asOf: string;
+  total: number;
+  index?: number;
+}
+
+export interface Overview {
+  asOf: string;
+  width: number;
+  lanes: number;
+  runs: number[]; // lane, first cell, cells, service, failed
+}
+
+export interface EventMarks {
+  asOf: string;
+  rows: { row: number; events: { offsetNano: string; name: string }[] }[];
 }
 
 export interface ServiceCount {
@@ -184,5 +267,7 @@ export const services = (signal?: AbortSignal) => get<{ services: string[] }>('s
 export const operations = (service: string, signal?: AbortSignal) =>
   get<{ operations: Operation[] }>('operations', { service }, signal).then((a) => a.operations);
 export const search = (params: Params, signal?: AbortSignal) => get<SearchAnswer>('search', params, signal);
-export const trace = (id: string, signal?: AbortSignal) => get<Trace>(`traces/${encodeURIComponent(id)}`, {}, signal);
+/** A part of a trace: outline, window, spans/ID, find, overview, events. */
+export const tracePart = <T>(id: string, part: string, params: Params = {}, signal?: AbortSignal) =>
+  get<T>(`traces/${encodeURIComponent(id)}/${part}`, params, signal);
 export const status = (signal?: AbortSignal) => get<Status>('status', {}, signal);

@@ -26,6 +26,7 @@ const icons = {
   zoom: 'M2 5V2h3M11 2h3v3M14 11v3h-3M5 14H2v-3M5 8h6',
   unfold: 'M3.5 3 8 7.5 12.5 3M3.5 8.5 8 13l4.5-4.5',
   fold: 'M3.5 7.5 8 3l4.5 4.5M3.5 13 8 8.5l4.5 4.5',
+  merge: 'M2.5 3.5h11M2.5 12.5h11M5 8h1M7.5 8h1M10 8h1',
   reload: 'M13 3v3.5H9.5M12.7 6.5A5 5 0 1 0 13 9.5',
 } as const;
 

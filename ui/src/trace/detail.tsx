@@ -1,14 +1,14 @@
 // One span, whole.
 
 import type { ComponentChildren, JSX } from 'preact';
-import { useMemo, useState } from 'preact/hooks';
-import type { Event, Link, Span } from '../api';
+import { useState } from 'preact/hooks';
+import type { Event, Link, SpanAnswer } from '../api';
 import { CopyButton, Icon, IconButton, ServiceDot } from '../parts';
 import { traceUrl } from '../router';
 import { formatClock, formatDuration, formatExact, formatFull, group, parseNs } from '../time';
 import { Attributes, valueText } from '../values';
-import { selfTime, type Node, type TraceModel } from './model';
 import { selectSpan, setRange } from './view';
+import type { TraceModel } from './windows';
 
 const listMax = 200;
 
@@ -34,17 +34,17 @@ function Section({ title, count, dropped = 0, children, open = true }: {
 
 const shortId = (id: string): string => (id.length > 16 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id);
 
-function Events({ model, node, events }: { model: TraceModel; node: Node; events: Event[] }): JSX.Element {
+function Events({ model, start, duration, events }: { model: TraceModel; start: number; duration: number; events: Event[] }): JSX.Element {
   const [all, setAll] = useState(false);
   const shown = all ? events : events.slice(0, listMax);
   return (
     <ol class="events">
       {shown.map((e, i) => {
         const at = parseNs(e.timeUnixNano);
-        const offset = Number(at - model.start) - node.start;
+        const offset = Number(at - model.start) - start;
         const trace = e.attributes.find((a) => a.key === 'exception.stacktrace');
         const rest = e.attributes.filter((a) => a !== trace);
-        const outside = offset < 0 || offset > node.duration;
+        const outside = offset < 0 || offset > duration;
         return (
           <li key={i} class={e.name === 'exception' ? 'failed' : ''}>
             <div class="event-head">
@@ -71,13 +71,11 @@ function Links({ model, links }: { model: TraceModel; links: Link[] }): JSX.Elem
     <ul class="links">
       {shown.map((l, i) => {
         const here = l.traceId === model.traceId;
-        const target = here ? model.byId.get(l.spanId) : undefined;
         return (
           <li key={i}>
             <a href={traceUrl(l.traceId, l.spanId)} title={`Trace ${l.traceId}, span ${l.spanId}`}>
               <Icon name="link" />
-              {here ? (target ? target.span.name : 'this trace') : <>trace <code>{shortId(l.traceId)}</code></>}
-              {!target && <> span <code>{l.spanId}</code></>}
+              {here ? 'this trace' : <>trace <code>{shortId(l.traceId)}</code></>} span <code>{l.spanId}</code>
             </a>
             {l.attributes.length > 0 && <Attributes list={l.attributes} label="Attributes of the link" />}
           </li>
@@ -97,15 +95,16 @@ const Fact = ({ label, children }: { label: string; children: ComponentChildren 
   </div>
 );
 
-export function Detail({ model, node, onClose }: { model: TraceModel; node: Node; onClose: () => void }): JSX.Element {
-  const { span } = node;
+export function Detail({ model, answer, onClose }: { model: TraceModel; answer: SpanAnswer; onClose: () => void }): JSX.Element {
+  const { span, resource, scope, parent } = answer;
   const [filter, setFilter] = useState('');
-  const resource = model.trace.resources[span.resource];
-  const scope = model.trace.scopes[span.scope];
-  const own = useMemo(() => selfTime(model, node), [model, node]);
+  const service = model.services.find((s) => s.name === resource.service);
   const start = parseNs(span.startUnixNano);
-  const share = model.duration > 0 ? (node.duration / model.duration) * 100 : 100;
-  const early = node.parent && node.start < node.parent.start ? node.parent.start - node.start : 0;
+  const offset = Number(answer.startOffsetNano);
+  const duration = Math.max(0, Number(span.durationNano) || 0);
+  const own = Number(answer.selfNano);
+  const share = model.duration > 0 ? (duration / model.duration) * 100 : 100;
+  const early = parent ? Math.max(0, Number(parent.startOffsetNano) - offset) : 0;
   const needle = filter.trim().toLowerCase();
   const attributes = needle
     ? span.attributes.filter((a) => a.key.toLowerCase().includes(needle) || valueText(a.value).toLowerCase().includes(needle))
@@ -113,13 +112,13 @@ export function Detail({ model, node, onClose }: { model: TraceModel; node: Node
   const code = span.status?.code ?? 'UNSET';
   return (
     <aside class="detail" aria-label="Span">
-      <header class={`detail-head svc-${node.color}`}>
+      <header class={`detail-head svc-${service?.color ?? 0}`}>
         <div class="detail-title">
-          <span class="service"><ServiceDot name={node.service} />{node.service}</span>
+          <span class="service"><ServiceDot name={resource.service} />{resource.service}</span>
           <h2>{span.name || '(no name)'}</h2>
         </div>
-        <IconButton icon="zoom" label="Zoom to this span" keys="z" onClick={() => zoomTo(model, node)} />
-        <CopyButton text={() => spanJson(model, span)} label="Copy span as JSON" />
+        <IconButton icon="zoom" label="Zoom to this span" keys="z" onClick={() => zoomTo(model, offset, duration)} />
+        <CopyButton text={() => spanJson(model, answer)} label="Copy span as JSON" />
         <IconButton icon="close" label="Close" keys="Esc" onClick={onClose} />
       </header>
       <div class="detail-body" tabIndex={0} role="region" aria-label="Details of the span">
@@ -131,26 +130,27 @@ export function Detail({ model, node, onClose }: { model: TraceModel; node: Node
         )}
         <dl class="facts-list">
           <Fact label="Duration">
-            <strong>{formatDuration(node.duration)}</strong> <span class="muted">{formatExact(span.durationNano)}</span>
+            <strong>{formatDuration(duration)}</strong> <span class="muted">{formatExact(span.durationNano)}</span>
           </Fact>
           <Fact label="Of the trace">{share < 0.1 && share > 0 ? '< 0.1' : share.toFixed(1)} %</Fact>
-          {node.children > 0 && (
+          {answer.children > 0 && (
             <Fact label="Own time">
-              {formatDuration(own)} <span class="muted">{node.duration > 0 ? ((own / node.duration) * 100).toFixed(0) : 0} % without its {group(node.children)} {node.children === 1 ? 'child' : 'children'}</span>
+              {formatDuration(own)} <span class="muted">{duration > 0 ? ((own / duration) * 100).toFixed(0) : 0} % without its {group(answer.children)} {answer.children === 1 ? 'child' : 'children'}</span>
             </Fact>
           )}
           <Fact label="Start">
-            <span title={formatFull(start)}>{formatClock(start, 9)}</span> <span class="muted">+{formatDuration(node.start)}</span>
+            <span title={formatFull(start)}>{formatClock(start, 9)}</span> <span class="muted">+{formatDuration(offset)}</span>
           </Fact>
+          {answer.critical && <Fact label="Critical"><span title="The path from the end of the trace back: always the child that ended last">the trace waited for it</span></Fact>}
           <Fact label="Kind">{span.kind.toLowerCase()}</Fact>
           <Fact label="Status">{code === 'ERROR' ? <span class="error-text">error</span> : code.toLowerCase()}{code === 'OK' && span.status.message ? `: ${span.status.message}` : ''}</Fact>
           <Fact label="Span id"><code>{span.spanId}</code> <CopyButton text={() => span.spanId} label="Copy span id" /></Fact>
           {span.parentSpanId && (
             <Fact label="Parent">
-              {node.parent ? (
-                <button type="button" class="textual" onClick={() => selectSpan(node.parent!.span.spanId)}>{node.parent.span.name || '(no name)'}</button>
+              {parent ? (
+                <button type="button" class="textual" onClick={() => selectSpan(parent.spanId)}>{parent.name || '(no name)'}</button>
               ) : (
-                <><code>{span.parentSpanId}</code> <span class="badge warn">{node.orphan ? 'not in this trace' : 'a circle'}</span></>
+                <><code>{span.parentSpanId}</code> <span class="badge warn">{answer.orphan ? 'not in this trace' : 'a circle'}</span></>
               )}
             </Fact>
           )}
@@ -167,7 +167,7 @@ export function Detail({ model, node, onClose }: { model: TraceModel; node: Node
         </Section>
         {(span.events.length > 0 || span.droppedEvents > 0) && (
           <Section title="Events" count={span.events.length} dropped={span.droppedEvents}>
-            <Events model={model} node={node} events={span.events} />
+            <Events model={model} start={offset} duration={duration} events={span.events} />
           </Section>
         )}
         {(span.links.length > 0 || span.droppedLinks > 0) && (
@@ -191,13 +191,10 @@ export function Detail({ model, node, onClose }: { model: TraceModel; node: Node
   );
 }
 
-export function zoomTo(model: TraceModel, node: Node): void {
-  const pad = Math.max(1, node.duration * 0.05);
-  setRange(model, { from: node.start - pad, to: node.start + node.duration + pad });
+export function zoomTo(model: TraceModel, start: number, duration: number): void {
+  const pad = Math.max(1, duration * 0.05);
+  setRange(model, { from: start - pad, to: start + duration + pad });
 }
 
-function spanJson(model: TraceModel, span: Span): string {
-  return JSON.stringify({
-    traceId: model.traceId, ...span, resource: model.trace.resources[span.resource], scope: model.trace.scopes[span.scope],
-  }, null, 2);
-}
+const spanJson = (model: TraceModel, { span, resource, scope }: SpanAnswer): string =>
+  JSON.stringify({ traceId: model.traceId, ...span, resource, scope }, null, 2);

@@ -3,43 +3,37 @@
 
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Overview } from '../api';
 import { currentPaint } from '../paint';
 import { isDark } from '../theme';
 import { formatDuration, tickLabel, ticks } from '../time';
-import type { Node, TraceModel } from './model';
 import { isWhole, setRange, type Range } from './view';
+import type { TraceModel } from './windows';
 
 const height = 60;
+const labels = 15; // above the picture
+const lanesMax = 44;
 
-function draw(canvas: HTMLCanvasElement, model: TraceModel, visible: Node[], width: number): void {
+function draw(canvas: HTMLCanvasElement, model: TraceModel, picture: Overview, width: number): void {
   const scale = devicePixelRatio || 1;
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
   const c = canvas.getContext('2d');
   if (!c) return;
   const paint = currentPaint();
-  const whole = Math.max(1, model.duration);
-  const top = 4 * scale;
-  const usable = canvas.height - 2 * top;
-  const n = visible.length;
-  const lane = usable / n;
+  const top = labels * scale;
+  const lane = (canvas.height - top - 3 * scale) / Math.max(1, picture.lanes);
   const thick = Math.max(scale, Math.min(4 * scale, lane * 0.8));
-  // More spans than pixels: what would be drawn over itself is left out, errors never.
-  const seen = n > 4000 ? new Uint8Array(canvas.width * Math.ceil(usable + 1)) : null;
+  const cell = canvas.width / picture.width;
   const errors: [number, number, number][] = [];
-  for (let i = 0; i < n; i++) {
-    const node = visible[i]!;
-    const x = (node.start / whole) * canvas.width;
-    const w = Math.max(scale, (node.duration / whole) * canvas.width);
-    const y = top + i * lane;
-    if (node.error) errors.push([x, y, w]);
-    if (seen && w < 3 * scale) {
-      const cell = Math.floor(y - top) * canvas.width + Math.min(canvas.width - 1, Math.floor(x));
-      if (seen[cell]) continue;
-      seen[cell] = 1;
-    }
-    c.fillStyle = paint.services[node.color]!;
+  const { runs } = picture;
+  for (let i = 0; i + 4 < runs.length; i += 5) {
+    const x = runs[i + 1]! * cell;
+    const y = top + runs[i]! * lane;
+    const w = Math.max(scale, runs[i + 2]! * cell);
+    c.fillStyle = paint.services[model.services[runs[i + 3]!]?.color ?? 0]!;
     c.fillRect(x, y, w, thick);
+    if (runs[i + 4]) errors.push([x, y, w]);
   }
   c.fillStyle = paint.error;
   for (const [x, y, w] of errors) c.fillRect(x, y, Math.max(w, 3 * scale), Math.max(thick, 2 * scale));
@@ -47,9 +41,9 @@ function draw(canvas: HTMLCanvasElement, model: TraceModel, visible: Node[], wid
 
 type Drag = { kind: 'new' | 'from' | 'to' | 'pan'; at: number; range: Range };
 
-export function Minimap({ model, visible, range }: {
+export function Minimap({ model, shown, range }: {
   model: TraceModel;
-  visible: Node[];
+  shown: string; // how the lines are folded
   range: Range;
 }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
@@ -64,19 +58,27 @@ export function Minimap({ model, visible, range }: {
     observer.observe(box.current!);
     return () => observer.disconnect();
   }, []);
+  const [picture, setPicture] = useState<Overview | null>(null);
   useEffect(() => {
-    if (width > 0 && canvas.current) draw(canvas.current, model, visible, width);
-  }, [width, model, visible, dark]);
+    if (width === 0) return;
+    const abort = new AbortController();
+    const cells = Math.min(2000, Math.max(1, Math.round(width)));
+    model.windows.overview(cells, lanesMax, abort.signal).then(setPicture).catch(() => {}); // what the rows ask for says what is wrong
+    return () => abort.abort();
+  }, [width, model, shown]);
+  useEffect(() => {
+    if (width > 0 && picture && canvas.current) draw(canvas.current, model, picture, width);
+  }, [width, model, picture, dark]);
 
   const whole = Math.max(1, model.duration);
   const timeAt = (clientX: number): number => {
     const r = box.current!.getBoundingClientRect();
     return Math.min(1, Math.max(0, (clientX - r.left) / r.width)) * whole;
   };
-  const shown = draft ?? range;
+  const part = draft ?? range;
   const zoomed = draft !== null || !isWhole(model, range);
-  const left = (shown.from / whole) * 100;
-  const right = (1 - shown.to / whole) * 100;
+  const left = (part.from / whole) * 100;
+  const right = (1 - part.to / whole) * 100;
   const marks = ticks(0, whole, Math.max(2, Math.floor(width / 140)));
   const step = (marks[1] ?? whole) - (marks[0] ?? 0);
 
@@ -129,7 +131,7 @@ export function Minimap({ model, visible, range }: {
           <span class="minimap-outside" style={{ left: 0, width: `${left}%` }} />
           <span class="minimap-outside" style={{ right: 0, width: `${right}%` }} />
           <span class="minimap-window" style={{ left: `${left}%`, right: `${right}%` }}>
-            <span class="minimap-length">{formatDuration(shown.to - shown.from)}</span>
+            <span class="minimap-length">{formatDuration(part.to - part.from)}</span>
           </span>
         </>
       )}

@@ -2,7 +2,7 @@ import { signal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import * as api from '../api';
-import { ApiError } from '../api';
+import { ApiError, type Found, type Outline, type Params, type SpanAnswer } from '../api';
 import { colorsReady } from '../services';
 import { useShortcuts } from '../keys';
 import { copy, CopyButton, Icon, IconButton, Loading, Problem, ServiceDot } from '../parts';
@@ -11,9 +11,9 @@ import { recallNumber, remember } from '../settings';
 import { formatClock, formatDuration, formatExact, formatFull, group } from '../time';
 import { Detail, zoomTo } from './detail';
 import { Minimap } from './minimap';
-import { buildTrace, findNodes, isFolded, visibleNodes, type Node, type TraceModel } from './model';
-import { flip, foldAt, foldOf, isWhole, rangeOf, selectSpan, setRange, zoomAt } from './view';
-import { lowerBound, Splitter, Waterfall } from './waterfall';
+import { flip, foldAt, foldOf, isWhole, mergeBelow, mergesOf, rangeOf, selectSpan, setMerges, setRange, zoomAt } from './view';
+import { Splitter, Waterfall } from './waterfall';
+import { modelOf, type Line, type Shown, type TraceModel } from './windows';
 
 /** The last trace, so that back and forward do not load it again. */
 const loaded = signal<TraceModel | null>(null);
@@ -25,11 +25,11 @@ export function Trace({ id }: { id: string }): JSX.Element {
     if (attempt === 0 && loaded.peek()?.traceId === id) return;
     const abort = new AbortController();
     setError(null);
-    Promise.all([api.trace(id, abort.signal), colorsReady])
-      .then(([t]) => {
+    Promise.all([api.tracePart<Outline>(id, 'outline', {}, abort.signal), colorsReady])
+      .then(([o]) => {
         if (abort.signal.aborted) return;
-        if (t.traceId !== id) throw new Error('The server answered with something else than this trace.');
-        loaded.value = buildTrace(t);
+        if (o.traceId !== id) throw new Error('The server answered with something else than this trace.');
+        loaded.value = modelOf(o, () => setAttempt((n) => n + 1));
       })
       .catch((e: unknown) => !abort.signal.aborted && setError(e));
     return () => abort.abort();
@@ -68,15 +68,15 @@ function NoTrace({ id, retry }: { id: string; retry: () => void }): JSX.Element 
 }
 
 function Facts({ model, reload, next }: { model: TraceModel; reload: () => void; next: () => void }): JSX.Element {
-  const root = model.nodes[0];
-  const failed = model.errors.length;
+  const { outline } = model;
+  const failed = outline.errorCount;
   return (
     <header class="trace-head">
       <div class="trace-title">
         <IconButton icon="left" label="Back" keys="Esc" onClick={() => goBack('/search')} />
         <h1>
-          {root && <span class="service"><ServiceDot name={root.service} /><span>{root.service}</span></span>}
-          <span class="name">{root ? root.span.name || '(no name)' : 'Empty trace'}</span>
+          <span class="service"><ServiceDot name={outline.rootService} /><span>{outline.rootService}</span></span>
+          <span class="name">{outline.rootName || '(no name)'}</span>
         </h1>
         <span class="trace-id"><code>{model.traceId}</code><CopyButton text={() => model.traceId} label="Copy trace id" /></span>
         <span class="grow" />
@@ -86,7 +86,7 @@ function Facts({ model, reload, next }: { model: TraceModel; reload: () => void;
       <dl class="facts">
         <div><dt>Start</dt><dd title={formatFull(model.start)}>{formatFull(model.start, 3)}</dd></div>
         <div><dt>Duration</dt><dd title={formatExact(model.duration)}><strong>{formatDuration(model.duration)}</strong></dd></div>
-        <div><dt>Spans</dt><dd>{group(model.nodes.length)}</dd></div>
+        <div><dt>Spans</dt><dd>{group(model.spans)}</dd></div>
         <div><dt>Services</dt><dd>{group(model.services.length)}</dd></div>
         <div><dt>Depth</dt><dd>{group(model.depth)}</dd></div>
         <div>
@@ -105,9 +105,8 @@ function Facts({ model, reload, next }: { model: TraceModel; reload: () => void;
 }
 
 function Notice({ model, next }: { model: TraceModel; next: () => void }): JSX.Element | null {
-  const n = model.orphans.length;
+  const { orphanCount: n, missingParents: missing } = model.outline;
   if (n === 0) return null;
-  const missing = new Set(model.orphans.map((o) => o.span.parentSpanId)).size;
   return (
     <div class="notice" role="note">
       <Icon name="error" />
@@ -122,47 +121,123 @@ function Notice({ model, next }: { model: TraceModel; next: () => void }): JSX.E
 
 function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX.Element {
   const { params } = route.value;
-  const text = params.toString();
   const range = useMemo(() => rangeOf(model, params), [model, params.get('from'), params.get('to')]);
   const fold = useMemo(() => foldOf(params), [params.get('fold'), params.get('flip')]);
-  const visible = useMemo(() => visibleNodes(model, fold), [model, fold]);
-  const selected = useMemo(() => model.byId.get(params.get('span') ?? '') ?? null, [model, params.get('span')]);
+  const { windows } = model;
+  const spanId = params.get('span') ?? '';
   const find = params.get('find') ?? '';
-  const matches = useMemo(() => findNodes(model, find), [model, find]);
-  const matchSet = useMemo(() => (find.trim() ? new Set(matches) : null), [matches, find]);
   const service = params.get('only') ?? '';
+  const merges = mergesOf(model, params);
+  const [barWidth, setBarWidth] = useState(0);
   const [detailWidth, setDetailWidth] = useState(() => recallNumber('detailWidth', 440, 280, 1000));
   const findInput = useRef<HTMLInputElement>(null);
   const page = useRef<HTMLDivElement>(null);
   const focusRows = (): void => page.current?.querySelector<HTMLElement>('.rows')?.focus({ preventScroll: true });
 
   useEffect(() => {
-    const root = model.nodes[0];
-    if (root) document.title = `${root.service}: ${root.span.name} · Pugmark`;
+    document.title = `${model.outline.rootService}: ${model.outline.rootName} · Pugmark`;
   }, [model]);
 
-  // A deep link to a span inside a fold opens the fold.
-  useEffect(() => {
-    if (!selected) return;
-    const folded: string[] = [];
-    for (let a = selected.parent; a; a = a.parent) if (isFolded(a, fold)) folded.push(a.span.spanId);
-    if (folded.length) flip(fold, folded);
-  }, [selected, text]);
+  // What is shown: the folds, and what is too short for this zoom.
+  const shown: Shown = {};
+  if (fold.depth !== Infinity) shown.fold = String(fold.depth);
+  if (fold.flipped.size) shown.flip = [...fold.flipped].join('.');
+  if (merges && barWidth > 0) shown.merge = String(mergeBelow(range, barWidth));
+  const shownKey = JSON.stringify(shown);
 
-  const go = (node: Node | undefined): void => {
-    if (node) selectSpan(node.span.spanId);
+  // What is looked for: asked a moment after the last key, and marked on the rows when it has been found.
+  const [matches, setMatches] = useState<{ find: string; total: number; index: number } | null>(null);
+  const [findError, setFindError] = useState<unknown>(null);
+  useEffect(() => {
+    setFindError(null);
+    if (!find.trim()) return setMatches(null);
+    const abort = new AbortController();
+    const timer = setTimeout(() => {
+      windows.search({ q: find }, undefined, undefined, abort.signal)
+        .then((f) => !abort.signal.aborted && setMatches({ find, total: f.total, index: -1 }))
+        .catch((e: unknown) => {
+          if (abort.signal.aborted) return;
+          setMatches(null);
+          setFindError(e);
+        });
+    }, 180);
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
+  }, [model, find]);
+  const found = matches !== null && matches.find === find;
+  windows.show(shown, found ? { q: find } : {});
+
+  // The selected span, whole, and its line. A deep link to a span inside a fold opens the fold.
+  const [selected, setSelected] = useState<SpanAnswer | null>(null);
+  const [spanError, setSpanError] = useState<unknown>(null);
+  const [line, setLine] = useState(-1);
+  useEffect(() => {
+    setSpanError(null);
+    if (!spanId) {
+      setSelected(null);
+      setLine(-1);
+      return;
+    }
+    const abort = new AbortController();
+    windows.span(spanId, abort.signal)
+      .then((a) => {
+        if (abort.signal.aborted) return;
+        setSelected(a);
+        setLine(a.line);
+        if (a.hiddenBy.length) flip(fold, a.hiddenBy);
+        else if (a.isMerged && windows.at(a.line)?.spanId !== spanId) setMerges(model, false);
+      })
+      .catch((e: unknown) => {
+        if (abort.signal.aborted) return;
+        setSelected(null);
+        setSpanError(e);
+      });
+    return () => abort.abort();
+  }, [model, spanId, shownKey]);
+
+  const choose = (to: Line): void => {
+    setLine(to.line);
+    selectSpan(to.spanId);
   };
-  const step = (by: number): void => {
-    if (!visible.length) return;
-    const at = selected ? lowerBound(visible, selected.row) : by > 0 ? -1 : visible.length;
-    go(visible[Math.min(visible.length - 1, Math.max(0, at + by))]);
+  const goLine = (at: number): void => {
+    const to = Math.min(windows.total - 1, Math.max(0, at));
+    const here = windows.at(to);
+    if (here) choose(here);
+    else void windows.ensure(to).then((l) => l && choose(l));
   };
-  /** The next of a list after the selected row, around the end. */
-  const cycle = (list: Node[], by: number): void => {
-    if (!list.length) return;
-    const row = selected?.row ?? (by > 0 ? -1 : Infinity);
-    go(by > 0 ? (list.find((n) => n.row > row) ?? list[0]) : (list.findLast((n) => n.row < row) ?? list[list.length - 1]));
+  const step = (by: number): void => goLine(line < 0 ? (by > 0 ? by - 1 : windows.total + by) : line + by);
+  /** The next of those that the server finds, after the selected row and around the end. */
+  const cycling = useRef<Promise<void>>(Promise.resolve());
+  const row = useRef<number | undefined>(undefined);
+  row.current = (line >= 0 ? windows.at(line)?.row : undefined) ?? (spanId ? selected?.row : undefined);
+  const cycle = (what: Params, by: number): void => {
+    cycling.current = cycling.current
+      .then(() => windows.search(what, by > 0 ? 'next' : 'previous', row.current))
+      .then((f: Found) => {
+        if (what.q) setMatches({ find, total: f.total, index: f.index ?? -1 });
+        if (f.spanId === undefined || f.line === undefined) return;
+        row.current = f.row; // the next key may come before this is drawn
+        if (!f.hiddenBy?.length && !f.isMerged) setLine(f.line);
+        selectSpan(f.spanId);
+      })
+      .catch((e: unknown) => setFindError(e));
   };
+  void windows.version.value; // drawn again when lines have come
+  // Enter may come before the details have.
+  const reading = useRef(false);
+  const focusDetail = (): void => {
+    const body = reading.current && page.current?.querySelector<HTMLElement>('.detail-body');
+    if (!body) return;
+    reading.current = false;
+    body.focus();
+  };
+  useEffect(focusDetail, [selected]);
+  useEffect(() => {
+    if (!spanId) reading.current = false;
+  }, [spanId]);
+  const current = line >= 0 ? windows.at(line) : undefined;
   const pageRows = (): number => Math.max(1, Math.floor((page.current?.querySelector('.rows')?.clientHeight ?? 480) / 24) - 2);
   const deepest = Math.min(fold.depth, model.depth - 1);
 
@@ -171,58 +246,62 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
     { keys: ['k', 'ArrowUp'], does: 'Previous span', run: () => step(-1) },
     {
       keys: ['ArrowRight', 'l'], does: 'Unfold, or go to the first child', run: () => {
-        if (!selected) return step(1);
-        if (isFolded(selected, fold)) flip(fold, [selected.span.spanId]);
-        else if (selected.children) step(1);
+        if (!spanId) return step(1);
+        if (current?.folded) flip(fold, [spanId]);
+        else if (current?.data.children) step(1);
       },
     },
     {
       keys: ['ArrowLeft', 'h'], does: 'Fold, or go to the parent', run: () => {
-        if (!selected) return;
-        if (selected.children && !isFolded(selected, fold)) flip(fold, [selected.span.spanId]);
-        else if (selected.parent) go(selected.parent);
+        if (!current) return;
+        if (current.data.children && !current.folded) flip(fold, [spanId]);
+        else if (current.data.parentLine !== undefined) goLine(current.data.parentLine);
       },
     },
     {
       keys: ['Enter'], does: 'Read the details', run: () => {
-        if (!selected) step(1);
-        requestAnimationFrame(() => page.current?.querySelector<HTMLElement>('.detail-body')?.focus());
+        if (!spanId) step(1);
+        reading.current = true;
+        requestAnimationFrame(focusDetail);
       },
     },
-    { keys: ['Home', 'g g'], shown: 'Home', does: 'First span', run: () => go(visible[0]) },
-    { keys: ['End', 'G'], shown: 'End', does: 'Last span', run: () => go(visible[visible.length - 1]) },
+    { keys: ['Home', 'g g'], shown: 'Home', does: 'First span', run: () => goLine(0) },
+    { keys: ['End', 'G'], shown: 'End', does: 'Last span', run: () => goLine(windows.total - 1) },
     { keys: ['PageDown'], does: 'A page down', run: () => (document.activeElement?.closest('.detail') ? false : step(pageRows())) },
     { keys: ['PageUp'], does: 'A page up', run: () => (document.activeElement?.closest('.detail') ? false : step(-pageRows())) },
-    { keys: ['e'], does: 'Next failed span', run: () => cycle(model.errors, 1) },
-    { keys: ['E'], does: 'Previous failed span', run: () => cycle(model.errors, -1) },
-    { keys: ['z'], does: 'Zoom to the span', run: () => selected && zoomTo(model, selected) },
+    { keys: ['e'], does: 'Next failed span', run: () => cycle({ what: 'error' }, 1) },
+    { keys: ['E'], does: 'Previous failed span', run: () => cycle({ what: 'error' }, -1) },
+    { keys: ['z'], does: 'Zoom to the span', run: () => current && zoomTo(model, current.start, current.duration) },
     { keys: ['+', '='], shown: '+', does: 'Zoom in', run: () => zoomAt(model, range, (range.from + range.to) / 2, 0.5) },
     { keys: ['-'], does: 'Zoom out', run: () => zoomAt(model, range, (range.from + range.to) / 2, 2) },
     { keys: ['0'], does: 'The whole trace', run: () => setRange(model, { from: 0, to: model.duration }) },
     { keys: ['['], does: 'Fold a level more', run: () => foldAt(Math.max(0, deepest - 1)) },
     { keys: [']'], does: 'Fold a level less', run: () => foldAt(fold.depth + 1 >= model.depth ? Infinity : fold.depth + 1) },
-    { keys: ['c'], does: 'Copy the span id', run: () => selected && void copy(selected.span.spanId, 'span id') },
+    { keys: ['m'], does: 'Short spans in one line, or each in its own', run: () => setMerges(model, !merges) },
+    { keys: ['c'], does: 'Copy the span id', run: () => spanId && void copy(spanId, 'span id') },
     { keys: ['/'], does: 'Find in the trace', run: () => findInput.current?.focus() },
-    { keys: ['n'], does: 'Next match', run: () => cycle(matches, 1) },
-    { keys: ['N'], does: 'Previous match', run: () => cycle(matches, -1) },
+    { keys: ['n'], does: 'Next match', run: () => find.trim() && cycle({ q: find }, 1) },
+    { keys: ['N'], does: 'Previous match', run: () => find.trim() && cycle({ q: find }, -1) },
     { keys: ['r'], does: 'Load again', run: reload },
     {
       keys: ['Escape'], does: 'From the details to the rows, then close, then back', run: () => {
         if (document.activeElement?.closest('.detail')) return focusRows();
-        if (selected) return selectSpan(null);
+        if (spanId) return selectSpan(null);
         goBack('/search');
       },
     },
   ]);
 
-  const matchAt = selected ? matches.indexOf(selected) : -1;
+  const findSaid = findError !== null ? (findError as Error).message : !found ? '…'
+    : matches.total === 0 ? 'none' : `${matches.index >= 0 ? `${group(matches.index + 1)} of ` : ''}${group(matches.total)}`;
+  const failed = windows.failed.value;
   return (
-    <div class={`page trace${selected ? ' with-detail' : ''}`} ref={page}>
-      <Facts model={model} reload={reload} next={() => cycle(model.errors, 1)} />
-      <Notice model={model} next={() => cycle(model.orphans, 1)} />
+    <div class={`page trace${spanId ? ' with-detail' : ''}`} ref={page}>
+      <Facts model={model} reload={reload} next={() => cycle({ what: 'error' }, 1)} />
+      <Notice model={model} next={() => cycle({ what: 'orphan' }, 1)} />
       <div class="trace-tools">
         <ul class="legend" aria-label="Services">
-          {model.services.slice(0, 30).map((s) => (
+          {[...model.services].sort((a, b) => b.spans - a.spans || (a.name < b.name ? -1 : 1)).slice(0, 30).map((s) => (
             <li key={s.name}>
               <button type="button" class={`chip svc-${s.color}`} aria-pressed={service === s.name}
                 title={`${s.name}: ${group(s.spans)} spans${s.errors ? `, ${group(s.errors)} failed` : ''}`}
@@ -239,17 +318,18 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
         <span class="grow" />
         <div class="find">
           <Icon name="find" />
-          <input ref={findInput} type="search" placeholder="Find in this trace" aria-label="Find in this trace" value={find}
+          <input ref={findInput} type="search" placeholder="Find text or { TraceQL }" aria-label="Find in this trace" value={find}
             onInput={(e) => setParams({ find: e.currentTarget.value }, { replace: true })}
             onKeyDown={(e) => {
               if (e.key !== 'Enter') return;
               e.preventDefault();
-              cycle(matches, e.shiftKey ? -1 : 1);
+              find.trim() && cycle({ q: find }, e.shiftKey ? -1 : 1);
             }} />
           {find.trim() && (
-            <span class="muted" role="status">{matches.length === 0 ? 'none' : `${matchAt >= 0 ? `${matchAt + 1} of ` : ''}${group(matches.length)}`}</span>
+            <span class={findError !== null ? 'error-text' : 'muted'} role="status">{findSaid}</span>
           )}
         </div>
+        <IconButton icon="merge" label="Short spans in one line" keys="m" pressed={merges} onClick={() => setMerges(model, !merges)} />
         <IconButton icon="fold" label="Fold a level more" keys="[" onClick={() => foldAt(Math.max(0, deepest - 1))} />
         <IconButton icon="unfold" label="Unfold all" onClick={() => foldAt(Infinity)} disabled={fold.depth === Infinity && fold.flipped.size === 0} />
         <IconButton icon="zoom" label="The whole trace" keys="0" disabled={isWhole(model, range)}
@@ -257,10 +337,12 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
       </div>
       <div class="trace-body">
         <div class="trace-main">
-          <Minimap model={model} visible={visible} range={range} />
-          <Waterfall model={model} visible={visible} range={range} fold={fold} selected={selected} matches={matchSet} service={service} />
+          <Minimap model={model} shown={shownKey} range={range} />
+          {failed !== null && <Problem error={failed} retry={reload} />}
+          <Waterfall model={model} range={range} fold={fold} spanId={spanId} line={line} find={found} service={service}
+            onSelect={choose} onWidth={setBarWidth} />
         </div>
-        {selected && (
+        {spanId && (
           <>
             <Splitter label="Width of the details" value={detailWidth} min={280} max={1000} reverse
               onChange={(w) => {
@@ -268,16 +350,18 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
                 remember('detailWidth', String(w));
               }} />
             <div class="detail-frame" style={{ width: `${detailWidth}px` }}>
-              <Detail key={selected.row} model={model} node={selected} onClose={() => {
-                selectSpan(null);
-                focusRows();
-              }} />
+              {selected ? (
+                <Detail key={selected.row} model={model} answer={selected} onClose={() => {
+                  selectSpan(null);
+                  focusRows();
+                }} />
+              ) : spanError !== null ? <Problem error={spanError} /> : <p class="trace-waiting">Loading the span…</p>}
             </div>
           </>
         )}
       </div>
       <div class="off-screen" aria-live="polite">
-        {selected ? `${selected.span.name}, ${formatDuration(selected.duration)}, started ${formatClock(model.start + BigInt(Math.round(selected.start)), 3)}` : ''}
+        {current && spanId ? `${current.name}, ${formatDuration(current.duration)}, started ${formatClock(model.start + BigInt(Math.round(current.start)), 3)}` : ''}
       </div>
     </div>
   );

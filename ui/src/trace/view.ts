@@ -1,16 +1,23 @@
 // What of a trace is shown: the part of time, the folded spans, the selected one, the text looked for.
 // All of it lives in the address:
-//   span=ID  from=NS to=NS (offsets from the trace's start)  fold=DEPTH flip=ID.ID  find=TEXT  tab=NAME
+//   span=ID  from=NS to=NS (offsets from the trace's start)  fold=DEPTH flip=ID.ID  find=TEXT  only=SERVICE  merge=1|0
 
 import { route, setParams } from '../router';
-import type { Fold, TraceModel } from './model';
+import type { TraceModel } from './windows';
 
 export interface Range {
   from: number;
   to: number;
 }
 
+const mergedFrom = 100_000; // spans
 const flippedMax = 200; // in the address; a user who folds more than this by hand uses the depth
+
+/** Which spans are folded: those at `depth` or deeper, with `flipped` ids the other way round. */
+export interface Fold {
+  depth: number; // Infinity: none
+  flipped: ReadonlySet<string>;
+}
 
 export function rangeOf(model: TraceModel, p: URLSearchParams): Range {
   const whole = { from: 0, to: Math.max(1, model.duration) };
@@ -51,6 +58,17 @@ export function flip(fold: Fold, spanIds: string[]): void {
 export function foldAt(depth: number): void {
   setParams({ fold: depth === Infinity ? null : String(depth), flip: null }, { replace: true });
 }
+
+/** Short neighbours become one line: what a large trace begins with. */
+export const mergesOf = (model: TraceModel, p: URLSearchParams): boolean =>
+  p.has('merge') ? p.get('merge') === '1' : model.spans >= mergedFrom;
+
+export const setMerges = (model: TraceModel, on: boolean): void =>
+  setParams({ merge: on === model.spans >= mergedFrom ? null : on ? '1' : '0' }, { replace: true });
+
+/** What is shorter than two pixels, in steps of two so that a small zoom changes nothing. */
+export const mergeBelow = (range: Range, barWidth: number): number =>
+  2 ** Math.floor(Math.log2(Math.max(1, (2 * (range.to - range.from)) / Math.max(1, barWidth))));
 
 export function selectSpan(id: string | null): void {
   if (route.peek().params.get('span') !== id) setParams({ span: id }, { replace: true });

@@ -7,6 +7,7 @@
 //    aria-activedescendant names the row, which is always scrolled into sight first.
 // 3. Bars are placed by percentages of the shown range, set through the CSSOM: the content security
 //    policy has no room for style attributes.
+//    A row that has not come yet from the server is an empty one of the same height.
 // 4. What follows the pointer (the cursor line, the dragged range) is moved by hand, without a render.
 
 import { memo } from 'preact/compat';
@@ -14,16 +15,14 @@ import type { JSX } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Icon } from '../parts';
 import { recallNumber, remember } from '../settings';
-import { formatDuration, group, parseNs, tickLabel, ticks } from '../time';
-import { isFolded, type Fold, type Node, type TraceModel } from './model';
-import { flip, isWhole, selectSpan, setRange, zoomAt, type Range } from './view';
+import { formatDuration, group, tickLabel, ticks } from '../time';
+import { flip, isWhole, setRange, zoomAt, type Fold, type Range } from './view';
+import type { Line, Mark, TraceModel } from './windows';
 
 export const rowHeight = 24;
 const overscan = 8;
 const indent = 14;
 const bodyMax = 8_000_000; // pixels
-
-const noMatches: ReadonlySet<Node> = new Set();
 
 /** Where a label of about `px` pixels fits beside or inside a bar. */
 function labelSide(from: number, to: number, barWidth: number, px: number): 'after' | 'before' | 'inside' {
@@ -35,13 +34,11 @@ function labelSide(from: number, to: number, barWidth: number, px: number): 'aft
 const percent = (x: number): string => `${(x * 100).toFixed(4)}%`;
 
 interface RowProps {
-  model: TraceModel;
-  node: Node;
+  line: Line;
+  marks: Mark[] | undefined;
   top: number;
   selected: boolean;
-  folded: boolean;
   dim: boolean;
-  match: boolean;
   from: number;
   to: number;
   nameWidth: number;
@@ -49,61 +46,65 @@ interface RowProps {
 }
 
 const Row = memo(function Row(p: RowProps): JSX.Element {
-  const { node, from, to } = p;
-  const { span } = node;
+  const { line, from, to } = p;
+  const { data, service, name } = line;
   const length = to - from;
-  const a = (node.start - from) / length;
-  const b = (node.start + node.duration - from) / length;
+  const a = (line.start - from) / length;
+  const b = (line.start + line.duration - from) / length;
   const inSight = b >= 0 && a <= 1;
   const left = Math.min(Math.max(a, 0), 1);
   const right = Math.max(Math.min(b, 1), left);
-  const text = formatDuration(node.duration);
+  const text = formatDuration(line.duration);
   const side = labelSide(left, right, p.barWidth, text.length * 7 + 14);
   const deepest = Math.max(2, Math.floor((p.nameWidth * 0.55) / indent));
-  const steps = Math.min(node.depth, deepest);
-  const crossing = !node.parent || node.parent.service !== node.service;
-  const name = span.name || '(no name)';
-  const classes = ['row', `svc-${node.color}`];
+  const steps = Math.min(line.depth, deepest);
+  const classes = ['row', `svc-${service.color}`];
   if (p.selected) classes.push('selected');
-  if (node.error) classes.push('failed');
+  if (data.error) classes.push('failed');
   if (p.dim) classes.push('dim');
-  if (p.match) classes.push('match');
-  const marks = inSight && span.events.length > 0 ? span.events.slice(0, 100) : [];
+  if (data.match) classes.push('match');
+  if (line.merged) classes.push('merged');
+  if (data.critical && !line.merged) classes.push('critical');
+  const marks = inSight && !line.merged ? (p.marks ?? []) : [];
   return (
-    <div id={`row-${node.row}`} class={classes.join(' ')} role="treeitem" data-row={node.row}
-      aria-level={node.depth + 1} aria-selected={p.selected} aria-expanded={node.children ? !p.folded : undefined}
+    <div id={`row-${line.row}`} class={classes.join(' ')} role="treeitem" data-row={line.row} data-line={line.line}
+      aria-level={line.depth + 1} aria-selected={p.selected} aria-expanded={data.children ? !line.folded : undefined}
       style={{ transform: `translateY(${p.top}px)` }}>
       <div class="cell-name">
         <span class="indent" style={{ width: `${steps * indent}px` }} />
-        {node.depth > deepest && <span class="level" title="Depth">{node.depth + 1}</span>}
-        {node.children > 0 ? (
-          <button type="button" class={`twist${p.folded ? ' folded' : ''}`} tabIndex={-1} aria-hidden="true" data-twist
-            title={p.folded ? `Unfold ${node.size} spans` : 'Fold'}>
-            <Icon name={p.folded ? 'right' : 'down'} />
+        {line.depth > deepest && <span class="level" title="Depth">{line.depth + 1}</span>}
+        {data.children ? (
+          <button type="button" class={`twist${line.folded ? ' folded' : ''}`} tabIndex={-1} aria-hidden="true" data-twist
+            title={line.folded ? `Unfold ${line.below} spans` : 'Fold'}>
+            <Icon name={line.folded ? 'right' : 'down'} />
           </button>
         ) : (
           <span class="twist none" />
         )}
         <span class="swatch" />
-        {node.error && <span class="error-icon" title={span.status.message || 'failed'}><Icon name="error" /><span class="off-screen">failed</span></span>}
-        {!node.error && p.folded && node.errorBelow && <span class="error-icon below" title="A folded span failed"><Icon name="error" /><span class="off-screen">has failed spans</span></span>}
-        {(node.orphan || node.circular) && (
-          <span class="badge warn" title={node.orphan ? 'Its parent is not in this trace' : 'Its parent is its own descendant'}>
-            {node.orphan ? 'no parent' : 'circle'}
+        {data.error && <span class="error-icon" title="failed"><Icon name="error" /><span class="off-screen">failed</span></span>}
+        {!data.error && line.folded && data.errorBelow && <span class="error-icon below" title="A folded span failed"><Icon name="error" /><span class="off-screen">has failed spans</span></span>}
+        {(data.orphan || data.circular) && (
+          <span class="badge warn" title={data.orphan ? 'Its parent is not in this trace' : 'Its parent is its own descendant'}>
+            {data.orphan ? 'no parent' : 'circle'}
           </span>
         )}
-        <span class="label" title={`${node.service}: ${name}`}>
-          {crossing && <span class="service">{node.service}</span>}
-          <span class="name">{name}</span>
+        <span class="label" title={line.merged ? `${line.data.spans} spans, each shorter than can be seen at this zoom` : `${service.name}: ${name}`}>
+          {line.merged ? <span class="name">{group(line.merged)} short {line.data.spans! > line.merged ? `with ${group(line.data.spans! - line.merged)} below` : 'spans'}</span> : (
+            <>
+              {!data.sameService && <span class="service">{service.name}</span>}
+              <span class="name">{name}</span>
+            </>
+          )}
         </span>
-        {p.folded && <span class="folded-count">{group(node.size)}</span>}
+        {line.folded && <span class="folded-count">{group(line.below)}</span>}
       </div>
       <div class="cell-bar">
         {inSight ? (
           <>
             <span class={`bar${a < 0 ? ' cut-left' : ''}${b > 1 ? ' cut-right' : ''}`} style={{ left: percent(left), width: percent(right - left) }} />
             {marks.map((e, i) => {
-              const at = (Number(parseNs(e.timeUnixNano) - p.model.start) - from) / length;
+              const at = (e.at - from) / length;
               if (at < 0 || at > 1) return null;
               return <span key={i} class={`event-mark${e.name === 'exception' ? ' failed' : ''}`} title={e.name} style={{ left: percent(at) }} />;
             })}
@@ -114,7 +115,7 @@ const Row = memo(function Row(p: RowProps): JSX.Element {
           </>
         ) : (
           <span class={`elsewhere ${b < 0 ? 'before' : 'after'}`} title="Outside the part of time that is shown">
-            {b < 0 ? '◂' : '▸'} {formatDuration(b < 0 ? from - (node.start + node.duration) : node.start - to)}
+            {b < 0 ? '◂' : '▸'} {formatDuration(b < 0 ? from - (line.start + line.duration) : line.start - to)}
           </span>
         )}
       </div>
@@ -122,14 +123,20 @@ const Row = memo(function Row(p: RowProps): JSX.Element {
   );
 });
 
-export function Waterfall({ model, visible, range, fold, selected, matches, service }: {
+const Waiting = ({ top }: { top: number }): JSX.Element => (
+  <div class="row loading" role="presentation" style={{ transform: `translateY(${top}px)` }}><span class="bar-wait" /></div>
+);
+
+export function Waterfall({ model, range, fold, spanId, line: selectedLine, find, service, onSelect, onWidth }: {
   model: TraceModel;
-  visible: Node[];
   range: Range;
   fold: Fold;
-  selected: Node | null;
-  matches: ReadonlySet<Node> | null; // null: nothing is looked for
+  spanId: string;
+  line: number; // of the selected span; -1: not known, or none
+  find: boolean; // something is looked for: what does not match is dim
   service: string; // only this one is bright, when there is one
+  onSelect: (line: Line) => void;
+  onWidth: (pixels: number) => void; // of the bars
 }): JSX.Element {
   const body = useRef<HTMLDivElement>(null);
   const cursor = useRef<HTMLDivElement>(null);
@@ -142,13 +149,16 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
   const names = Math.min(nameWidth, Math.max(140, size.width - 160));
   const barWidth = Math.max(1, size.width - names - 16);
 
-  const total = visible.length * rowHeight;
+  const { windows } = model;
+  void windows.version.value; // drawn again when lines have come
+  const lines = windows.total;
+  const total = lines * rowHeight;
   const bodyHeight = Math.min(total, bodyMax);
   const scrollMax = Math.max(0, bodyHeight - size.height);
   // Where the first row in sight is: the same as `scroll`, unless the trace is too tall for an element.
   const shift = total > bodyMax && scrollMax > 0 ? (scroll / scrollMax) * (total - size.height) : scroll;
   const first = Math.max(0, Math.floor(shift / rowHeight) - overscan);
-  const last = Math.min(visible.length, Math.ceil((shift + size.height) / rowHeight) + overscan);
+  const last = Math.min(lines, Math.ceil((shift + size.height) / rowHeight) + overscan);
 
   useEffect(() => {
     const el = body.current!;
@@ -159,12 +169,21 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
     return () => observer.disconnect();
   }, []);
 
+  useEffect(() => onWidth(barWidth), [barWidth]);
+
+  // What is in sight, and a screen above and below it.
+  const inSight = Math.ceil(size.height / rowHeight);
+  if (size.height > 0) windows.need(first - inSight, Math.min(lines, last + inSight));
+  useEffect(() => {
+    const timer = setTimeout(() => void windows.loadMarks(first, last), 120);
+    return () => clearTimeout(timer);
+  }, [windows, windows.version.value, first, last]);
+
   // The selected row is in sight whenever the selection moves (also from outside: a deep link).
-  const visibleAt = selected ? lowerBound(visible, selected.row) : -1;
   useLayoutEffect(() => {
     const el = body.current!;
-    if (!selected || size.height === 0 || visible[visibleAt] !== selected) return;
-    const top = visibleAt * rowHeight;
+    if (selectedLine < 0 || size.height === 0) return;
+    const top = selectedLine * rowHeight;
     if (top >= shift + rowHeight && top + 2 * rowHeight <= shift + size.height) return;
     let to = shift;
     if (top < shift + rowHeight) to = top - rowHeight;
@@ -173,7 +192,7 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
     const pixels = total > bodyMax ? (to / (total - size.height)) * scrollMax : to;
     el.scrollTop = Math.max(0, pixels);
     setScroll(el.scrollTop);
-  }, [selected, size.height, visible]);
+  }, [spanId, selectedLine, size.height, lines]);
 
   useEffect(() => {
     body.current!.focus({ preventScroll: true });
@@ -202,9 +221,9 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
     el.dataset.time = formatDuration((b - a) * (range.to - range.from));
   };
 
-  const nodeOf = (target: EventTarget | null): Node | null => {
-    const row = target instanceof Element ? target.closest<HTMLElement>('[data-row]') : null;
-    return row ? (model.nodes[Number(row.dataset.row)] ?? null) : null;
+  const lineOf = (target: EventTarget | null): Line | null => {
+    const row = target instanceof Element ? target.closest<HTMLElement>('[data-line]') : null;
+    return row ? (windows.at(Number(row.dataset.line)) ?? null) : null;
   };
 
   const overBars = (e: { clientX: number; target: EventTarget | null }): boolean => e.clientX >= barsLeft() && !(e.target instanceof Element && e.target.closest('[data-twist]'));
@@ -233,16 +252,32 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
   const step = (marks[1] ?? range.to) - (marks[0] ?? range.from);
   const at = (t: number): number => (t - range.from) / (range.to - range.from);
   const rows: JSX.Element[] = [];
+  let selectedRow = '';
   for (let i = first; i < last; i++) {
-    const node = visible[i]!;
-    const match = (matches ?? noMatches).has(node);
+    const line = windows.at(i);
+    const top = i * rowHeight - (shift - scroll);
+    if (!line) {
+      rows.push(<Waiting key={`wait-${i}`} top={top} />);
+      continue;
+    }
+    const selected = line.spanId === spanId && (selectedLine < 0 || selectedLine === i);
+    if (selected) selectedRow = `row-${line.row}`;
     rows.push(
-      <Row key={node.row} model={model} node={node} top={i * rowHeight - (shift - scroll)} selected={node === selected}
-        folded={isFolded(node, fold)} match={match}
-        dim={(matches !== null && !match) || (service !== '' && node.service !== service)}
+      <Row key={line.row} line={line} marks={windows.marksOf(line.row)} top={top} selected={selected}
+        dim={(find && !line.data.match) || (service !== '' && line.service.name !== service)}
         from={range.from} to={range.to} nameWidth={names} barWidth={barWidth} />,
     );
   }
+
+  /** Of those that are loaded: what is far away is not worth asking for. */
+  const siblings = (line: Line): string[] => {
+    const ids: string[] = [];
+    for (let i = Math.max(0, line.line - 2000); i < Math.min(lines, line.line + 2000) && ids.length < 200; i++) {
+      const other = windows.at(i);
+      if (other?.data.children && other.depth === line.depth && other.data.parentSpanId === line.data.parentSpanId) ids.push(other.spanId);
+    }
+    return ids;
+  };
 
   return (
     <div class="waterfall" style={{ '--names': `${names}px`, '--gutter': `${size.gutter}px` }}>
@@ -266,8 +301,8 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
           })}
         </div>
       </div>
-      <div class="rows" ref={body} tabIndex={0} role="tree" aria-label={`Spans of the trace, ${group(visible.length)} rows`}
-        aria-activedescendant={selected && visibleAt >= first && visibleAt < last ? `row-${selected.row}` : undefined}
+      <div class="rows" ref={body} tabIndex={0} role="tree" aria-label={`Spans of the trace, ${group(lines)} rows`}
+        aria-activedescendant={selectedRow || undefined}
         onScroll={(e) => setScroll(e.currentTarget.scrollTop)}
         onPointerDown={(e) => {
           if (e.button !== 0 || !overBars(e)) return;
@@ -298,18 +333,18 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
         }}
         onPointerLeave={() => moveCursor(null)}
         onClick={(e) => {
-          const node = nodeOf(e.target);
-          if (!node || e.timeStamp - draggedAt.current < 100) return; // the end of a drag is no click
+          const line = lineOf(e.target);
+          if (!line || e.timeStamp - draggedAt.current < 100) return; // the end of a drag is no click
           if (e.target instanceof Element && e.target.closest('[data-twist]')) {
-            // With Shift, all children of one parent together.
-            flip(fold, e.shiftKey ? siblings(model, node).map((s) => s.span.spanId) : [node.span.spanId]);
-          } else selectSpan(node.span.spanId);
+            // With Shift, all children of one parent that are near.
+            flip(fold, e.shiftKey ? siblings(line) : [line.spanId]);
+          } else onSelect(line);
         }}
         onDblClick={(e) => {
-          const node = nodeOf(e.target);
-          if (!node || !overBars(e)) return;
-          const pad = Math.max(1, node.duration * 0.05);
-          setRange(model, { from: node.start - pad, to: node.start + node.duration + pad });
+          const line = lineOf(e.target);
+          if (!line || (!line.merged && !overBars(e))) return;
+          const pad = Math.max(1, line.duration * 0.05);
+          setRange(model, { from: line.start - pad, to: line.start + line.duration + pad });
         }}>
         <div class="rows-space" style={{ height: `${bodyHeight}px` }}>
           <div class="grid-lines" aria-hidden="true">
@@ -322,27 +357,6 @@ export function Waterfall({ model, visible, range, fold, selected, matches, serv
       <div class="brush" ref={brush} hidden aria-hidden="true" />
     </div>
   );
-}
-
-function siblings(model: TraceModel, node: Node): Node[] {
-  const p = node.parent;
-  const out: Node[] = [];
-  const end = p ? p.row + p.size : model.nodes.length - 1;
-  for (let row = p ? p.row + 1 : 0; row <= end; row += 1 + model.nodes[row]!.size)
-    if (model.nodes[row]!.children > 0) out.push(model.nodes[row]!);
-  return out;
-}
-
-/** The place of a row among the visible ones, or where it would be. */
-export function lowerBound(visible: Node[], row: number): number {
-  let low = 0;
-  let high = visible.length;
-  while (low < high) {
-    const mid = (low + high) >> 1;
-    if (visible[mid]!.row < row) low = mid + 1;
-    else high = mid;
-  }
-  return low;
 }
 
 /** A bar between two parts; drag it, or move it with the arrow keys. */
