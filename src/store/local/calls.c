@@ -301,16 +301,15 @@ static int seg_traces(struct segment *seg, struct seg_calls *c)
     uint32_t row = 0, at = 0;
     for (uint32_t i = 0; i < seg->n_trace_blocks; i++) {
         const struct segment_trace_block *b = &seg->trace_blocks[i];
-        struct traces_read t;
-        arena_reset(&seg->scratch);
-        int err = segment_traces(seg, b, &seg->scratch, &t);
+        struct traces_read *t;
+        int err = segment_traces(seg, b, &t);
         if (err)
             return err;
-        memcpy(c->ids + at, t.ids, (size_t)b->n * TRACE_ID_SIZE);
+        memcpy(c->ids + at, t->ids, (size_t)b->n * TRACE_ID_SIZE);
         for (uint32_t k = 0; k < b->n; k++, at++) {
-            c->starts[at] = t.start[k];
+            c->starts[at] = t->start[k];
             c->first_rows[at] = row;
-            row += (uint32_t)t.n[k];
+            row += (uint32_t)t->n[k];
         }
     }
     c->first_rows[at] = row;

@@ -8,10 +8,11 @@
 #include "store/local/catalogue.h"
 #include "store/local/log.h"
 #include "store/local/memtable.h"
+#include "store/local/readers.h"
 #include "store/local/segment.h"
 
-/* A segment in the catalogue, or one that is gone from it and still read. Nothing but the flags
- * changes. */
+/* A segment in the catalogue, or one that is gone from it and still read. Nothing but the flags and the
+ * readers changes. */
 struct segment_file {
     _Atomic unsigned refs;
     int dir;                 /* lent by the store */
@@ -21,6 +22,7 @@ struct segment_file {
     /* The keeper's: when the rules of retention were last applied to it, which, and with which pins. */
     uint64_t ruled_ns, ruled_by, ruled_pins;
     struct segment_info info;
+    struct readers_of readers; /* idle ones */
 };
 
 /* The segments of one moment, by log records, newest first. Shared by the store and the views; never
@@ -31,7 +33,9 @@ struct segment_list {
     struct segment_file *items[]; /* a reference to each */
 };
 
-struct segment_file *segment_file_new(int dir, const struct segment_info *info);
+/* `readers` outlives it. */
+struct segment_file *segment_file_new(int dir, struct readers *readers,
+                                      const struct segment_info *info);
 struct segment_file *segment_file_ref(struct segment_file *file);
 void segment_file_unref(struct segment_file *file); /* NULL is allowed */
 
@@ -63,6 +67,7 @@ struct store {
     uint64_t damaged_at_open; /* places in the log */
     uint64_t lost_segments, lost_spans;
     pthread_t log_thread, seal_thread, keep_thread;
+    struct readers readers;
 
     /* The log thread's. */
     struct log log;

@@ -38,6 +38,8 @@ MUST_USE int segment_open(int dir, const char *name, struct segment **ret);
 /* The descriptor is the reader's from now on, also when this fails. */
 MUST_USE int segment_open_fd(int fd, const char *name, struct segment **ret);
 void segment_close(struct segment *seg); /* NULL is allowed */
+/* What the reader holds now. */
+size_t segment_memory(const struct segment *seg);
 /* What was damaged, and where; the message is empty when nothing was found. */
 const struct error_detail *segment_damage(const struct segment *seg);
 

@@ -1,4 +1,9 @@
-/* Inside the reader of segments: what segment_read.c (blocks, traces) and segment_scan.c share. */
+/* Inside the reader of segments: what segment_read.c (blocks, columns), segment_group.c, segment_trace.c,
+ * segment_spans.c and segment_scan.c share.
+ *
+ * A reader keeps what it decoded last, because what is asked next is mostly beside it: some blocks of
+ * traces, and some groups of rows as far as they were needed. A kept thing stays until others took all the
+ * places; a group that is pinned stays. */
 #ifndef STORE_LOCAL_SEGMENT_READ_H
 #define STORE_LOCAL_SEGMENT_READ_H
 
@@ -46,6 +51,81 @@ struct segment_hash_block {
     uint32_t *hashes, *ordinals; /* NULL: not read yet */
 };
 
+struct group_column_read {
+    uint32_t column;
+    uint64_t n;
+    struct block_ref values, filter;
+    int64_t low, high; /* of an int column */
+};
+
+/* The directory of a group. */
+struct group_read {
+    const struct segment_group *group;
+    struct block_ref fixed[FIXED_COLUMNS];
+    uint64_t n_shapes, n_shape_cells;
+    struct group_column_read *columns;
+    uint32_t n_columns;
+};
+
+struct group_shapes {
+    uint64_t *of_row;
+    uint64_t *lengths;
+    uint64_t *first;   /* of each shape, in `columns` */
+    uint64_t *columns; /* of all shapes, one after the other */
+};
+
+/* The columns of a group that only whole spans need. */
+struct group_rest {
+    uint64_t *dropped_attrs, *dropped_events, *dropped_links;
+    struct str *events, *links;
+};
+
+/* The values of an attribute column: one of the two, none for `nothing`. */
+struct group_values {
+    bool is_read;
+    uint64_t *numbers;
+    struct str *texts;
+};
+
+/* A group as far as it was decoded; all in its arena. */
+struct group_kept {
+    struct arena arena;
+    uint64_t used;                  /* the reader's clock then */
+    unsigned pins;                  /* it must stay */
+    struct group_read g;            /* g.group is NULL: nothing */
+    uint64_t *fixed[FIXED_COLUMNS]; /* those that are one number stream; NULL: not read yet */
+    const uint8_t *ids, *foreign;
+    uint64_t n_foreign;
+    bool has_shapes, has_rest;
+    struct group_shapes shapes;
+    struct group_rest rest;
+    uint32_t *place_of; /* by column of the segment: place in g.columns + 1; 0: not in the group */
+    struct group_values *values; /* by place in g.columns */
+    /* How many values of each column (and, last, how many foreign parents) come before row
+     * k * rank_rows. */
+    uint32_t *ranks, rank_rows;
+};
+
+/* A block of traces. What is behind `first_row` is read for summaries only. */
+struct traces_read {
+    const struct segment_trace_block *block;
+    const uint8_t *ids;
+    uint64_t *n, *start;
+    uint32_t *first_row; /* of the segment */
+    struct codec_reader rest;
+    bool has_summaries;
+    uint64_t *length, *root, *operation, *errors, *orphans, *services;
+    uint64_t *first_service, *names, *spans, *wrong;
+};
+
+struct traces_kept {
+    struct arena arena;
+    uint64_t used;
+    struct traces_read traces; /* block is NULL: nothing */
+};
+
+enum { SEGMENT_KEPT_GROUPS = 2, SEGMENT_KEPT_TRACES = 3 };
+
 struct segment {
     char name[32];
     int fd;
@@ -76,43 +156,15 @@ struct segment {
     uint32_t n_operations;
     struct segment_hash_block *hash_blocks;
     uint32_t n_hash_blocks;
+
+    uint64_t clock; /* of what is kept: which was used last */
+    struct traces_kept kept_traces[SEGMENT_KEPT_TRACES];
+    struct group_kept kept_groups[SEGMENT_KEPT_GROUPS];
 };
 
-struct group_column_read {
-    uint32_t column;
-    uint64_t n;
-    struct block_ref values, filter;
-    int64_t low, high; /* of an int column */
-};
-
-/* The directory of a group. */
-struct group_read {
-    const struct segment_group *group;
-    struct block_ref fixed[FIXED_COLUMNS];
-    uint64_t n_shapes, n_shape_cells;
-    struct group_column_read *columns;
-    uint32_t n_columns;
-};
-
-struct group_shapes {
-    uint64_t *of_row;
-    uint64_t *lengths;
-    uint64_t *first;   /* of each shape, in `columns` */
-    uint64_t *columns; /* of all shapes, one after the other */
-};
-
-/* Part of a trace block. */
-struct traces_read {
-    const struct segment_trace_block *block;
-    const uint8_t *ids;
-    uint64_t *n, *start;
-    struct codec_reader rest; /* what follows */
-};
-
-/* Where the trace is: its block (read into scratch) and place in it; place = block's n: not here.
- */
+/* Where the trace is: its block (a kept one) and its place in it. */
 struct trace_found {
-    struct traces_read traces;
+    struct traces_read *traces;
     uint32_t place, first_row;
     bool found;
 };
@@ -138,6 +190,12 @@ MUST_USE int segment_ids(struct segment *seg, struct block_ref ref, size_t n, st
 /* One number stream that is a block of its own. */
 MUST_USE int segment_numbers(struct segment *seg, struct block_ref ref, size_t n,
                              struct arena *arena, uint64_t **ret);
+/* Little pieces of what is read. */
+uint32_t segment_get_u32(struct codec_reader *r);
+struct block_ref segment_get_ref(struct codec_reader *r);
+/* Room, zeroed and as long as the reader, for `n` things that are listed in the rest of the input, each with at
+ * least one byte. */
+void *segment_list_room(struct segment *seg, struct codec_reader *r, uint64_t n, size_t size);
 /* Codes must have been checked to be below n_strings here or before. */
 MUST_USE int segment_string(struct segment *seg, uint64_t code, struct str *ret);
 /* The code of a text; INTERN-like: n_strings when it is not there. */
@@ -148,21 +206,30 @@ MUST_USE int segment_resource(struct segment *seg, uint32_t number, const struct
 MUST_USE int segment_operations_read(struct segment *seg);
 MUST_USE int segment_group_read(struct segment *seg, const struct segment_group *g,
                                 struct arena *arena, struct group_read *ret);
-MUST_USE int segment_shapes(struct segment *seg, const struct group_read *g, struct arena *arena,
-                            struct group_shapes *ret);
+/* The group with its directory, kept; what else of it is needed is read by the next ones. */
+MUST_USE int segment_group_keep(struct segment *seg, const struct segment_group *g,
+                                struct group_kept **ret);
+/* A fixed column that is one number stream. */
+MUST_USE int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_column column,
+                         uint64_t **ret);
+MUST_USE int group_ids(struct segment *seg, struct group_kept *k);
+MUST_USE int group_shapes(struct segment *seg, struct group_kept *k);
+MUST_USE int group_rest(struct segment *seg, struct group_kept *k);
+MUST_USE int group_values(struct segment *seg, struct group_kept *k, uint32_t place);
+/* Where the values of row `row` begin in each column of the group: `at` has room for n_columns + 1, the last
+ * for foreign parents. */
+MUST_USE int group_rank(struct segment *seg, struct group_kept *k, uint32_t row, uint32_t *at);
+/* A block of traces, kept. */
 MUST_USE int segment_traces(struct segment *seg, const struct segment_trace_block *b,
-                            struct arena *arena, struct traces_read *ret);
+                            struct traces_read **ret);
+/* The block that has the trace with this ordinal. */
+const struct segment_trace_block *segment_trace_block_of(const struct segment *seg,
+                                                         uint64_t ordinal);
 /* A value of a column of a group, given what was decoded: numbers or texts. Strings are borrowed.
  */
 MUST_USE int segment_value(struct segment *seg, const struct segment_column *c,
                            const uint64_t *numbers, const struct str *texts, uint64_t i,
                            struct arena *arena, struct value *ret);
-/* Decodes the values of a column of a group: one of the two results is set; both NULL for
- * `nothing`. */
-MUST_USE int segment_column_values(struct segment *seg, const struct group_column_read *gc,
-                                   struct arena *arena, uint64_t **ret_numbers,
-                                   struct str **ret_texts);
-
 static inline bool text_copy(struct arena *arena, struct str s, struct str *ret)
 {
     *ret = arena_str(arena, s);
@@ -180,14 +247,14 @@ MUST_USE int segment_trace_rows(struct segment *seg, const struct trace_found *f
                                 struct trace_rows *ret);
 /* The rows [first, first + n) of the group, which begin at row `to` of the trace. `places` says of each where
  * its parent is: place in the trace from 1, SEGMENT_FOREIGN_PARENT (then `rows` has it), 0: it has none. */
-MUST_USE int segment_group_rows(struct segment *seg, const struct group_read *g, uint32_t first,
+MUST_USE int segment_group_rows(struct segment *seg, struct group_kept *k, uint32_t first,
                                 uint32_t n, uint64_t trace_start, uint32_t to, uint64_t *places,
                                 struct trace_rows *rows);
 /* The group that has the row. */
 uint32_t segment_group_of(const struct segment *seg, uint32_t row);
 /* Calls for each group that holds rows of the trace: those rows, and where they begin in the trace.
  */
-typedef int rows_fn(void *arg, struct segment *seg, const struct group_read *g, uint32_t first,
+typedef int rows_fn(void *arg, struct segment *seg, struct group_kept *k, uint32_t first,
                     uint32_t n, uint32_t to);
 MUST_USE int segment_trace_groups(struct segment *seg, uint32_t first_row, uint64_t n_rows,
                                   rows_fn *fn, void *arg);

@@ -47,10 +47,8 @@ struct scanner {
     struct arena arena;                  /* what lives as long as the scan */
     struct arena scratch; /* of the group; not the segment's, which callbacks may use */
     /* Of the group. */
-    struct group_read g;
+    struct group_kept *kept; /* pinned */
     uint64_t *operation, *status, *duration, *parent, *message;
-    struct group_shapes shapes;
-    bool has_shapes;
     int answer;         /* what the callback returned last */
     uint64_t *start;    /* of the epoch */
     uint32_t *trace_of; /* by row: place in the two below */
@@ -62,9 +60,7 @@ struct scanner {
 
 static int fixed_need(struct scanner *sc, enum fixed_column column, uint64_t **at)
 {
-    if (*at)
-        return 0;
-    return segment_numbers(sc->seg, sc->g.fixed[column], sc->g.group->n, &sc->scratch, at);
+    return *at ? 0 : group_fixed(sc->seg, sc->kept, column, at);
 }
 
 /* The traces of the rows of a group, and the starts of these. */
@@ -72,7 +68,7 @@ static int starts_need(struct scanner *sc)
 {
     struct segment *seg = sc->seg;
     struct arena *a = &sc->scratch;
-    const struct segment_group *g = sc->g.group;
+    const struct segment_group *g = sc->kept->g.group;
     uint64_t *steps = NULL;
     if (sc->start)
         return 0;
@@ -85,26 +81,25 @@ static int starts_need(struct scanner *sc)
     sc->trace_starts = arena_array(a, g->n, sizeof *sc->trace_starts);
     if (!start || !sc->trace_of || !sc->trace_ids || !sc->trace_starts)
         return ERR_NOMEM;
-    uint32_t b = 0;
-    while (b + 1 < seg->n_trace_blocks && seg->trace_blocks[b + 1].first_trace <= g->first_trace)
-        b++;
+    const struct segment_trace_block *b = segment_trace_block_of(seg, g->first_trace);
+    const struct segment_trace_block *end_b = seg->trace_blocks + seg->n_trace_blocks;
     uint32_t i = 0, n_traces = 0;
-    for (; i < g->n && b < seg->n_trace_blocks; b++) {
-        struct traces_read t;
-        err = segment_traces(seg, &seg->trace_blocks[b], a, &t);
+    for (; i < g->n && b < end_b; b++) {
+        struct traces_read *t;
+        err = segment_traces(seg, b, &t);
         if (err)
             return err;
-        uint64_t row = t.block->first_row; /* of the segment: the first of trace k */
-        for (uint32_t k = 0; k < t.block->n && i < g->n; row += t.n[k++]) {
-            uint64_t end = row + t.n[k];
-            if (end <= (uint64_t)g->first_row + i)
+        uint32_t k = b->first_trace < g->first_trace ? g->first_trace - b->first_trace : 0;
+        for (; k < b->n && i < g->n; k++) {
+            if (t->first_row[k + 1] <= g->first_row + i)
                 continue;
-            if (row > (uint64_t)g->first_row + i)
-                return segment_fail(seg, ERR_CORRUPT, t.block->ref.offset, "a block of traces");
-            memcpy(sc->trace_ids[n_traces].bytes, t.ids + (size_t)k * TRACE_ID_SIZE, TRACE_ID_SIZE);
-            sc->trace_starts[n_traces] = t.start[k];
-            uint64_t at = t.start[k];
-            for (; i < g->n && (uint64_t)g->first_row + i < end; i++) {
+            if (t->first_row[k] > g->first_row + i)
+                return segment_fail(seg, ERR_CORRUPT, b->ref.offset, "a block of traces");
+            memcpy(sc->trace_ids[n_traces].bytes, t->ids + (size_t)k * TRACE_ID_SIZE,
+                   TRACE_ID_SIZE);
+            sc->trace_starts[n_traces] = t->start[k];
+            uint64_t at = t->start[k];
+            for (; i < g->n && g->first_row + i < t->first_row[k + 1]; i++) {
                 start[i] = at += steps[i];
                 sc->trace_of[i] = n_traces;
             }
@@ -119,13 +114,7 @@ static int starts_need(struct scanner *sc)
 
 static int operation_need(struct scanner *sc)
 {
-    bool fresh = !sc->operation;
-    int err = fixed_need(sc, FIXED_OPERATION, &sc->operation);
-    for (uint32_t i = 0; !err && fresh && i < sc->g.group->n; i++)
-        if (sc->operation[i] >= sc->seg->n_operations)
-            err = segment_fail(sc->seg, ERR_CORRUPT, sc->g.fixed[FIXED_OPERATION].offset,
-                               "the operations of a group");
-    return err;
+    return fixed_need(sc, FIXED_OPERATION, &sc->operation);
 }
 
 /* ---- leaves on operations ---- */
@@ -181,12 +170,12 @@ static int operations_eval(struct scanner *sc, const struct filter *f, uint8_t *
     int err = operations_ask(sc, f);
     const struct leaf *leaf = &sc->leaves[f->leaf];
     if (!err && !leaf->operations_any) {
-        memset(out, 0, sc->g.group->n);
+        memset(out, 0, sc->kept->g.group->n);
         return 0;
     }
     if (!err)
         err = operation_need(sc);
-    for (uint32_t i = 0; !err && i < sc->g.group->n; i++)
+    for (uint32_t i = 0; !err && i < sc->kept->g.group->n; i++)
         out[i] = leaf->operations[sc->operation[i]];
     return err;
 }
@@ -223,7 +212,7 @@ static int64_t integer_from(uint64_t n)
 
 static int fixed_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
 {
-    const struct segment_group *g = sc->g.group;
+    const struct segment_group *g = sc->kept->g.group;
     int err = 0;
     switch (f->field) {
     case FIELD_STATUS:
@@ -271,7 +260,7 @@ static int message_eval(struct scanner *sc, const struct filter *f, uint8_t *out
         leaf->messages = arena_zalloc(&sc->arena, (size_t)seg->n_strings + 1);
         err = leaf->messages ? 0 : ERR_NOMEM;
     }
-    for (uint32_t i = 0; !err && i < sc->g.group->n; i++) {
+    for (uint32_t i = 0; !err && i < sc->kept->g.group->n; i++) {
         uint64_t code = sc->message[i];
         struct str s = STR_NONE;
         if (code)
@@ -394,7 +383,11 @@ static int values_ask(struct scanner *sc, const struct filter *f, uint32_t index
         if (err || !admits)
             return err;
     }
-    err = segment_column_values(seg, gc, &sc->scratch, &numbers, &texts);
+    err = group_values(seg, sc->kept, (uint32_t)(gc - sc->kept->g.columns));
+    if (!err) {
+        numbers = sc->kept->values[gc - sc->kept->g.columns].numbers;
+        texts = sc->kept->values[gc - sc->kept->g.columns].texts;
+    }
     uint8_t *answers = err ? NULL : arena_alloc(&sc->scratch, gc->n);
     if (!err && !answers)
         err = ERR_NOMEM;
@@ -420,11 +413,7 @@ static int values_ask(struct scanner *sc, const struct filter *f, uint32_t index
 
 static int shapes_need(struct scanner *sc)
 {
-    if (sc->has_shapes)
-        return 0;
-    int err = segment_shapes(sc->seg, &sc->g, &sc->scratch, &sc->shapes);
-    sc->has_shapes = !err;
-    return err;
+    return group_shapes(sc->seg, sc->kept);
 }
 
 /* Spreads the answers for values over the rows that have them. The first attribute of a row with
@@ -436,13 +425,13 @@ static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *c
     int err = shapes_need(sc);
     if (err)
         return err;
-    const struct group_shapes *sh = &sc->shapes;
+    const struct group_shapes *sh = &sc->kept->shapes;
     /* For each shape: index + 1 of the first column, and whether there is more than one. */
-    uint8_t *first = arena_zalloc(&sc->scratch, sc->g.n_shapes);
-    uint8_t *several = arena_zalloc(&sc->scratch, sc->g.n_shapes);
+    uint8_t *first = arena_zalloc(&sc->scratch, sc->kept->g.n_shapes);
+    uint8_t *several = arena_zalloc(&sc->scratch, sc->kept->g.n_shapes);
     if (!first || !several)
         return ERR_NOMEM;
-    for (uint64_t s = 0; s < sc->g.n_shapes; s++) {
+    for (uint64_t s = 0; s < sc->kept->g.n_shapes; s++) {
         const uint64_t *columns = sh->columns + sh->first[s];
         for (uint64_t k = 0; k < sh->lengths[s]; k++) {
             uint8_t index = leaf->column_index[columns[k]];
@@ -451,7 +440,7 @@ static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *c
         }
     }
     uint64_t at[COLUMNS_MAX] = {0};
-    for (uint32_t i = 0; i < sc->g.group->n; i++) {
+    for (uint32_t i = 0; i < sc->kept->g.group->n; i++) {
         uint64_t s = sh->of_row[i];
         unsigned index = first[s];
         if (present)
@@ -460,7 +449,7 @@ static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *c
         if (!index)
             continue;
         if (at[index - 1] >= counts[index - 1])
-            return segment_fail(seg, ERR_CORRUPT, sc->g.fixed[FIXED_SHAPES].offset,
+            return segment_fail(seg, ERR_CORRUPT, sc->kept->g.fixed[FIXED_SHAPES].offset,
                                 "the shapes of a group");
         if (answers[index - 1])
             out[i] = answers[index - 1][at[index - 1]];
@@ -483,8 +472,8 @@ static int attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out, u
     uint64_t counts[COLUMNS_MAX] = {0};
     bool any = false;
     int err = columns_ask(sc, f);
-    for (uint32_t i = 0; !err && i < sc->g.n_columns && leaf->n_columns; i++) {
-        const struct group_column_read *gc = &sc->g.columns[i];
+    for (uint32_t i = 0; !err && i < sc->kept->g.n_columns && leaf->n_columns; i++) {
+        const struct group_column_read *gc = &sc->kept->g.columns[i];
         uint8_t index = leaf->column_index[gc->column];
         if (!index)
             continue;
@@ -495,9 +484,9 @@ static int attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out, u
     if (err)
         return err;
     if (!any) {
-        memset(out, 0, sc->g.group->n);
+        memset(out, 0, sc->kept->g.group->n);
         if (present)
-            memset(present, 0, sc->g.group->n);
+            memset(present, 0, sc->kept->g.group->n);
         return 0;
     }
     return values_spread(sc, leaf, answers, counts, out, present);
@@ -505,7 +494,7 @@ static int attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out, u
 
 static int any_attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
 {
-    uint32_t n = sc->g.group->n;
+    uint32_t n = sc->kept->g.group->n;
     uint8_t *present = arena_alloc(&sc->scratch, n);
     uint8_t *of_resource = arena_alloc(&sc->scratch, n);
     if (!present || !of_resource)
@@ -550,7 +539,7 @@ static bool any_of(const uint8_t *rows, uint32_t n)
 
 static int eval(struct scanner *sc, const struct filter *f, uint8_t *out)
 {
-    uint32_t n = sc->g.group->n;
+    uint32_t n = sc->kept->g.group->n;
     uint8_t *own;
     int err = 0;
     switch (f->op) {
@@ -696,19 +685,20 @@ static int wanted_init(struct scanner *sc, const struct scan *scan)
 static int wanted_group(struct scanner *sc, struct wanted *w)
 {
     struct segment *seg = sc->seg;
-    uint32_t n = sc->g.group->n;
+    uint32_t n = sc->kept->g.group->n;
     uint64_t counts[COLUMNS_MAX] = {0}, at[COLUMNS_MAX] = {0};
     bool any = false;
     int err = 0;
     w->index = NULL;
-    for (uint32_t k = 0; !err && k < sc->g.n_columns; k++) {
-        unsigned index = w->column_index ? w->column_index[sc->g.columns[k].column] : 0;
+    for (uint32_t k = 0; !err && k < sc->kept->g.n_columns; k++) {
+        unsigned index = w->column_index ? w->column_index[sc->kept->g.columns[k].column] : 0;
         if (!index)
             continue;
         any = true;
-        counts[index - 1] = sc->g.columns[k].n;
-        err = segment_column_values(seg, &sc->g.columns[k], &sc->scratch, &w->numbers[index - 1],
-                                    &w->texts[index - 1]);
+        counts[index - 1] = sc->kept->g.columns[k].n;
+        err = group_values(seg, sc->kept, k);
+        w->numbers[index - 1] = sc->kept->values[k].numbers;
+        w->texts[index - 1] = sc->kept->values[k].texts;
     }
     if (err || !any)
         return err;
@@ -717,7 +707,7 @@ static int wanted_group(struct scanner *sc, struct wanted *w)
     w->place = arena_array(&sc->scratch, n, sizeof *w->place);
     if (!err && (!w->index || !w->place))
         err = ERR_NOMEM;
-    const struct group_shapes *sh = &sc->shapes;
+    const struct group_shapes *sh = &sc->kept->shapes;
     for (uint32_t i = 0; !err && i < n; i++) {
         const uint64_t *columns = sh->columns + sh->first[sh->of_row[i]];
         for (uint64_t k = 0; k < sh->lengths[sh->of_row[i]]; k++) {
@@ -725,7 +715,7 @@ static int wanted_group(struct scanner *sc, struct wanted *w)
             if (!index)
                 continue;
             if (at[index - 1] >= counts[index - 1])
-                return segment_fail(seg, ERR_CORRUPT, sc->g.fixed[FIXED_SHAPES].offset,
+                return segment_fail(seg, ERR_CORRUPT, sc->kept->g.fixed[FIXED_SHAPES].offset,
                                     "the shapes of a group");
             if (!w->index[i]) { /* the first counts */
                 w->index[i] = (uint8_t)index;
@@ -798,24 +788,16 @@ static int row_give(struct scanner *sc, uint32_t i, const uint8_t *ids, struct s
     return sc->answer;
 }
 
-static int group_scan(struct scanner *sc, const struct segment_group *g, const struct filter *f,
-                      struct scan *scan, scan_fn *fn, void *arg, struct scan_cost *cost)
+static int group_rows(struct scanner *sc, const struct filter *f, struct scan *scan, scan_fn *fn,
+                      void *arg, struct scan_cost *cost)
 {
     struct segment *seg = sc->seg;
-    struct codec_reader ids;
-    arena_reset(&sc->scratch);
-    sc->operation = sc->status = sc->duration = sc->parent = sc->message = sc->start = NULL;
-    sc->has_shapes = false;
-    cost->rows_read += g->n;
-    uint8_t *rows = arena_alloc(&sc->scratch, g->n);
-    int err = rows ? segment_group_read(seg, g, &sc->scratch, &sc->g) : ERR_NOMEM;
-    if (!err)
-        err = eval(sc, f, rows);
-    if (err || !any_of(rows, g->n))
+    uint32_t n = sc->kept->g.group->n;
+    uint8_t *rows = arena_alloc(&sc->scratch, n);
+    int err = rows ? eval(sc, f, rows) : ERR_NOMEM;
+    if (err || !any_of(rows, n))
         return err;
     err = starts_need(sc);
-    if (!err)
-        err = segment_operations_read(seg);
     if (!err)
         err = operation_need(sc);
     if (!err)
@@ -823,18 +805,30 @@ static int group_scan(struct scanner *sc, const struct segment_group *g, const s
     if (!err)
         err = fixed_need(sc, FIXED_DURATION, &sc->duration);
     if (!err)
-        err = segment_ids(seg, sc->g.fixed[FIXED_SPAN_ID], g->n, &sc->scratch, &ids);
-    if (!err && (size_t)(ids.end - ids.at) != (size_t)g->n * SPAN_ID_SIZE)
-        err = segment_fail(seg, ERR_CORRUPT, sc->g.fixed[FIXED_SPAN_ID].offset,
-                           "the ids of a group");
+        err = group_ids(seg, sc->kept);
     for (size_t k = 0; !err && k < scan->n_attrs; k++)
         err = wanted_group(sc, &sc->wanted[k]);
-    for (uint32_t i = g->n; !err && i-- > 0;) {
+    for (uint32_t i = n; !err && i-- > 0;) {
         if (!rows[i] || out_of_range(scan, sc->start[i]))
             continue;
         cost->rows_matched++;
-        err = row_give(sc, i, ids.at, scan, fn, arg);
+        err = row_give(sc, i, sc->kept->ids, scan, fn, arg);
     }
+    return err;
+}
+
+static int group_scan(struct scanner *sc, const struct segment_group *g, const struct filter *f,
+                      struct scan *scan, scan_fn *fn, void *arg, struct scan_cost *cost)
+{
+    arena_reset(&sc->scratch);
+    sc->operation = sc->status = sc->duration = sc->parent = sc->message = sc->start = NULL;
+    cost->rows_read += g->n;
+    int err = segment_group_keep(sc->seg, g, &sc->kept);
+    if (err)
+        return err;
+    sc->kept->pins++;
+    err = group_rows(sc, f, scan, fn, arg, cost);
+    sc->kept->pins--;
     return err;
 }
 

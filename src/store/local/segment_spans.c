@@ -64,116 +64,63 @@ static int span_origin(struct segment *seg, struct spans_arg *arg, uint64_t oper
     return text_copy(arena, text, &s->name) ? 0 : ERR_NOMEM;
 }
 
-/* The columns of a group that whole spans need beside what trace_rows has. */
-struct group_rest {
-    uint64_t *flags, *states, *messages, *dropped_attrs, *dropped_events, *dropped_links;
-    struct str *events, *links;
+/* The next value of each attribute column, and the keys, copied into the caller's arena. */
+struct values_walk {
+    uint32_t *at;     /* by place in the group's columns */
+    struct str *keys; /* the same; ptr is NULL: not yet */
 };
 
-static int list_column(struct segment *seg, struct block_ref ref, size_t n, struct str **ret)
+static int values_walk_init(struct segment *seg, struct group_kept *k, uint32_t row,
+                            struct values_walk *walk)
 {
-    struct codec_reader r;
-    int err = segment_block(seg, ref, &seg->scratch, &r);
-    if (err)
-        return err;
-    struct str *items = stream_list(&r, n);
-    err = codec_finish(&r);
-    if (err)
-        return segment_fail(seg, err, ref.offset, "a column");
-    *ret = items;
-    return 0;
-}
-
-static int group_rest_read(struct segment *seg, const struct group_read *g, struct group_rest *rest)
-{
-    struct arena *a = &seg->scratch;
-    size_t n = g->group->n;
-    struct codec_reader r;
-    int err = segment_numbers(seg, g->fixed[FIXED_FLAGS], n, a, &rest->flags);
-    if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_TRACE_STATE], n, a, &rest->states);
-    if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_STATUS_MESSAGE], n, a, &rest->messages);
-    if (!err)
-        err = list_column(seg, g->fixed[FIXED_EVENTS], n, &rest->events);
-    if (!err)
-        err = list_column(seg, g->fixed[FIXED_LINKS], n, &rest->links);
-    if (!err)
-        err = segment_block(seg, g->fixed[FIXED_DROPPED], a, &r);
-    if (err)
-        return err;
-    rest->dropped_attrs = stream_sized(&r, n);
-    rest->dropped_events = stream_sized(&r, n);
-    rest->dropped_links = stream_numbers(&r, n);
-    err = codec_finish(&r);
-    return err ? segment_fail(seg, err, g->fixed[FIXED_DROPPED].offset, "a column") : 0;
-}
-
-/* The attribute columns of a group, decoded when first needed. */
-struct group_values {
-    const struct group_read *group;
-    struct group_column {
-        const struct group_column_read *read; /* NULL: not in this group */
-        uint64_t at;                          /* the next value */
-        bool decoded;
-        uint64_t *numbers;
-        struct str *texts;
-        struct str key; /* copied into the caller's arena */
-    } * columns;        /* by number */
-};
-
-static int group_values_init(struct segment *seg, const struct group_read *g,
-                             struct group_values *gv)
-{
-    gv->group = g;
-    gv->columns = arena_zalloc(&seg->scratch, seg->n_columns * sizeof *gv->columns);
-    if (!gv->columns)
+    size_t n = (size_t)k->g.n_columns + 1;
+    walk->at = arena_array(&seg->scratch, n, sizeof *walk->at);
+    walk->keys = arena_zalloc(&seg->scratch, n * sizeof *walk->keys);
+    if (!walk->at || !walk->keys)
         return ERR_NOMEM;
-    for (uint32_t i = 0; i < g->n_columns; i++)
-        gv->columns[g->columns[i].column].read = &g->columns[i];
-    return 0;
+    return group_rank(seg, k, row, walk->at);
 }
 
-static int attr_next(struct segment *seg, struct group_values *gv, uint64_t column,
-                     struct arena *arena, struct attr *ret)
+static int attr_next(struct segment *seg, struct group_kept *k, struct values_walk *walk,
+                     uint64_t column, struct arena *arena, struct attr *ret)
 {
-    struct group_column *gc = &gv->columns[column];
     const struct segment_column *c = &seg->columns[column];
-    int err = 0;
-    if (!gc->read || gc->at >= gc->read->n)
-        return segment_fail(seg, ERR_CORRUPT, gv->group->fixed[FIXED_SHAPES].offset,
+    uint32_t place = k->place_of[column];
+    if (!place || walk->at[place - 1] >= k->g.columns[place - 1].n)
+        return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_SHAPES].offset,
                             "the shapes of a group");
-    if (!gc->decoded) {
+    place--;
+    int err = group_values(seg, k, place);
+    if (!err && !walk->keys[place].ptr) {
         struct str key;
-        err = segment_column_values(seg, gc->read, &seg->scratch, &gc->numbers, &gc->texts);
-        if (!err)
-            err = segment_string(seg, c->key, &key);
-        if (!err && !text_copy(arena, key, &gc->key))
+        err = segment_string(seg, c->key, &key);
+        if (!err && !text_copy(arena, key, &walk->keys[place]))
             err = ERR_NOMEM;
-        if (err)
-            return err;
-        gc->decoded = true;
     }
-    ret->key = gc->key;
-    uint64_t i = gc->at++;
+    if (err)
+        return err;
+    const struct group_values *values = &k->values[place];
+    uint64_t i = walk->at[place]++;
+    ret->key = walk->keys[place];
     if (c->type == VALUE_ARRAY || c->type == VALUE_MAP) {
         /* Decoded from a copy, so that its strings live in the arena. */
         struct str bytes;
-        if (!text_copy(arena, gc->texts[i], &bytes))
+        if (!text_copy(arena, values->texts[i], &bytes))
             return ERR_NOMEM;
         return segment_value(seg, c, NULL, &bytes, 0, arena, &ret->value);
     }
-    err = segment_value(seg, c, gc->numbers, gc->texts, i, arena, &ret->value);
+    err = segment_value(seg, c, values->numbers, values->texts, i, arena, &ret->value);
     if (!err && (c->type == VALUE_STRING || c->type == VALUE_BYTES) &&
         !text_copy(arena, ret->value.string, &ret->value.string))
         err = ERR_NOMEM;
     return err;
 }
 
-static int span_blobs(struct segment *seg, const struct group_read *g,
-                      const struct group_rest *rest, uint32_t i, struct arena *arena,
-                      struct span *s)
+static int span_blobs(struct segment *seg, const struct group_kept *k, uint32_t i,
+                      struct arena *arena, struct span *s)
 {
+    const struct group_rest *rest = &k->rest;
+    const struct group_read *g = &k->g;
     struct str bytes;
     int err = 0;
     if (rest->events[i].len) {
@@ -197,28 +144,28 @@ static int span_blobs(struct segment *seg, const struct group_read *g,
     return 0;
 }
 
-static int spans_of_group(void *arg, struct segment *seg, const struct group_read *g,
-                          uint32_t first, uint32_t n, uint32_t to)
+static int spans_of_group(void *arg, struct segment *seg, struct group_kept *kept, uint32_t first,
+                          uint32_t n, uint32_t to)
 {
     struct spans_arg *a = arg;
     struct arena *arena = a->spans->arena;
-    struct group_rest rest;
-    struct group_shapes sh;
-    struct group_values gv;
-    int err = group_rest_read(seg, g, &rest);
+    struct values_walk walk;
+    uint64_t *flags, *states, *messages;
+    int err = group_rest(seg, kept);
     if (!err)
-        err = segment_shapes(seg, g, &seg->scratch, &sh);
+        err = group_fixed(seg, kept, FIXED_FLAGS, &flags);
     if (!err)
-        err = group_values_init(seg, g, &gv);
-    for (uint32_t i = 0; !err && i < first; i++) {
-        uint64_t shape = sh.of_row[i];
-        for (uint64_t k = 0; k < sh.lengths[shape]; k++)
-            gv.columns[sh.columns[sh.first[shape] + k]].at++;
-    }
+        err = group_fixed(seg, kept, FIXED_TRACE_STATE, &states);
+    if (!err)
+        err = group_fixed(seg, kept, FIXED_STATUS_MESSAGE, &messages);
+    if (!err)
+        err = values_walk_init(seg, kept, first, &walk);
+    const struct group_shapes *sh = &kept->shapes;
+    const struct group_rest *rest = &kept->rest;
     for (uint32_t i = first; !err && i < first + n; i++) {
         uint32_t k = to + i - first;
         struct span *s = span_list_add(a->spans);
-        uint64_t shape = sh.of_row[i], n_attrs = sh.lengths[shape];
+        uint64_t shape = sh->of_row[i], n_attrs = sh->lengths[shape];
         struct attr *attrs = s ? arena_array(arena, n_attrs, sizeof *attrs) : NULL;
         if (!attrs)
             return ERR_NOMEM;
@@ -228,19 +175,19 @@ static int spans_of_group(void *arg, struct segment *seg, const struct group_rea
         s->start_ns = a->rows->start[k];
         s->end_ns = a->rows->end[k];
         s->status_code = (uint8_t)a->rows->status[k];
-        s->flags = (uint32_t)rest.flags[i];
-        s->dropped_events = (uint32_t)rest.dropped_events[i];
-        s->dropped_links = (uint32_t)rest.dropped_links[i];
-        s->attrs = (struct attrs){attrs, (uint32_t)n_attrs, (uint32_t)rest.dropped_attrs[i]};
+        s->flags = (uint32_t)flags[i];
+        s->dropped_events = (uint32_t)rest->dropped_events[i];
+        s->dropped_links = (uint32_t)rest->dropped_links[i];
+        s->attrs = (struct attrs){attrs, (uint32_t)n_attrs, (uint32_t)rest->dropped_attrs[i]};
         err = span_origin(seg, a, a->rows->operation[k], s);
         if (!err)
-            err = coded_text(seg, rest.states[i], arena, &s->trace_state);
+            err = coded_text(seg, states[i], arena, &s->trace_state);
         if (!err)
-            err = coded_text(seg, rest.messages[i], arena, &s->status_message);
+            err = coded_text(seg, messages[i], arena, &s->status_message);
         if (!err)
-            err = span_blobs(seg, g, &rest, i, arena, s);
+            err = span_blobs(seg, kept, i, arena, s);
         for (uint64_t j = 0; !err && j < n_attrs; j++)
-            err = attr_next(seg, &gv, sh.columns[sh.first[shape] + j], arena, &attrs[j]);
+            err = attr_next(seg, kept, &walk, sh->columns[sh->first[shape] + j], arena, &attrs[j]);
     }
     return err;
 }
@@ -314,7 +261,7 @@ static int part_id(struct segment *seg, struct part *p, uint64_t place, struct s
 static int part_group(struct segment *seg, struct part *p, const struct segment_group *sg)
 {
     struct arena *a = &seg->scratch;
-    struct group_read g;
+    struct group_kept *k;
     uint64_t end_row = p->first_row + p->n_rows;
     uint32_t first = p->first_row > sg->first_row ? p->first_row - sg->first_row : 0;
     uint32_t end = end_row - sg->first_row < sg->n ? (uint32_t)(end_row - sg->first_row) : sg->n;
@@ -333,9 +280,9 @@ static int part_group(struct segment *seg, struct part *p, const struct segment_
     if (!places || !rows.ids || !rows.parents || !rows.start || !rows.end || !rows.operation ||
         !rows.status)
         return ERR_NOMEM;
-    int err = segment_group_read(seg, sg, a, &g);
+    int err = segment_group_keep(seg, sg, &k);
     if (!err)
-        err = segment_group_rows(seg, &g, first, n, p->trace_start_ns, 0, places, &rows);
+        err = segment_group_rows(seg, k, first, n, p->trace_start_ns, 0, places, &rows);
     if (err)
         return err;
     uint32_t from = 0, to;
@@ -349,7 +296,7 @@ static int part_group(struct segment *seg, struct part *p, const struct segment_
             return err;
     }
     p->spans.rows = &rows;
-    return from < to ? spans_of_group(&p->spans, seg, &g, first + from, to - from, from) : 0;
+    return from < to ? spans_of_group(&p->spans, seg, k, first + from, to - from, from) : 0;
 }
 
 int segment_trace_between(struct segment *seg, const struct trace_id *id, uint64_t start_min_ns,
@@ -364,9 +311,9 @@ int segment_trace_between(struct segment *seg, const struct trace_id *id, uint64
         .spans = {.spans = spans, .id = id},
         .start_min_ns = start_min_ns,
         .start_max_ns = start_max_ns,
-        .trace_start_ns = found.traces.start[found.place],
+        .trace_start_ns = found.traces->start[found.place],
         .first_row = found.first_row,
-        .n_rows = found.traces.n[found.place],
+        .n_rows = found.traces->n[found.place],
     };
     *ret_has = true;
     err = segment_operations_read(seg);
@@ -409,16 +356,15 @@ static int walk_traces(struct segment *seg, struct walk *w)
     uint32_t row = 0, at = 0;
     for (uint32_t i = 0; i < seg->n_trace_blocks; i++) {
         const struct segment_trace_block *b = &seg->trace_blocks[i];
-        struct traces_read t;
-        arena_reset(&seg->scratch);
-        int err = segment_traces(seg, b, &seg->scratch, &t);
+        struct traces_read *t;
+        int err = segment_traces(seg, b, &t);
         if (err)
             return err;
-        memcpy(w->ids + at, t.ids, (size_t)b->n * TRACE_ID_SIZE);
+        memcpy(w->ids + at, t->ids, (size_t)b->n * TRACE_ID_SIZE);
         for (uint32_t k = 0; k < b->n; k++, at++) {
-            w->starts[at] = t.start[k];
+            w->starts[at] = t->start[k];
             w->first_rows[at] = row;
-            row += (uint32_t)t.n[k];
+            row += (uint32_t)t->n[k];
         }
     }
     w->first_rows[at] = row;
@@ -463,32 +409,32 @@ static uint32_t walk_trace_of(const struct segment *seg, const struct walk *w, u
     return low;
 }
 
-static int walk_group_rows(struct segment *seg, const struct walk *w, const struct group_read *g,
+static int walk_group_rows(struct segment *seg, const struct walk *w, struct group_kept *k,
                            struct trace_rows *rows)
 {
     struct arena *a = &seg->scratch;
-    uint32_t n = g->group->n, first_row = g->group->first_row;
+    uint32_t n = k->g.group->n, first_row = k->g.group->first_row;
     uint64_t *parents, *starts, *durations;
-    struct codec_reader foreign;
-    int err = segment_block(seg, g->fixed[FIXED_FOREIGN_PARENTS], a, &foreign);
+    int err = group_ids(seg, k);
     if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_PARENT], n, a, &parents);
+        err = group_fixed(seg, k, FIXED_PARENT, &parents);
     if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_START], n, a, &starts);
+        err = group_fixed(seg, k, FIXED_START, &starts);
     if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_DURATION], n, a, &durations);
+        err = group_fixed(seg, k, FIXED_DURATION, &durations);
     if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_OPERATION], n, a, &rows->operation);
+        err = group_fixed(seg, k, FIXED_OPERATION, &rows->operation);
     if (!err)
-        err = segment_numbers(seg, g->fixed[FIXED_STATUS], n, a, &rows->status);
+        err = group_fixed(seg, k, FIXED_STATUS, &rows->status);
     if (err)
         return err;
+    const uint8_t *foreign = k->foreign;
     rows->n = n;
     rows->ids = arena_array(a, n, sizeof *rows->ids);
     rows->parents = arena_zalloc(a, n * sizeof *rows->parents);
-    rows->start = starts;
-    rows->end = durations;
-    if (!rows->ids || !rows->parents)
+    rows->start = arena_array(a, n, sizeof *rows->start);
+    rows->end = arena_array(a, n, sizeof *rows->end);
+    if (!rows->ids || !rows->parents || !rows->start || !rows->end)
         return ERR_NOMEM;
     uint32_t trace = walk_trace_of(seg, w, first_row);
     uint64_t start = w->starts[trace];
@@ -503,17 +449,16 @@ static int walk_group_rows(struct segment *seg, const struct walk *w, const stru
         uint64_t place = parents[i];
         uint32_t spans = w->first_rows[trace + 1] - w->first_rows[trace];
         const uint8_t *parent = NULL;
-        if (place == SEGMENT_FOREIGN_PARENT)
-            parent = codec_bytes(&foreign, SPAN_ID_SIZE);
-        else if (place && place <= spans)
+        if (place == SEGMENT_FOREIGN_PARENT) {
+            parent = foreign;
+            foreign += SPAN_ID_SIZE;
+        } else if (place && place <= spans) {
             parent = w->span_ids + (w->first_rows[trace] + place - 1) * SPAN_ID_SIZE;
+        }
         if (place && !parent)
-            return segment_fail(seg, ERR_CORRUPT, g->fixed[FIXED_PARENT].offset, "a parent");
+            return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_PARENT].offset, "a parent");
         if (parent)
             memcpy(rows->parents[i].bytes, parent, SPAN_ID_SIZE);
-        if (rows->operation[i] >= seg->n_operations)
-            return segment_fail(seg, ERR_CORRUPT, g->fixed[FIXED_OPERATION].offset,
-                                "the operations of a group");
     }
     return 0;
 }
@@ -521,15 +466,15 @@ static int walk_group_rows(struct segment *seg, const struct walk *w, const stru
 static int walk_group(struct segment *seg, const struct walk *w, const struct segment_group *sg,
                       struct span_list *spans)
 {
-    struct group_read g;
+    struct group_kept *k;
     struct trace_rows rows;
     static const struct trace_id none;
     arena_reset(&seg->scratch);
     int err = segment_operations_read(seg);
     if (!err)
-        err = segment_group_read(seg, sg, &seg->scratch, &g);
+        err = segment_group_keep(seg, sg, &k);
     if (!err)
-        err = walk_group_rows(seg, w, &g, &rows);
+        err = walk_group_rows(seg, w, k, &rows);
     if (err)
         return err;
     struct spans_arg arg = {
@@ -541,7 +486,7 @@ static int walk_group(struct segment *seg, const struct walk *w, const struct se
     };
     if (!arg.resources || !arg.scopes)
         return ERR_NOMEM;
-    err = spans_of_group(&arg, seg, &g, 0, sg->n, 0);
+    err = spans_of_group(&arg, seg, k, 0, sg->n, 0);
     uint32_t trace = walk_trace_of(seg, w, sg->first_row);
     for (uint32_t i = 0; !err && i < sg->n; i++) {
         trace += sg->first_row + i == w->first_rows[trace + 1];
@@ -684,20 +629,24 @@ static int seen(void *arg, const struct span_batch *batch)
 /* By its id too, which reads the index, and the summary. */
 static int traces_verify(struct segment *seg, const struct segment_trace_block *b)
 {
-    struct arena arena = ARENA_INIT, held = ARENA_INIT;
-    struct traces_read traces;
-    int err = segment_traces(seg, b, &held, &traces);
+    struct arena arena = ARENA_INIT;
+    struct traces_read *traces;
+    struct trace_id *ids = arena_array(&arena, b->n, sizeof *ids);
+    int err = segment_traces(seg, b, &traces);
+    if (!err && !ids)
+        err = ERR_NOMEM;
+    if (!err)
+        memcpy(ids, traces->ids, (size_t)b->n * TRACE_ID_SIZE);
+    struct arena one = ARENA_INIT;
     for (uint32_t i = 0; !err && i < b->n; i++) {
-        struct trace_id id;
         struct trace_summary summary;
-        memcpy(id.bytes, traces.ids + (size_t)i * TRACE_ID_SIZE, TRACE_ID_SIZE);
-        err = segment_summary(seg, &id, &arena, &summary);
+        err = segment_summary(seg, &ids[i], &one, &summary);
         if (err == ERR_NOT_FOUND)
             err = segment_fail(seg, ERR_CORRUPT, seg->hashes_ref.offset, "the index of traces");
-        arena_reset(&arena);
+        arena_reset(&one);
     }
+    arena_done(&one);
     arena_done(&arena);
-    arena_done(&held);
     return err;
 }
 

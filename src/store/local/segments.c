@@ -27,13 +27,15 @@
 
 /* ---- lists ---- */
 
-struct segment_file *segment_file_new(int dir, const struct segment_info *info)
+struct segment_file *segment_file_new(int dir, struct readers *readers,
+                                      const struct segment_info *info)
 {
     struct segment_file *file = calloc(1, sizeof *file);
     if (file) {
         atomic_init(&file->refs, 1);
         file->dir = dir;
         file->info = *info;
+        file->readers.all = readers;
     }
     return file;
 }
@@ -48,6 +50,7 @@ void segment_file_unref(struct segment_file *file)
 {
     if (!file || atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
         return;
+    readers_drop(&file->readers);
     /* What cannot be removed now is at the next open: the catalogue has noted it. */
     if (atomic_load(&file->is_gone))
         (void)!file_remove(file->dir, file->info.name);
@@ -142,7 +145,7 @@ int segments_change(struct store *st, const struct segment_info *add,
                     struct segment_file *const *remove, size_t n_remove,
                     struct catalogue_change *change)
 {
-    struct segment_file *file = add ? segment_file_new(st->dir, add) : NULL;
+    struct segment_file *file = add ? segment_file_new(st->dir, &st->readers, add) : NULL;
     struct segment_list *list = add && !file
                                     ? NULL
                                     : segment_list_change(st->segments, file, remove, n_remove);
@@ -406,7 +409,7 @@ static int list_make(struct opening *o)
             f->is_known = true;
         bool there = !fstatat(st->dir, info->name, &file, 0);
         if (there && (uint64_t)file.st_size == info->bytes) {
-            list->items[list->n] = segment_file_new(st->dir, info);
+            list->items[list->n] = segment_file_new(st->dir, &st->readers, info);
             err = list->items[list->n] ? 0 : ERR_NOMEM;
             list->n += !err;
             continue;

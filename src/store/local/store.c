@@ -545,6 +545,7 @@ static void store_free(struct store *st)
     memtable_unref(st->active);
     memtable_unref(st->frozen);
     segment_list_unref(st->segments);
+    readers_done(&st->readers);
     if (st->lock_fd >= 0)
         close(st->lock_fd);
     if (st->dir >= 0)
@@ -590,6 +591,7 @@ int store_open(const struct store_options *options, struct store **ret_store,
     pthread_cond_init(&st->keep_wake, &monotonic);
     pthread_cond_init(&st->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
+    readers_init(&st->readers);
     st->dir = st->lock_fd = -1;
     log_init(&st->log, -1, sync);
     st->queue_end = &st->queue;

@@ -41,7 +41,7 @@ void store_view_free(struct store_view *v)
     for (int i = 0; i < 2; i++)
         memtable_unref(v->memtables[i]);
     for (uint32_t i = 0; v->readers && i < v->segments->n; i++)
-        segment_close(v->readers[i]);
+        readers_give(&v->segments->items[i]->readers, v->readers[i]);
     free(v->readers);
     segment_list_unref(v->segments);
     free(v);
@@ -49,10 +49,10 @@ void store_view_free(struct store_view *v)
 
 static int reader_get(struct store_view *v, uint32_t i, struct segment **ret)
 {
-    const struct segment_file *file = v->segments->items[i];
+    struct segment_file *file = v->segments->items[i];
     int err = 0;
     if (!v->readers[i])
-        err = segment_open(file->dir, file->info.name, &v->readers[i]);
+        err = readers_take(&file->readers, file->dir, file->info.name, &v->readers[i]);
     if (!err)
         *ret = v->readers[i];
     return err == ERR_NOT_FOUND || err == ERR_UNSUPPORTED ? ERR_CORRUPT : err;

@@ -1,0 +1,356 @@
+/* Groups of rows: their directory, and their columns, each decoded when it is first needed and kept with
+ * the group until another takes its place. */
+#include "store/local/segment_read.h"
+
+#include <string.h>
+
+/* ---- the directory ---- */
+
+static struct block_ref directory_ref(struct codec_reader *r, uint64_t *offset)
+{
+    struct block_ref ref = {.offset = *offset, .length = codec_varint(r)};
+    ref.checksum = segment_get_u32(r);
+    *offset += ref.length;
+    return ref;
+}
+
+int segment_group_read(struct segment *seg, const struct segment_group *g, struct arena *arena,
+                       struct group_read *ret)
+{
+    struct codec_reader r;
+    int err = segment_columns(seg);
+    if (!err)
+        err = segment_block(seg, g->directory, arena, &r);
+    if (err)
+        return err;
+    struct group_read group = {.group = g};
+    uint64_t offset = g->offset;
+    for (int i = 0; i < FIXED_COLUMNS; i++)
+        group.fixed[i] = directory_ref(&r, &offset);
+    group.n_shapes = codec_varint(&r);
+    group.n_shape_cells = codec_varint(&r);
+    group.n_columns = codec_u32(&r);
+    if (group.n_shapes > g->n || group.n_columns > seg->n_columns)
+        r.err = ERR_CORRUPT;
+    group.columns = r.err ? NULL : arena_array(arena, group.n_columns, sizeof *group.columns);
+    if (!r.err && !group.columns)
+        r.err = ERR_NOMEM;
+    uint64_t column = 0;
+    for (uint32_t i = 0; !r.err && i < group.n_columns; i++) {
+        struct group_column_read *gc = &group.columns[i];
+        column += codec_varint(&r) + (i != 0);
+        if (column >= seg->n_columns) {
+            r.err = ERR_CORRUPT;
+            break;
+        }
+        const struct segment_column *c = &seg->columns[column];
+        *gc = (struct group_column_read){.column = (uint32_t)column, .n = codec_varint(&r)};
+        gc->values = directory_ref(&r, &offset);
+        if (c->how == HOW_PLAIN && c->type == VALUE_STRING)
+            gc->filter = directory_ref(&r, &offset);
+        if (c->type == VALUE_INT) {
+            gc->low = codec_zigzag(&r);
+            gc->high = codec_zigzag(&r);
+        }
+        if (gc->n == 0 || gc->n > c->n)
+            r.err = ERR_CORRUPT;
+    }
+    err = codec_finish(&r);
+    if (err)
+        return segment_fail(seg, err, g->directory.offset, "the directory of a group");
+    *ret = group;
+    return 0;
+}
+
+int segment_group_keep(struct segment *seg, const struct segment_group *g, struct group_kept **ret)
+{
+    struct group_kept *k = NULL;
+    for (int i = 0; i < SEGMENT_KEPT_GROUPS; i++) {
+        struct group_kept *kept = &seg->kept_groups[i];
+        if (kept->g.group == g) {
+            kept->used = ++seg->clock;
+            *ret = kept;
+            return 0;
+        }
+        if (!kept->pins && (!k || kept->used < k->used))
+            k = kept;
+    }
+    struct arena arena = k->arena;
+    arena_reset(&arena);
+    *k = (struct group_kept){.arena = arena, .used = ++seg->clock};
+    struct group_read read;
+    int err = segment_group_read(seg, g, &k->arena, &read);
+    if (err)
+        return err;
+    k->place_of = arena_zalloc(&k->arena, ((size_t)seg->n_columns + 1) * sizeof *k->place_of);
+    k->values = arena_zalloc(&k->arena, ((size_t)read.n_columns + 1) * sizeof *k->values);
+    if (!k->place_of || !k->values)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; i < read.n_columns; i++)
+        k->place_of[read.columns[i].column] = i + 1;
+    k->g = read;
+    *ret = k;
+    return 0;
+}
+
+/* ---- fixed columns ---- */
+
+int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_column column, uint64_t **ret)
+{
+    int err = 0;
+    if (!k->fixed[column]) {
+        uint64_t *numbers;
+        err = column == FIXED_OPERATION ? segment_operations_read(seg) : 0;
+        if (!err)
+            err = segment_numbers(seg, k->g.fixed[column], k->g.group->n, &k->arena, &numbers);
+        if (err)
+            return err;
+        for (uint32_t i = 0; column == FIXED_OPERATION && i < k->g.group->n; i++)
+            if (numbers[i] >= seg->n_operations)
+                return segment_fail(seg, ERR_CORRUPT, k->g.fixed[column].offset,
+                                    "the operations of a group");
+        k->fixed[column] = numbers;
+    }
+    *ret = k->fixed[column];
+    return err;
+}
+
+int group_ids(struct segment *seg, struct group_kept *k)
+{
+    struct codec_reader ids, foreign;
+    uint64_t *parents;
+    if (k->ids)
+        return 0;
+    int err = group_fixed(seg, k, FIXED_PARENT, &parents);
+    if (!err)
+        err = segment_ids(seg, k->g.fixed[FIXED_SPAN_ID], k->g.group->n, &k->arena, &ids);
+    if (!err)
+        err = segment_block(seg, k->g.fixed[FIXED_FOREIGN_PARENTS], &k->arena, &foreign);
+    if (err)
+        return err;
+    uint64_t n_foreign = 0;
+    for (uint32_t i = 0; i < k->g.group->n; i++)
+        n_foreign += parents[i] == SEGMENT_FOREIGN_PARENT;
+    if ((size_t)(ids.end - ids.at) != (size_t)k->g.group->n * SPAN_ID_SIZE ||
+        (size_t)(foreign.end - foreign.at) != n_foreign * SPAN_ID_SIZE)
+        return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_SPAN_ID].offset,
+                            "the ids of a group");
+    k->foreign = foreign.at;
+    k->n_foreign = n_foreign;
+    k->ids = ids.at;
+    return 0;
+}
+
+static int list_column(struct segment *seg, struct group_kept *k, enum fixed_column column,
+                       struct str **ret)
+{
+    struct codec_reader r;
+    int err = segment_block(seg, k->g.fixed[column], &k->arena, &r);
+    if (err)
+        return err;
+    struct str *items = stream_list(&r, k->g.group->n);
+    err = codec_finish(&r);
+    if (err)
+        return segment_fail(seg, err, k->g.fixed[column].offset, "a column");
+    *ret = items;
+    return 0;
+}
+
+int group_rest(struct segment *seg, struct group_kept *k)
+{
+    struct codec_reader r;
+    struct group_rest rest;
+    size_t n = k->g.group->n;
+    if (k->has_rest)
+        return 0;
+    int err = list_column(seg, k, FIXED_EVENTS, &rest.events);
+    if (!err)
+        err = list_column(seg, k, FIXED_LINKS, &rest.links);
+    if (!err)
+        err = segment_block(seg, k->g.fixed[FIXED_DROPPED], &k->arena, &r);
+    if (err)
+        return err;
+    rest.dropped_attrs = stream_sized(&r, n);
+    rest.dropped_events = stream_sized(&r, n);
+    rest.dropped_links = stream_numbers(&r, n);
+    err = codec_finish(&r);
+    if (err)
+        return segment_fail(seg, err, k->g.fixed[FIXED_DROPPED].offset, "a column");
+    k->rest = rest;
+    k->has_rest = true;
+    return 0;
+}
+
+/* ---- attributes ---- */
+
+static int shapes_read(struct segment *seg, const struct group_read *g, struct arena *arena,
+                       struct group_shapes *ret)
+{
+    struct codec_reader r;
+    struct group_shapes sh;
+    int err = segment_numbers(seg, g->fixed[FIXED_SHAPE], g->group->n, arena, &sh.of_row);
+    if (!err)
+        err = segment_block(seg, g->fixed[FIXED_SHAPES], arena, &r);
+    if (err)
+        return err;
+    sh.lengths = stream_sized(&r, g->n_shapes);
+    sh.columns = stream_numbers(&r, g->n_shape_cells);
+    sh.first = r.err ? NULL : arena_array(arena, g->n_shapes, sizeof *sh.first);
+    if (!r.err && !sh.first)
+        r.err = ERR_NOMEM;
+    uint64_t at = 0;
+    for (uint64_t i = 0; !r.err && i < g->n_shapes; i++) {
+        sh.first[i] = at;
+        if (sh.lengths[i] > g->n_shape_cells - at) {
+            r.err = ERR_CORRUPT;
+            break;
+        }
+        uint64_t before = UINT64_MAX; /* -1 */
+        for (uint64_t k = 0; k < sh.lengths[i]; k++, at++) {
+            uint64_t column = before + 1 + sh.columns[at];
+            if (sh.columns[at] >= seg->n_columns)
+                r.err = ERR_CORRUPT;
+            if (column >= seg->n_columns)
+                column -= seg->n_columns;
+            sh.columns[at] = before = column;
+        }
+    }
+    if (!r.err && at != g->n_shape_cells)
+        r.err = ERR_CORRUPT;
+    for (uint32_t i = 0; !r.err && i < g->group->n; i++)
+        if (sh.of_row[i] >= g->n_shapes)
+            r.err = ERR_CORRUPT;
+    err = codec_finish(&r);
+    if (err)
+        return segment_fail(seg, err, g->fixed[FIXED_SHAPES].offset, "the shapes of a group");
+    *ret = sh;
+    return 0;
+}
+
+int group_shapes(struct segment *seg, struct group_kept *k)
+{
+    int err = k->has_shapes ? 0 : shapes_read(seg, &k->g, &k->arena, &k->shapes);
+    k->has_shapes = !err;
+    return err;
+}
+
+int group_values(struct segment *seg, struct group_kept *k, uint32_t place)
+{
+    const struct group_column_read *gc = &k->g.columns[place];
+    struct segment_column *c = &seg->columns[gc->column];
+    struct group_values values = {.is_read = true};
+    struct codec_reader r;
+    int err = 0;
+    if (k->values[place].is_read)
+        return 0;
+    if (c->how == HOW_DICTIONARY)
+        err = segment_dictionary(seg, c);
+    if (!err && c->how != HOW_NOTHING)
+        err = segment_block(seg, gc->values, &k->arena, &r);
+    if (err)
+        return err;
+    if (c->how == HOW_PLAIN)
+        values.texts = stream_list(&r, gc->n);
+    else if (c->how != HOW_NOTHING)
+        values.numbers = stream_numbers(&r, gc->n);
+    for (uint64_t i = 0; c->how == HOW_DICTIONARY && values.numbers && i < gc->n; i++)
+        if (values.numbers[i] >= c->n_codes)
+            r.err = ERR_CORRUPT;
+    if (c->how != HOW_NOTHING && (err = codec_finish(&r)))
+        return segment_fail(seg, err, gc->values.offset, "a column of attributes");
+    k->values[place] = values;
+    return 0;
+}
+
+/* What a row has more than the one before. */
+static int rank_row(struct segment *seg, const struct group_kept *k, uint32_t row, uint32_t *at)
+{
+    const struct group_shapes *sh = &k->shapes;
+    const uint64_t *columns = sh->columns + sh->first[sh->of_row[row]];
+    for (uint64_t i = 0; i < sh->lengths[sh->of_row[row]]; i++) {
+        uint32_t place = k->place_of[columns[i]];
+        if (!place || at[place - 1]++ >= k->g.columns[place - 1].n)
+            return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_SHAPES].offset,
+                                "the shapes of a group");
+    }
+    at[k->g.n_columns] += k->fixed[FIXED_PARENT][row] == SEGMENT_FOREIGN_PARENT;
+    return 0;
+}
+
+enum { RANK_ROWS = 64, RANKS_MAX = 1 << 16 };
+
+int group_rank(struct segment *seg, struct group_kept *k, uint32_t row, uint32_t *at)
+{
+    size_t each = (size_t)k->g.n_columns + 1;
+    uint32_t n = k->g.group->n;
+    int err = group_shapes(seg, k);
+    if (!err)
+        err = group_ids(seg, k);
+    if (!err && !k->ranks) {
+        uint32_t rows = RANK_ROWS;
+        while (rows < n && (n / rows + 1) * each > RANKS_MAX)
+            rows *= 2;
+        uint32_t *ranks = arena_zalloc(&k->arena, (n / rows + 1) * each * sizeof *ranks);
+        if (!ranks)
+            return ERR_NOMEM;
+        memset(at, 0, each * sizeof *at);
+        for (uint32_t i = 0; !err && i < n; i++) {
+            if (i % rows == 0)
+                memcpy(ranks + i / rows * each, at, each * sizeof *at);
+            err = rank_row(seg, k, i, at);
+        }
+        if (!err) {
+            k->ranks = ranks;
+            k->rank_rows = rows;
+        }
+    }
+    if (err)
+        return err;
+    uint32_t from = row / k->rank_rows * k->rank_rows;
+    memcpy(at, k->ranks + row / k->rank_rows * each, each * sizeof *at);
+    for (; !err && from < row; from++)
+        err = rank_row(seg, k, from, at);
+    return err;
+}
+
+int segment_value(struct segment *seg, const struct segment_column *c, const uint64_t *numbers,
+                  const struct str *texts, uint64_t i, struct arena *arena, struct value *ret)
+{
+    struct value v = {.type = c->type};
+    switch (c->type) {
+    case VALUE_BOOL:
+        v.boolean = numbers[i] != 0;
+        break;
+    case VALUE_INT:
+        v.integer = segment_unzigzag(numbers[i]);
+        break;
+    case VALUE_DOUBLE:
+        memcpy(&v.real, &numbers[i], sizeof v.real);
+        break;
+    case VALUE_STRING:
+        if (c->how == HOW_DICTIONARY) {
+            int err = segment_string(seg, c->codes[numbers[i]], &v.string);
+            if (err)
+                return err;
+        } else {
+            v.string = texts[i];
+        }
+        break;
+    case VALUE_BYTES:
+        v.bytes = texts[i];
+        break;
+    case VALUE_ARRAY:
+    case VALUE_MAP: {
+        struct codec_reader r = codec_reader(texts[i], arena);
+        codec_value(&r, &v);
+        int err = codec_finish(&r);
+        if (err || v.type != c->type)
+            return segment_fail(seg, err ? err : ERR_CORRUPT, seg->columns_ref.offset, "a value");
+        break;
+    }
+    default:
+        break;
+    }
+    *ret = v;
+    return 0;
+}
