@@ -24,7 +24,7 @@
 
 #include <stdlib.h>
 
-#define UNSETTLED_MIN 1024 /* candidates before prune is worth its while */
+#define UNSETTLED_MIN 1024 /* candidates that there is room for at least */
 #define CLOCK_EVERY 1024   /* rows between two looks at the clock */
 
 struct candidate {
@@ -47,6 +47,8 @@ struct searcher {
 
     struct candidate *candidates;
     size_t n, capacity, n_unsettled, unsettled_max;
+    size_t
+        prune_at; /* so many unsettled ones: k at first, for the bound; then twice as many each time */
     uint32_t *slots; /* by hash of the id: index + 1; 0: free */
     size_t n_slots;  /* a power of two, at least twice the capacity */
 };
@@ -79,6 +81,7 @@ static int searcher_init(struct searcher *s)
 {
     s->unsettled_max = 4 * s->k > UNSETTLED_MIN ? 4 * s->k : UNSETTLED_MIN;
     s->capacity = s->k + s->unsettled_max;
+    s->prune_at = s->k;
     s->n_slots = 1;
     while (s->n_slots < 2 * s->capacity)
         s->n_slots *= 2;
@@ -274,6 +277,7 @@ static int prune(struct searcher *s, struct scan *scan)
     }
     s->n = n_heap;
     s->n_unsettled = 0;
+    s->prune_at = 2 * s->prune_at < s->unsettled_max ? 2 * s->prune_at : s->unsettled_max;
     slots_fill(s);
     if (n_heap == s->k && heap[0].start_ns > scan->start_min_ns)
         scan->start_min_ns = heap[0].start_ns;
@@ -301,7 +305,7 @@ static int take_row(void *arg, struct scan *scan, const struct scan_row *row)
     s->candidates[s->n] =
         (struct candidate){.id = row->trace_id, .bound_ns = bound_ns, .matched = 1};
     *slot = (uint32_t)++s->n;
-    return ++s->n_unsettled == s->unsettled_max ? prune(s, scan) : 0;
+    return ++s->n_unsettled == s->prune_at ? prune(s, scan) : 0;
 }
 
 /* ---- the whole ---- */

@@ -1,0 +1,757 @@
+/* Predicates on the columns of a segment: segment_scan.h. */
+#include "store/local/segment_scan.h"
+
+#include <stdlib.h>
+
+enum { UNKNOWN, NO, YES };
+
+/* ---- the scanner ---- */
+
+int scanner_init(struct scanner *sc, struct segment *seg, unsigned leaves)
+{
+    *sc = (struct scanner){.seg = seg, .leaves = calloc(leaves + 1, sizeof *sc->leaves)};
+    return sc->leaves ? 0 : ERR_NOMEM;
+}
+
+void scanner_done(struct scanner *sc)
+{
+    scanner_leave(sc);
+    free(sc->leaves);
+    arena_done(&sc->arena);
+    arena_done(&sc->scratch);
+}
+
+int scanner_enter(struct scanner *sc, const struct segment_group *g)
+{
+    scanner_leave(sc);
+    arena_reset(&sc->scratch);
+    sc->operation = sc->status = sc->duration = sc->parent = sc->message = sc->start = NULL;
+    sc->trace_rows = NULL;
+    sc->group++;
+    int err = segment_group_keep(sc->seg, g, &sc->kept);
+    if (err)
+        sc->kept = NULL;
+    else
+        sc->kept->pins++;
+    return err;
+}
+
+void scanner_leave(struct scanner *sc)
+{
+    if (sc->kept)
+        sc->kept->pins--;
+    sc->kept = NULL;
+}
+
+/* ---- fixed columns, read when first needed ---- */
+
+int scanner_fixed(struct scanner *sc, enum fixed_column column, uint64_t **at)
+{
+    return *at ? 0 : group_fixed(sc->seg, sc->kept, column, at);
+}
+
+int scanner_traces(struct scanner *sc)
+{
+    struct segment *seg = sc->seg;
+    struct arena *a = &sc->scratch;
+    const struct segment_group *g = sc->kept->g.group;
+    if (sc->trace_rows)
+        return 0;
+    uint32_t *rows = arena_array(a, (size_t)g->n + 1, sizeof *rows);
+    sc->trace_ids = arena_array(a, g->n, sizeof *sc->trace_ids);
+    sc->trace_starts = arena_array(a, g->n, sizeof *sc->trace_starts);
+    if (!rows || !sc->trace_ids || !sc->trace_starts)
+        return ERR_NOMEM;
+    const struct segment_trace_block *b = segment_trace_block_of(seg, g->first_trace);
+    const struct segment_trace_block *end_b = seg->trace_blocks + seg->n_trace_blocks;
+    uint32_t at = g->first_row, end = g->first_row + g->n, n = 0;
+    for (; at < end && b < end_b; b++) {
+        struct traces_read *t;
+        int err = segment_traces(seg, b, &t);
+        if (err)
+            return err;
+        uint32_t k = b->first_trace < g->first_trace ? g->first_trace - b->first_trace : 0;
+        for (; k < b->n && at < end; k++) {
+            if (t->first_row[k + 1] <= at)
+                continue;
+            if (t->first_row[k] > at)
+                return segment_fail(seg, ERR_CORRUPT, b->ref.offset, "a block of traces");
+            memcpy(sc->trace_ids[n].bytes, t->ids + (size_t)k * TRACE_ID_SIZE, TRACE_ID_SIZE);
+            sc->trace_starts[n] = t->start[k];
+            if (n == 0)
+                sc->first_is_cut = t->first_row[k] < at;
+            rows[n++] = at - g->first_row;
+            at = t->first_row[k + 1];
+        }
+    }
+    if (at < end)
+        return segment_fail(seg, ERR_CORRUPT, g->directory.offset, "the rows of a group");
+    sc->last_is_cut = at > end;
+    rows[n] = g->n;
+    sc->n_traces = n;
+    sc->trace_rows = rows;
+    return 0;
+}
+
+int scanner_starts(struct scanner *sc)
+{
+    uint32_t n = sc->kept->g.group->n;
+    uint64_t *steps = NULL;
+    if (sc->start)
+        return 0;
+    int err = scanner_traces(sc);
+    if (!err)
+        err = scanner_fixed(sc, FIXED_START, &steps);
+    if (err)
+        return err;
+    uint64_t *start = arena_array(&sc->scratch, n, sizeof *start);
+    sc->trace_of = arena_array(&sc->scratch, n, sizeof *sc->trace_of);
+    if (!start || !sc->trace_of)
+        return ERR_NOMEM;
+    for (uint32_t k = 0; k < sc->n_traces; k++) {
+        uint64_t at = sc->trace_starts[k];
+        for (uint32_t i = sc->trace_rows[k]; i < sc->trace_rows[k + 1]; i++) {
+            start[i] = at += steps[i];
+            sc->trace_of[i] = k;
+        }
+    }
+    sc->start = start;
+    return 0;
+}
+
+int scanner_operation(struct scanner *sc)
+{
+    return scanner_fixed(sc, FIXED_OPERATION, &sc->operation);
+}
+
+/* ---- leaves on operations ---- */
+
+static int operation_matches(struct segment *seg, const struct filter *f,
+                             const struct segment_operation *op, bool *ret)
+{
+    const struct resource *resource;
+    struct str name;
+    int err = 0;
+    if (f->field == FIELD_NAME) {
+        err = segment_string(seg, op->name, &name);
+        if (!err)
+            *ret = filter_string(f, name);
+    } else if (f->field == FIELD_KIND) {
+        *ret = filter_integer(f, op->kind);
+    } else {
+        err = segment_resource(seg, op->resource, &resource);
+        if (err)
+            return err;
+        if (f->field == FIELD_SERVICE) {
+            *ret = filter_string(f, resource->service_name);
+        } else {
+            const struct attr *a = attrs_find(&resource->attrs, f->key);
+            *ret = a && filter_value(f, &a->value);
+        }
+    }
+    return err;
+}
+
+static int operations_ask(struct scanner *sc, const struct filter *f)
+{
+    struct leaf *leaf = &sc->leaves[f->leaf];
+    if (leaf->operations)
+        return 0;
+    int err = segment_operations_read(sc->seg);
+    uint8_t *answers = err ? NULL : arena_alloc(&sc->arena, sc->seg->n_operations);
+    if (!err && !answers)
+        err = ERR_NOMEM;
+    for (uint32_t i = 0; !err && i < sc->seg->n_operations; i++) {
+        bool yes = false;
+        err = operation_matches(sc->seg, f, &sc->seg->operations[i], &yes);
+        answers[i] = yes;
+        leaf->operations_any |= yes;
+    }
+    if (!err)
+        leaf->operations = answers;
+    return err;
+}
+
+static int operations_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    int err = operations_ask(sc, f);
+    const struct leaf *leaf = &sc->leaves[f->leaf];
+    if (!err && !leaf->operations_any) {
+        memset(out, 0, sc->kept->g.group->n);
+        return 0;
+    }
+    if (!err)
+        err = scanner_operation(sc);
+    for (uint32_t i = 0; !err && i < sc->kept->g.group->n; i++)
+        out[i] = leaf->operations[sc->operation[i]];
+    return err;
+}
+
+/* ---- leaves on numbers ---- */
+
+/* Whether no number between low and high can fulfil the comparison. */
+static bool range_excludes(const struct filter *f, int64_t low, int64_t high)
+{
+    if (f->value.type != VALUE_INT && f->value.type != VALUE_DOUBLE)
+        return false;
+    switch (f->op) {
+    case PREDICATE_EQ: {
+        struct filter least = *f, most = *f;
+        least.op = PREDICATE_GT;
+        most.op = PREDICATE_LT;
+        return filter_integer(&least, low) || filter_integer(&most, high);
+    }
+    case PREDICATE_LT:
+    case PREDICATE_LE:
+        return !filter_integer(f, low);
+    case PREDICATE_GT:
+    case PREDICATE_GE:
+        return !filter_integer(f, high);
+    default:
+        return false;
+    }
+}
+
+static int64_t integer_from(uint64_t n)
+{
+    return n > INT64_MAX ? INT64_MAX : (int64_t)n;
+}
+
+/* The comparison as bounds of a range, both included; false when it is none, or of something else. */
+static bool bounds_of(const struct filter *f, int64_t *low, int64_t *high)
+{
+    int64_t v = f->value.integer;
+    if (f->value.type != VALUE_INT)
+        return false;
+    *low = INT64_MIN;
+    *high = INT64_MAX;
+    switch (f->op) {
+    case PREDICATE_EQ:
+        *low = *high = v;
+        return true;
+    case PREDICATE_LE:
+        *high = v;
+        return true;
+    case PREDICATE_GE:
+        *low = v;
+        return true;
+    case PREDICATE_LT:
+        *high = v - 1;
+        return v > INT64_MIN;
+    case PREDICATE_GT:
+        *low = v + 1;
+        return v < INT64_MAX;
+    default:
+        return false;
+    }
+}
+
+static void numbers_eval(const struct filter *f, const uint64_t *numbers, uint32_t n, uint8_t *out)
+{
+    int64_t low, high;
+    if (bounds_of(f, &low, &high)) {
+        for (uint32_t i = 0; i < n; i++) {
+            int64_t v = integer_from(numbers[i]);
+            out[i] = (v >= low) & (v <= high);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = filter_integer(f, integer_from(numbers[i]));
+}
+
+/* An end before the start is a duration of 0. Only then, or beyond 2^63, do the starts matter. */
+static int durations_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    const struct segment_group *g = sc->kept->g.group;
+    int err = scanner_fixed(sc, FIXED_DURATION, &sc->duration);
+    uint64_t all = g->start_max;
+    for (uint32_t i = 0; !err && i < g->n; i++)
+        all |= sc->duration[i];
+    if (err)
+        return err;
+    if (all <= INT64_MAX) {
+        numbers_eval(f, sc->duration, g->n, out);
+        return 0;
+    }
+    err = scanner_starts(sc);
+    for (uint32_t i = 0; !err && i < g->n; i++) {
+        uint64_t end = sc->start[i] + sc->duration[i];
+        out[i] = filter_integer(f, integer_from(end > sc->start[i] ? end - sc->start[i] : 0));
+    }
+    return err;
+}
+
+/* Whether the bounds that the footer has of the group tell. */
+static bool bounds_exclude(const struct segment_group *g, const struct filter *f)
+{
+    if (f->field == FIELD_DURATION)
+        return range_excludes(f, integer_from(g->duration_min), integer_from(g->duration_max));
+    return f->field == FIELD_START &&
+           range_excludes(f, integer_from(g->start_min), integer_from(g->start_max));
+}
+
+static int fixed_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    const struct segment_group *g = sc->kept->g.group;
+    int err = 0;
+    if (bounds_exclude(g, f)) {
+        memset(out, 0, g->n);
+        return 0;
+    }
+    switch (f->field) {
+    case FIELD_STATUS:
+        err = scanner_fixed(sc, FIXED_STATUS, &sc->status);
+        if (!err)
+            numbers_eval(f, sc->status, g->n, out);
+        return err;
+    case FIELD_DURATION:
+        return durations_eval(sc, f, out);
+    case FIELD_START:
+        err = scanner_starts(sc);
+        if (!err)
+            numbers_eval(f, sc->start, g->n, out);
+        return err;
+    default: { /* FIELD_IS_ROOT */
+        bool of_root = filter_value(f, &(struct value){.type = VALUE_BOOL, .boolean = true});
+        bool of_other = filter_value(f, &(struct value){.type = VALUE_BOOL, .boolean = false});
+        err = scanner_fixed(sc, FIXED_PARENT, &sc->parent);
+        for (uint32_t i = 0; !err && i < g->n; i++)
+            out[i] = sc->parent[i] == 0 ? of_root : of_other;
+        return err;
+    }
+    }
+}
+
+static int message_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    struct leaf *leaf = &sc->leaves[f->leaf];
+    struct segment *seg = sc->seg;
+    int err = scanner_fixed(sc, FIXED_STATUS_MESSAGE, &sc->message);
+    if (!err && !leaf->messages) {
+        leaf->messages = arena_zalloc(&sc->arena, (size_t)seg->n_strings + 1);
+        err = leaf->messages ? 0 : ERR_NOMEM;
+    }
+    for (uint32_t i = 0; !err && i < sc->kept->g.group->n; i++) {
+        uint64_t code = sc->message[i];
+        struct str s = STR_NONE;
+        if (code)
+            err = segment_string(seg, code - 1, &s);
+        if (err)
+            break;
+        uint8_t *answer = &leaf->messages[code];
+        if (*answer == UNKNOWN)
+            *answer = (f->op != PREDICATE_EXISTS || code) && filter_string(f, s) ? YES : NO;
+        out[i] = *answer == YES;
+    }
+    return err;
+}
+
+/* ---- leaves on attributes ---- */
+
+static int columns_ask(struct scanner *sc, const struct filter *f)
+{
+    struct leaf *leaf = &sc->leaves[f->leaf];
+    struct segment *seg = sc->seg;
+    uint32_t key;
+    if (leaf->ready)
+        return 0;
+    int err = segment_columns(seg);
+    if (!err)
+        err = segment_string_find(seg, f->key, &key);
+    if (err)
+        return err;
+    leaf->columns = arena_array(&sc->arena, COLUMNS_MAX, sizeof *leaf->columns);
+    leaf->dictionaries = arena_zalloc(&sc->arena, COLUMNS_MAX * sizeof *leaf->dictionaries);
+    leaf->dictionary_any = arena_zalloc(&sc->arena, COLUMNS_MAX * sizeof *leaf->dictionary_any);
+    leaf->column_index = arena_zalloc(&sc->arena, seg->n_columns);
+    if (!leaf->columns || !leaf->dictionaries || !leaf->dictionary_any || !leaf->column_index)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; key < seg->n_strings && i < seg->n_columns; i++) {
+        if (seg->columns[i].key != key)
+            continue;
+        if (leaf->n_columns == COLUMNS_MAX)
+            return segment_fail(seg, ERR_CORRUPT, seg->columns_ref.offset, "the list of columns");
+        leaf->columns[leaf->n_columns++] = i;
+        leaf->column_index[i] = (uint8_t)leaf->n_columns;
+    }
+    leaf->ready = true;
+    return 0;
+}
+
+static int dictionary_ask(struct scanner *sc, const struct filter *f, uint32_t index)
+{
+    struct leaf *leaf = &sc->leaves[f->leaf];
+    struct segment *seg = sc->seg;
+    struct segment_column *c = &seg->columns[leaf->columns[index]];
+    if (leaf->dictionaries[index])
+        return 0;
+    int err = segment_dictionary(seg, c);
+    uint8_t *answers = err ? NULL : arena_zalloc(&sc->arena, c->n_codes);
+    if (!err && !answers)
+        err = ERR_NOMEM;
+    if (!err && (f->op == PREDICATE_EQ || f->op == PREDICATE_NE) && f->value.type == VALUE_STRING) {
+        uint32_t code;
+        err = segment_string_find(seg, f->value.string, &code);
+        for (uint32_t i = 0; !err && i < c->n_codes; i++)
+            answers[i] = (c->codes[i] == code) == (f->op == PREDICATE_EQ);
+    } else {
+        for (uint32_t i = 0; !err && i < c->n_codes; i++) {
+            struct str s;
+            err = segment_string(seg, c->codes[i], &s);
+            if (!err)
+                answers[i] = filter_string(f, s);
+        }
+    }
+    for (uint32_t i = 0; !err && i < c->n_codes; i++)
+        leaf->dictionary_any[index] |= answers[i];
+    if (!err)
+        leaf->dictionaries[index] = answers;
+    return err;
+}
+
+/* False: the filter says that the text is nowhere in this column of the group. */
+static int filter_admits(struct scanner *sc, const struct group_column_read *gc, struct str text,
+                         bool *ret)
+{
+    struct codec_reader r;
+    int err = segment_block(sc->seg, gc->filter, &sc->scratch, &r);
+    if (err)
+        return err;
+    const uint8_t *probes = codec_bytes(&r, 1);
+    uint64_t m = (uint64_t)(r.end - r.at);
+    if (!probes || !m || *probes > 64)
+        return segment_fail(sc->seg, ERR_CORRUPT, gc->filter.offset, "a filter");
+    uint64_t hash = hash_str(text);
+    *ret = true;
+    for (unsigned i = 0; i < *probes; i++) {
+        uint64_t bit = segment_probe(hash, i, m);
+        *ret &= r.at[bit / 8] >> bit % 8 & 1;
+    }
+    return 0;
+}
+
+/* Answers for the values of one column of the group; NULL: all of them NO. */
+static int values_ask(struct scanner *sc, const struct filter *f, uint32_t index,
+                      const struct group_column_read *gc, uint8_t **ret)
+{
+    struct segment *seg = sc->seg;
+    struct segment_column *c = &seg->columns[gc->column];
+    uint64_t *numbers = NULL;
+    struct str *texts = NULL;
+    int err = 0;
+    *ret = NULL;
+    if (c->how == HOW_DICTIONARY) {
+        err = dictionary_ask(sc, f, index);
+        if (err || !sc->leaves[f->leaf].dictionary_any[index])
+            return err;
+    }
+    if (c->type == VALUE_INT && range_excludes(f, gc->low, gc->high))
+        return 0;
+    if (c->how == HOW_PLAIN && c->type == VALUE_STRING && f->op == PREDICATE_EQ &&
+        f->value.type == VALUE_STRING) {
+        bool admits = true;
+        err = filter_admits(sc, gc, f->value.string, &admits);
+        if (err || !admits)
+            return err;
+    }
+    err = group_values(seg, sc->kept, (uint32_t)(gc - sc->kept->g.columns));
+    if (!err) {
+        numbers = sc->kept->values[gc - sc->kept->g.columns].numbers;
+        texts = sc->kept->values[gc - sc->kept->g.columns].texts;
+    }
+    uint8_t *answers = err ? NULL : arena_alloc(&sc->scratch, gc->n);
+    if (!err && !answers)
+        err = ERR_NOMEM;
+    if (err)
+        return err;
+    bool any = false;
+    const uint8_t *of_place = sc->leaves[f->leaf].dictionaries[index];
+    int64_t low, high;
+    if (c->how == HOW_DICTIONARY) {
+        for (uint64_t i = 0; i < gc->n; i++)
+            any |= answers[i] = of_place[numbers[i]];
+    } else if (c->type == VALUE_INT && bounds_of(f, &low, &high)) {
+        for (uint64_t i = 0; i < gc->n; i++) {
+            int64_t v = segment_unzigzag(numbers[i]);
+            any |= answers[i] = (v >= low) & (v <= high);
+        }
+    } else {
+        for (uint64_t i = 0; i < gc->n; i++) {
+            struct value v;
+            err = segment_value(seg, c, numbers, texts, i, &sc->scratch, &v);
+            if (err)
+                return err;
+            any |= answers[i] = filter_value(f, &v);
+        }
+    }
+    *ret = any ? answers : NULL;
+    return 0;
+}
+
+/* The answers of the leaf for all columns with the key that the group has. */
+static int leaf_ask(struct scanner *sc, const struct filter *f)
+{
+    struct leaf *leaf = &sc->leaves[f->leaf];
+    if (leaf->group == sc->group)
+        return 0;
+    int err = columns_ask(sc, f);
+    memset(leaf->answers, 0, sizeof leaf->answers);
+    leaf->any = false;
+    for (uint32_t index = 0; !err && index < leaf->n_columns; index++) {
+        uint32_t place = sc->kept->place_of[leaf->columns[index]];
+        if (!place)
+            continue;
+        leaf->answers[index].n = sc->kept->g.columns[place - 1].n;
+        err = values_ask(sc, f, index, &sc->kept->g.columns[place - 1],
+                         &leaf->answers[index].of_value);
+        leaf->any |= leaf->answers[index].of_value != NULL;
+    }
+    if (!err)
+        leaf->group = sc->group;
+    return err;
+}
+
+static int shapes_need(struct scanner *sc)
+{
+    return group_shapes(sc->seg, sc->kept);
+}
+
+/* Spreads the answers for values over the rows that have them. The first attribute of a row with
+ * the key counts. `present` (may be NULL) becomes 1 where there is one. */
+static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *out,
+                         uint8_t *present)
+{
+    struct segment *seg = sc->seg;
+    int err = shapes_need(sc);
+    if (err)
+        return err;
+    const struct group_shapes *sh = &sc->kept->shapes;
+    /* For each shape: index + 1 of the first column, and whether there is more than one. */
+    uint8_t *first = arena_zalloc(&sc->scratch, sc->kept->g.n_shapes);
+    uint8_t *several = arena_zalloc(&sc->scratch, sc->kept->g.n_shapes);
+    if (!first || !several)
+        return ERR_NOMEM;
+    for (uint64_t s = 0; s < sc->kept->g.n_shapes; s++) {
+        const uint64_t *columns = sh->columns + sh->first[s];
+        for (uint64_t k = 0; k < sh->lengths[s]; k++) {
+            uint8_t index = leaf->column_index[columns[k]];
+            several[s] |= index && first[s];
+            first[s] = first[s] ? first[s] : index;
+        }
+    }
+    uint64_t at[COLUMNS_MAX] = {0};
+    for (uint32_t i = 0; i < sc->kept->g.group->n; i++) {
+        uint64_t s = sh->of_row[i];
+        unsigned index = first[s];
+        if (present)
+            present[i] = index != 0;
+        out[i] = 0;
+        if (!index)
+            continue;
+        if (at[index - 1] >= leaf->answers[index - 1].n)
+            return segment_fail(seg, ERR_CORRUPT, sc->kept->g.fixed[FIXED_SHAPES].offset,
+                                "the shapes of a group");
+        if (leaf->answers[index - 1].of_value)
+            out[i] = leaf->answers[index - 1].of_value[at[index - 1]];
+        if (!several[s]) {
+            at[index - 1]++;
+            continue;
+        }
+        const uint64_t *columns = sh->columns + sh->first[s];
+        for (uint64_t k = 0; k < sh->lengths[s]; k++)
+            if (leaf->column_index[columns[k]])
+                at[leaf->column_index[columns[k]] - 1]++;
+    }
+    return 0;
+}
+
+static int attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out, uint8_t *present)
+{
+    struct leaf *leaf = &sc->leaves[f->leaf];
+    uint32_t n = sc->kept->g.group->n;
+    int err = leaf_ask(sc, f);
+    bool there = false;
+    for (uint32_t i = 0; !err && i < leaf->n_columns; i++)
+        there |= leaf->answers[i].n != 0;
+    if (err)
+        return err;
+    if (!leaf->any && !(present && there)) {
+        memset(out, 0, n);
+        if (present)
+            memset(present, 0, n);
+        return 0;
+    }
+    return values_spread(sc, leaf, out, present);
+}
+
+static int any_attr_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    uint32_t n = sc->kept->g.group->n;
+    uint8_t *present = arena_alloc(&sc->scratch, n);
+    uint8_t *of_resource = arena_alloc(&sc->scratch, n);
+    if (!present || !of_resource)
+        return ERR_NOMEM;
+    int err = operations_ask(sc, f);
+    /* Without a resource that matches it is a question to the spans alone. */
+    bool resources = !err && sc->leaves[f->leaf].operations_any;
+    if (!err)
+        err = attr_eval(sc, f, out, resources ? present : NULL);
+    if (!err && resources)
+        err = operations_eval(sc, f, of_resource);
+    for (uint32_t i = 0; !err && resources && i < n; i++)
+        out[i] = present[i] ? out[i] : of_resource[i];
+    return err;
+}
+
+/* ---- the tree ---- */
+
+static int leaf_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    switch (f->field) {
+    case FIELD_NAME:
+    case FIELD_SERVICE:
+    case FIELD_KIND:
+    case FIELD_RESOURCE_ATTR:
+        return operations_eval(sc, f, out);
+    case FIELD_STATUS_MESSAGE:
+        return message_eval(sc, f, out);
+    case FIELD_SPAN_ATTR:
+        return attr_eval(sc, f, out, NULL);
+    case FIELD_ANY_ATTR:
+        return any_attr_eval(sc, f, out);
+    default:
+        return fixed_eval(sc, f, out);
+    }
+}
+
+int scanner_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    uint32_t n = sc->kept->g.group->n;
+    uint8_t *own;
+    int err = 0;
+    switch (f->op) {
+    case PREDICATE_TRUE:
+        memset(out, 1, n);
+        return 0;
+    case PREDICATE_NOT:
+        memset(out, 0, n);
+        if (f->n_children)
+            err = scanner_eval(sc, &f->children[0], out);
+        for (uint32_t i = 0; i < n; i++)
+            out[i] = !out[i];
+        return err;
+    case PREDICATE_AND:
+    case PREDICATE_OR:
+        memset(out, f->op == PREDICATE_AND, n);
+        own = arena_alloc(&sc->scratch, n);
+        if (!own)
+            return ERR_NOMEM;
+        for (size_t k = 0; !err && k < f->n_children; k++) {
+            if (f->op == PREDICATE_AND && !rows_any(out, n))
+                break;
+            err = scanner_eval(sc, &f->children[k], own);
+            for (uint32_t i = 0; i < n; i++)
+                out[i] = f->op == PREDICATE_AND ? out[i] & own[i] : out[i] | own[i];
+        }
+        return err;
+    default:
+        return leaf_eval(sc, f, out);
+    }
+}
+
+int scanner_segment_excludes(struct scanner *sc, const struct filter *f, bool *ret)
+{
+    int err = 0;
+    *ret = false;
+    switch (f->op) {
+    case PREDICATE_TRUE:
+    case PREDICATE_NOT:
+        return 0;
+    case PREDICATE_AND:
+        for (size_t k = 0; !err && !*ret && k < f->n_children; k++)
+            err = scanner_segment_excludes(sc, &f->children[k], ret);
+        return err;
+    case PREDICATE_OR:
+        *ret = true;
+        for (size_t k = 0; !err && *ret && k < f->n_children; k++)
+            err = scanner_segment_excludes(sc, &f->children[k], ret);
+        return err;
+    default:
+        break;
+    }
+    switch (f->field) {
+    case FIELD_NAME:
+    case FIELD_SERVICE:
+    case FIELD_KIND:
+    case FIELD_RESOURCE_ATTR:
+        err = operations_ask(sc, f);
+        *ret = !sc->leaves[f->leaf].operations_any;
+        return err;
+    case FIELD_ANY_ATTR:
+        err = operations_ask(sc, f);
+        if (err || sc->leaves[f->leaf].operations_any)
+            return err;
+        break;
+    case FIELD_SPAN_ATTR:
+        break;
+    default:
+        return 0;
+    }
+    err = columns_ask(sc, f);
+    if (!err)
+        *ret = sc->leaves[f->leaf].n_columns == 0;
+    return err;
+}
+
+/* ---- of a group ---- */
+
+static int leaf_excludes(struct scanner *sc, const struct filter *f, bool *ret)
+{
+    const struct leaf *leaf = &sc->leaves[f->leaf];
+    int err;
+    switch (f->field) {
+    case FIELD_NAME:
+    case FIELD_SERVICE:
+    case FIELD_KIND:
+    case FIELD_RESOURCE_ATTR:
+        err = operations_ask(sc, f);
+        *ret = !leaf->operations_any;
+        return err;
+    case FIELD_ANY_ATTR:
+        err = operations_ask(sc, f);
+        if (err || leaf->operations_any)
+            return err;
+        break;
+    case FIELD_SPAN_ATTR:
+        break;
+    default:
+        *ret = bounds_exclude(sc->kept->g.group, f);
+        return 0;
+    }
+    err = leaf_ask(sc, f);
+    *ret = !leaf->any;
+    return err;
+}
+
+int scanner_group_excludes(struct scanner *sc, const struct filter *f, bool *ret)
+{
+    int err = 0;
+    *ret = false;
+    switch (f->op) {
+    case PREDICATE_TRUE:
+    case PREDICATE_NOT:
+        return 0;
+    case PREDICATE_AND:
+        for (size_t k = 0; !err && !*ret && k < f->n_children; k++)
+            err = scanner_group_excludes(sc, &f->children[k], ret);
+        return err;
+    case PREDICATE_OR:
+        *ret = true;
+        for (size_t k = 0; !err && *ret && k < f->n_children; k++)
+            err = scanner_group_excludes(sc, &f->children[k], ret);
+        return err;
+    default:
+        return leaf_excludes(sc, f, ret);
+    }
+}
