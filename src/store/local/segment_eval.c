@@ -517,6 +517,62 @@ static int shapes_need(struct scanner *sc)
     return group_shapes(sc->seg, sc->kept);
 }
 
+/* A value of a column stands in cell `cell` of the list of columns. */
+struct cell_walk {
+    const struct group_shapes *sh;
+    const struct leaf_answers *answers;
+    uint8_t *out;
+    uint64_t at;          /* the next value */
+    uint32_t row, before; /* before: cell of the value before + 1 */
+};
+
+static bool cell_take(struct cell_walk *w, uint32_t cell)
+{
+    if (w->at >= w->answers->n)
+        return false;
+    if (w->answers->of_value[w->at++]) {
+        while (w->sh->first[w->row + 1] <= cell)
+            w->row++;
+        if (w->before <= w->sh->first[w->row]) /* the first of a row counts */
+            w->out[w->row] = 1;
+    }
+    w->before = cell + 1;
+    return true;
+}
+
+/* Where every row has a shape of its own, the lists of columns are one list by rows, and the rows that have a
+ * column are found by looking for it there: less than looking at each row. */
+static int cells_spread(struct scanner *sc, uint32_t column, const struct leaf_answers *answers,
+                        uint8_t *out)
+{
+    typedef uint32_t four __attribute__((vector_size(16))); /* what every x86-64 compares at once */
+    const four wanted = {column, column, column, column};
+    const struct group_shapes *sh = &sc->kept->shapes;
+    struct cell_walk w = {sh, answers, out, 0, 0, 0};
+    uint32_t n = sh->first[sc->kept->g.n_shapes];
+    bool right = true;
+    memset(out, 0, sc->kept->g.group->n);
+    for (uint32_t i = 0; i < n && right; i += 8) {
+        uint32_t most = n - i < 8 ? n - i : 8;
+        if (most == 8) {
+            four a, b;
+            uint64_t any[2];
+            memcpy(&a, sh->columns + i, sizeof a);
+            memcpy(&b, sh->columns + i + 4, sizeof b);
+            a = (four)(a == wanted) | (four)(b == wanted);
+            memcpy(any, &a, sizeof any);
+            if (!(any[0] | any[1]))
+                continue;
+        }
+        for (uint32_t k = 0; k < most && right; k++)
+            if (sh->columns[i + k] == column)
+                right = cell_take(&w, i + k);
+    }
+    return right ? 0
+                 : segment_fail(sc->seg, ERR_CORRUPT, sc->kept->g.fixed[FIXED_SHAPES].offset,
+                                "the shapes of a group");
+}
+
 /* Spreads the answers for values over the rows that have them. The first attribute of a row with
  * the key counts. `present` (may be NULL) becomes 1 where there is one. */
 static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *out,
@@ -527,13 +583,21 @@ static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *o
     if (err)
         return err;
     const struct group_shapes *sh = &sc->kept->shapes;
+    uint32_t there = 0, index_there = 0;
+    for (uint32_t i = 0; i < leaf->n_columns; i++)
+        if (leaf->answers[i].n) {
+            there++;
+            index_there = i;
+        }
+    if (sh->are_own && there == 1 && !present)
+        return cells_spread(sc, leaf->columns[index_there], &leaf->answers[index_there], out);
     /* For each shape: index + 1 of the first column, and whether there is more than one. */
     uint8_t *first = arena_zalloc(&sc->scratch, sc->kept->g.n_shapes);
     uint8_t *several = arena_zalloc(&sc->scratch, sc->kept->g.n_shapes);
     if (!first || !several)
         return ERR_NOMEM;
     for (uint64_t s = 0; s < sc->kept->g.n_shapes; s++) {
-        const uint64_t *columns = sh->columns + sh->first[s];
+        const uint32_t *columns = sh->columns + sh->first[s];
         for (uint64_t k = 0; k < sh->lengths[s]; k++) {
             uint8_t index = leaf->column_index[columns[k]];
             several[s] |= index && first[s];
@@ -558,7 +622,7 @@ static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *o
             at[index - 1]++;
             continue;
         }
-        const uint64_t *columns = sh->columns + sh->first[s];
+        const uint32_t *columns = sh->columns + sh->first[s];
         for (uint64_t k = 0; k < sh->lengths[s]; k++)
             if (leaf->column_index[columns[k]])
                 at[leaf->column_index[columns[k]] - 1]++;

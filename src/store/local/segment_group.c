@@ -183,6 +183,32 @@ int group_rest(struct segment *seg, struct group_kept *k)
 
 /* ---- attributes ---- */
 
+/* Turns the steps from column to column into columns. */
+static bool shapes_add_up(struct group_shapes *sh, uint64_t n_shapes, uint64_t n_cells,
+                          uint32_t n_columns)
+{
+    uint64_t at = 0;
+    uint32_t *cell = sh->columns;
+    bool wrong = false;
+    for (uint64_t i = 0; i < n_shapes; i++) {
+        uint64_t length = sh->lengths[i];
+        uint32_t column = UINT32_MAX; /* -1 */
+        sh->first[i] = (uint32_t)at;
+        if (length > n_cells - at)
+            return false;
+        at += length;
+        for (uint64_t k = 0; k < length; k++, cell++) {
+            uint32_t step = *cell;
+            wrong |= step >= n_columns;
+            column += step + 1;
+            column -= column >= n_columns ? n_columns : 0;
+            *cell = column;
+        }
+    }
+    sh->first[n_shapes] = (uint32_t)at;
+    return !wrong && at == n_cells;
+}
+
 static int shapes_read(struct segment *seg, const struct group_read *g, struct arena *arena,
                        struct group_shapes *ret)
 {
@@ -194,32 +220,20 @@ static int shapes_read(struct segment *seg, const struct group_read *g, struct a
     if (err)
         return err;
     sh.lengths = stream_sized(&r, g->n_shapes);
-    sh.columns = stream_numbers(&r, g->n_shape_cells);
-    sh.first = r.err ? NULL : arena_array(arena, g->n_shapes, sizeof *sh.first);
+    sh.columns = stream_numbers32(&r, g->n_shape_cells);
+    sh.first = r.err ? NULL : arena_array(arena, g->n_shapes + 1, sizeof *sh.first);
     if (!r.err && !sh.first)
         r.err = ERR_NOMEM;
-    uint64_t at = 0;
-    for (uint64_t i = 0; !r.err && i < g->n_shapes; i++) {
-        sh.first[i] = at;
-        if (sh.lengths[i] > g->n_shape_cells - at) {
-            r.err = ERR_CORRUPT;
-            break;
-        }
-        uint64_t before = UINT64_MAX; /* -1 */
-        for (uint64_t k = 0; k < sh.lengths[i]; k++, at++) {
-            uint64_t column = before + 1 + sh.columns[at];
-            if (sh.columns[at] >= seg->n_columns)
-                r.err = ERR_CORRUPT;
-            if (column >= seg->n_columns)
-                column -= seg->n_columns;
-            sh.columns[at] = before = column;
-        }
-    }
-    if (!r.err && at != g->n_shape_cells)
+    if (!r.err && !shapes_add_up(&sh, g->n_shapes, g->n_shape_cells, seg->n_columns))
         r.err = ERR_CORRUPT;
-    for (uint32_t i = 0; !r.err && i < g->group->n; i++)
-        if (sh.of_row[i] >= g->n_shapes)
-            r.err = ERR_CORRUPT;
+    sh.are_own = g->n_shapes == g->group->n;
+    bool wrong = false;
+    for (uint32_t i = 0; !r.err && i < g->group->n; i++) {
+        wrong |= sh.of_row[i] >= g->n_shapes;
+        sh.are_own &= sh.of_row[i] == i;
+    }
+    if (wrong)
+        r.err = ERR_CORRUPT;
     err = codec_finish(&r);
     if (err)
         return segment_fail(seg, err, g->fixed[FIXED_SHAPES].offset, "the shapes of a group");
@@ -266,7 +280,7 @@ int group_values(struct segment *seg, struct group_kept *k, uint32_t place)
 static int rank_row(struct segment *seg, const struct group_kept *k, uint32_t row, uint32_t *at)
 {
     const struct group_shapes *sh = &k->shapes;
-    const uint64_t *columns = sh->columns + sh->first[sh->of_row[row]];
+    const uint32_t *columns = sh->columns + sh->first[sh->of_row[row]];
     for (uint64_t i = 0; i < sh->lengths[sh->of_row[row]]; i++) {
         uint32_t place = k->place_of[columns[i]];
         if (!place || at[place - 1]++ >= k->g.columns[place - 1].n)

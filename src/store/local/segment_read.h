@@ -70,8 +70,9 @@ struct group_read {
 struct group_shapes {
     uint64_t *of_row;
     uint64_t *lengths;
-    uint64_t *first;   /* of each shape, in `columns` */
-    uint64_t *columns; /* of all shapes, one after the other */
+    uint32_t *first;   /* of each shape, in `columns`; and one more */
+    uint32_t *columns; /* of all shapes, one after the other */
+    bool are_own;      /* row i has shape i: `columns` goes by rows */
 };
 
 /* The columns of a group that only whole spans need. */

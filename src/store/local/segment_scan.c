@@ -96,7 +96,7 @@ static int wanted_group(struct scanner *sc, struct wanted *w)
         err = ERR_NOMEM;
     const struct group_shapes *sh = &sc->kept->shapes;
     for (uint32_t i = 0; !err && i < n; i++) {
-        const uint64_t *columns = sh->columns + sh->first[sh->of_row[i]];
+        const uint32_t *columns = sh->columns + sh->first[sh->of_row[i]];
         for (uint64_t k = 0; k < sh->lengths[sh->of_row[i]]; k++) {
             unsigned index = w->column_index[columns[k]];
             if (!index)

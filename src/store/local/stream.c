@@ -408,23 +408,29 @@ static void numbers_packed(struct codec_reader *r, uint64_t *v, size_t n)
     }
 }
 
-static void numbers_dictionary(struct codec_reader *r, uint64_t *v, size_t n)
+/* The values, zeros behind the last, and the indexes, which are below their number; NULL: failed. */
+static const uint8_t *dictionary_read(struct codec_reader *r, uint64_t values[DICTIONARY_MAX],
+                                      size_t n)
 {
-    uint64_t values[DICTIONARY_MAX], k = codec_varint(r);
-    if (k == 0 || k > DICTIONARY_MAX) {
-        reader_fail(r, ERR_CORRUPT);
-        return;
-    }
+    uint64_t k = codec_varint(r);
+    if (k == 0 || k > DICTIONARY_MAX)
+        return reader_fail(r, ERR_CORRUPT);
+    memset(values, 0, DICTIONARY_MAX * sizeof *values);
     for (uint64_t i = 0; i < k; i++)
         values[i] = (i ? values[i - 1] : 0) + codec_varint(r);
     const uint8_t *indexes = stream_bytes(r, n);
-    for (size_t i = 0; indexes && i < n; i++) {
-        if (indexes[i] >= k) {
-            reader_fail(r, ERR_CORRUPT);
-            return;
-        }
+    uint8_t most = 0;
+    for (size_t i = 0; indexes && i < n; i++)
+        most = indexes[i] > most ? indexes[i] : most;
+    return indexes && most >= k ? reader_fail(r, ERR_CORRUPT) : indexes;
+}
+
+static void numbers_dictionary(struct codec_reader *r, uint64_t *v, size_t n)
+{
+    uint64_t values[DICTIONARY_MAX];
+    const uint8_t *indexes = dictionary_read(r, values, n);
+    for (size_t i = 0; indexes && i < n; i++)
         v[i] = values[indexes[i]];
-    }
 }
 
 static void numbers_planes(struct codec_reader *r, uint64_t *v, size_t n)
@@ -486,6 +492,32 @@ uint64_t *stream_numbers(struct codec_reader *r, size_t n)
         for (size_t i = 1; i < n && !r->err; i++)
             v[i] += v[i - 1] + least;
     }
+    return r->err ? NULL : v;
+}
+
+uint32_t *stream_numbers32(struct codec_reader *r, size_t n)
+{
+    uint32_t *v = reader_room(r, n, sizeof *v);
+    if (n == 0 || !v)
+        return v;
+    uint64_t all = 0;
+    if (r->at < r->end && *r->at == NUMBERS_DICTIONARY) {
+        uint64_t values[DICTIONARY_MAX];
+        r->at++;
+        const uint8_t *indexes = dictionary_read(r, values, n);
+        for (size_t i = 0; indexes && i < DICTIONARY_MAX; i++)
+            all |= values[i];
+        for (size_t i = 0; indexes && i < n; i++)
+            v[i] = (uint32_t)values[indexes[i]];
+    } else {
+        const uint64_t *wide = stream_numbers(r, n);
+        for (size_t i = 0; wide && i < n; i++) {
+            all |= wide[i];
+            v[i] = (uint32_t)wide[i];
+        }
+    }
+    if (all > UINT32_MAX)
+        return reader_fail(r, ERR_CORRUPT);
     return r->err ? NULL : v;
 }
 

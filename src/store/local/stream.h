@@ -27,6 +27,8 @@ void stream_put_list(struct stream_writer *w, struct buf *out, const struct str 
 /* Reading. Results live in the arena of the reader, which also holds the scratch room. */
 const uint8_t *stream_bytes(struct codec_reader *r, size_t n);
 uint64_t *stream_numbers(struct codec_reader *r, size_t n);
+/* The same of numbers that must be below 2^32. */
+uint32_t *stream_numbers32(struct codec_reader *r, size_t n);
 uint64_t *stream_sized(struct codec_reader *r, size_t n);
 struct str *stream_list(struct codec_reader *r, size_t n);
 
