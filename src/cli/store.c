@@ -1,10 +1,12 @@
-/* pugmark store verify|stats|compact|pin|unpin|pins DIR: a store that no server has open. */
+/* pugmark store verify|stats|compact|pin|unpin|pins|delete|redact DIR: a store that no server has open. */
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/term.h"
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "query/erasure.h"
 #include "store/store.h"
 
 #include <stdio.h>
@@ -17,6 +19,8 @@ static const char help[] =
     "       pugmark store compact DIR [--retention AGE] [--disk-max BYTES]\n"
     "       pugmark store pin|unpin DIR TRACE_ID...\n"
     "       pugmark store pins DIR\n"
+    "       pugmark store delete DIR QUERY [--since AGE] [--until AGE] [--confirm]\n"
+    "       pugmark store redact DIR [QUERY] --keys GLOB,... [--pattern P] [--confirm]\n"
     "\n"
     "For a store that no server has open; DIR is what `pugmark serve --data` was given.\n"
     "\n"
@@ -24,16 +28,26 @@ static const char help[] =
     "stats    spans, services, times, and what takes the room\n"
     "compact  merges small segments; with the options, first drops what is too old or too much\n"
     "pin      keeps a trace, whatever retention says; unpin ends that; pins lists them\n"
+    "delete   takes spans out that a TraceQL query finds; redact replaces values in them by\n"
+    "         \"[redacted]\". Without --confirm they only say how many it would be\n"
     "\n"
+    "  --keys GLOB,...   redact: values of these keys go, of spans, events, links, resources\n"
+    "  --pattern P       redact: what looks like this goes from all texts: email, credit_card,\n"
+    "                    bearer_token, jwt, aws_key, ipv4, private_key, or an expression\n"
+    "  --since AGE       only spans that started since: 2h, 7d\n"
+    "  --until AGE       only spans that started before that\n"
+    "  --confirm         do it\n"
     "  --retention AGE   drop segments whose spans all started longer ago: 7d, 12h\n"
     "  --disk-max BYTES  drop the oldest segments while the store takes more: 10G\n"
     "  --json            for programs\n";
 
 struct options {
     const char *what, *dir;
-    char **ids;
+    char **ids; /* also the query */
     int n_ids;
-    bool json;
+    bool json, confirm;
+    const char *keys, *pattern, *since, *until;
+    uint64_t since_ns, until_ns;
     uint64_t retention_ns, disk_bytes_max;
 };
 
@@ -49,6 +63,11 @@ static int parse(int argc, char **argv, struct options *o)
     *o = (struct options){0};
     const struct args_option options[] = {
         {.name = "json", .flag = &o->json},
+        {.name = "confirm", .flag = &o->confirm},
+        {.name = "keys", .text = &o->keys},
+        {.name = "pattern", .text = &o->pattern},
+        {.name = "since", .text = &o->since, .duration_ns = &o->since_ns},
+        {.name = "until", .text = &o->until, .duration_ns = &o->until_ns},
         {.name = "retention", .duration_ns = &o->retention_ns},
         {.name = "disk-max", .bytes = &o->disk_bytes_max, .min = 1, .max = INT64_MAX},
     };
@@ -62,15 +81,26 @@ static int parse(int argc, char **argv, struct options *o)
     o->dir = argv[2];
     o->ids = argv + 3;
     o->n_ids = n - 2;
-    bool takes_ids = is(o, "pin") || is(o, "unpin");
+    bool takes_ids = is(o, "pin") || is(o, "unpin"), deletes = is(o, "delete");
+    bool redacts = is(o, "redact"), erases = deletes || redacts;
     bool known = takes_ids || is(o, "verify") || is(o, "stats") || is(o, "compact") ||
-                 is(o, "pins");
+                 is(o, "pins") || erases;
     if (!known)
         return args_wrong("store", "\"%s\" is not known", o->what);
-    if (takes_ids ? !o->n_ids : o->n_ids)
+    if (erases && (o->n_ids > 1 || (deletes && !o->n_ids)))
+        return args_wrong("store",
+                          o->n_ids ? "one query, not also \"%s\"" : "which spans: '{ ... }'",
+                          o->ids[o->n_ids ? 1 : 0]);
+    if (redacts && !o->keys && !o->pattern)
+        return args_wrong("store", "what to take out: --keys, --pattern");
+    if (!erases && (o->confirm || o->since || o->until))
+        return args_wrong("store", "--confirm, --since and --until are for delete and redact");
+    if (!redacts && (o->keys || o->pattern))
+        return args_wrong("store", "--keys and --pattern are for redact");
+    if (!erases && (takes_ids ? !o->n_ids : o->n_ids))
         return args_wrong("store", takes_ids ? "which trace" : "what is \"%s\"", o->ids[0]);
-    if (o->json && !is(o, "verify") && !is(o, "stats"))
-        return args_wrong("store", "--json is for verify and stats");
+    if (o->json && !is(o, "verify") && !is(o, "stats") && !erases)
+        return args_wrong("store", "--json is for verify, stats, delete and redact");
     if ((o->retention_ns || o->disk_bytes_max) && !is(o, "compact"))
         return args_wrong("store", "--retention and --disk-max are for compact");
     return -1;
@@ -366,6 +396,88 @@ static int pins(const struct options *o)
     return err ? could_not(o, err, &(struct error_detail){0}) : CLI_DONE;
 }
 
+/* ---- erasing ---- */
+
+static void keys_split(struct arena *arena, const char *text, const char *const **ret,
+                       size_t *ret_n)
+{
+    const char **keys = arena_array(arena, STORE_ERASE_TEXTS_MAX, sizeof *keys);
+    size_t n = 0;
+    for (struct str rest = str_from(text); keys && rest.ptr && n < STORE_ERASE_TEXTS_MAX;) {
+        struct str key = str_trim(str_split(rest, ',', &rest));
+        if (key.len && (keys[n] = arena_str(arena, key).ptr))
+            n++;
+    }
+    *ret = keys;
+    *ret_n = n;
+}
+
+static int erased_say(const struct options *o, const struct erasure *e,
+                      const struct store_erased *done)
+{
+    struct buf out = BUF_INIT;
+    struct json_writer w = json_writer(&out);
+    bool partial = e->is_damaged || (done && done->unread_segments);
+    unsigned long long spans = done ? done->spans : e->spans;
+    if (o->json) {
+        json_open(&w, '{');
+        json_key(&w, STR("dryRun"));
+        json_bool(&w, !done);
+        key_u64(&w, "spans", spans);
+        key_u64(&w, "traces", e->traces);
+        json_key(&w, STR("partial"));
+        json_bool(&w, partial);
+        json_close(&w, '}');
+        buf_byte(&out, '\n');
+    } else if (done) {
+        buf_printf(&out, "%s %llu spans; %llu segments were written anew\n",
+                   is(o, "delete") ? "deleted" : "redacted", spans,
+                   (unsigned long long)done->segments);
+    } else {
+        buf_printf(&out, "%llu spans of %llu traces; --confirm %s\n", spans,
+                   (unsigned long long)e->traces,
+                   is(o, "delete") ? "deletes them" : "takes what is named out of them");
+    }
+    int status = put_out(&out);
+    buf_done(&out);
+    if (partial)
+        fputs("pugmark store: a damaged segment could not be read: what is in it is as it was; "
+              "`pugmark store verify` names it\n",
+              stderr);
+    return partial ? CLI_COULD_NOT : status;
+}
+
+static int erase(const struct options *o)
+{
+    struct arena arena = ARENA_INIT;
+    struct store *store;
+    struct erasure e;
+    struct store_erased done;
+    struct error_detail detail = {0};
+    uint64_t now = clock_realtime_ns();
+    int status = open_existing(o, &store);
+    if (status)
+        return status;
+    struct store_view *view = store_view_new(store);
+    int err = view ? erasure_find(view, str_from(o->n_ids ? o->ids[0] : ""),
+                                  o->since && o->since_ns < now ? now - o->since_ns : 0,
+                                  o->until && o->until_ns < now ? now - o->until_ns : 0, &arena, &e,
+                                  &detail)
+                   : ERR_NOMEM;
+    store_view_free(view);
+    if (!err) {
+        e.erase.kind = is(o, "delete") ? ERASE_DELETE : ERASE_REDACT;
+        keys_split(&arena, o->keys, &e.erase.keys, &e.erase.n_keys);
+        e.erase.patterns = &o->pattern;
+        e.erase.n_patterns = o->pattern != NULL;
+        err = o->confirm ? store_erase(store, &e.erase, &done, &detail) : 0;
+    }
+    store_close(store);
+    status = err ? could_not(o, err, &detail) : erased_say(o, &e, o->confirm ? &done : NULL);
+    arena_done(&arena);
+    return status;
+}
+
 int cli_store(int argc, char **argv)
 {
     struct options o;
@@ -374,9 +486,10 @@ int cli_store(int argc, char **argv)
         return status;
     if (is(&o, "verify") || is(&o, "stats"))
         log_set_level(LOG_LEVEL_OFF); /* what is damaged is the answer */
-    return is(&o, "verify")    ? verify(&o)
-           : is(&o, "stats")   ? stats(&o)
-           : is(&o, "compact") ? compact(&o)
-           : is(&o, "pins")    ? pins(&o)
-                               : pin(&o);
+    return is(&o, "verify")                       ? verify(&o)
+           : is(&o, "stats")                      ? stats(&o)
+           : is(&o, "compact")                    ? compact(&o)
+           : is(&o, "pins")                       ? pins(&o)
+           : is(&o, "delete") || is(&o, "redact") ? erase(&o)
+                                                  : pin(&o);
 }

@@ -29,6 +29,7 @@ struct redact {
     struct rule rules[REDACT_PATTERNS_MAX];
     size_t n_rules;
     struct verdict *verdicts;
+    uint64_t hits;
 };
 
 /* ---- keys ---- */
@@ -214,9 +215,23 @@ static struct str rule_apply(const struct rule *rule, struct str text, struct ar
 
 struct str redact_text(struct redact *r, struct str text, struct arena *arena)
 {
+    const char *before = text.ptr;
     for (size_t i = 0; r && text.len && i < r->n_rules; i++)
         text = rule_apply(&r->rules[i], text, arena);
+    if (r)
+        r->hits += text.ptr != before;
     return text;
+}
+
+static void take_out(struct redact *r, struct value *v)
+{
+    r->hits += v->type != VALUE_STRING || !str_eq(v->string, STR(REDACTED));
+    *v = (struct value){.type = VALUE_STRING, .string = STR(REDACTED)};
+}
+
+uint64_t redact_hits(const struct redact *r)
+{
+    return r ? r->hits : 0;
 }
 
 /* ---- spans ---- */
@@ -232,7 +247,7 @@ static void redact_value(struct redact *r, struct value *v, struct arena *arena,
         for (size_t i = 0; i < v->map.n; i++) {
             struct attr *a = (struct attr *)(uintptr_t)&v->map.items[i];
             if (is_secret(r, a->key))
-                a->value = (struct value){.type = VALUE_STRING, .string = STR(REDACTED)};
+                take_out(r, &a->value);
             else
                 redact_value(r, &a->value, arena, depth + 1);
         }
@@ -245,7 +260,7 @@ void redact_attrs(struct redact *r, struct attrs *attrs, struct arena *arena)
         /* The arrays are the batch's own, const only for those who read them. */
         struct attr *a = (struct attr *)(uintptr_t)&attrs->items[i];
         if (is_secret(r, a->key))
-            a->value = (struct value){.type = VALUE_STRING, .string = STR(REDACTED)};
+            take_out(r, &a->value);
         else if (r->n_rules || a->value.type == VALUE_MAP || a->value.type == VALUE_ARRAY)
             redact_value(r, &a->value, arena, 0);
     }

@@ -37,6 +37,9 @@ bool redact_is_secret(struct redact *r, struct str key);
 /* Patterns alone. */
 struct str redact_text(struct redact *r, struct str text, struct arena *arena);
 
+/* How many values and texts were changed so far. */
+uint64_t redact_hits(const struct redact *r);
+
 /* The built-in lists, for documents and `pugmark config`; they end with NULL. */
 extern const char *const redact_default_keys[];
 const char *redact_pattern_name(size_t i);

@@ -192,6 +192,96 @@ static void run_all(enum kind kind, bool all_after)
     assert_true(n > 1); /* else it tested nothing */
 }
 
+/* ---- erasing ---- */
+
+static int row_pass(void *arg, struct scan *scan, const struct scan_row *row)
+{
+    return 0;
+}
+
+static const struct predicate from_servers = {
+    .op = PREDICATE_EQ,
+    .field = FIELD_KIND,
+    .value = {.type = VALUE_INT, .integer = SPAN_KIND_SERVER}};
+
+static uint64_t servers_count(struct fixture *f)
+{
+    struct store_view *view = store_view_new(f->store);
+    struct scan scan = {.where = &from_servers};
+    struct scan_cost cost = {0};
+    assert_int_equal(store_scan(view, &scan, row_pass, NULL, &cost), 0);
+    store_view_free(view);
+    return cost.rows_matched;
+}
+
+/* With the fault somewhere in it: what was answered is gone for good, and what was not is gone as a whole or
+ * there as a whole, once the store was opened again. */
+static bool run_erase(enum kind kind, int nth, bool all_after)
+{
+    static const struct store_erase servers = {.kind = ERASE_DELETE, .where = &from_servers};
+    struct fixture f;
+    struct store_options options = {.durability = kind == SYNC ? STORE_DURABILITY_SYNC
+                                                               : STORE_DURABILITY_WRITE};
+    struct store_erased done;
+    uint64_t wanted = 0;
+    size_t n = 0;
+    fixture_init(&f, (uint64_t)nth, &options);
+    for (int i = 0; i < 3; i++) {
+        struct span_batch batch = fixture_batch(&f, 8);
+        for (size_t k = 0; k < batch.n; k++)
+            batch.spans[k].kind = batch.spans[k].span_id.bytes[0] % 2 ? SPAN_KIND_SERVER
+                                                                      : SPAN_KIND_CLIENT;
+        fixture_append(&f, &batch);
+        if (i < 2)
+            assert_int_equal(store_seal(f.store), 0);
+    }
+    for (size_t i = 0; i < f.n; i++)
+        wanted += f.spans[i].kind == SPAN_KIND_SERVER;
+    failing = kind;
+    atomic_store(&left, nth);
+    atomic_store(&for_good, all_after);
+    atomic_store(&armed, true);
+    bool was_answered = !store_erase(f.store, &servers, &done, NULL);
+    atomic_store(&armed, false);
+    bool reached = atomic_load(&left) <= 0;
+    if (was_answered) {
+        assert_int_equal(servers_count(&f), 0);
+        assert_int_equal(done.spans, wanted);
+    }
+    fixture_reopen(&f);
+    assert_int_equal(store_keep(f.store, false), 0);
+    uint64_t left_over = servers_count(&f);
+    if (left_over && (was_answered || left_over != wanted))
+        fail_msg("after %s fault %d, %s: %llu are there", kind_names[kind], nth,
+                 was_answered ? "answered" : "refused", (unsigned long long)left_over);
+    for (size_t i = 0; i < f.n; i++)
+        if (f.spans[i].kind != SPAN_KIND_SERVER || left_over)
+            f.spans[n++] = f.spans[i];
+    f.n = n;
+    assert_true(wanted > 0);
+    fixture_check(&f);
+    fixture_done(&f);
+    return reached;
+}
+
+static void an_erasure_is_done_or_not_begun(void **state)
+{
+    static const enum kind kinds[] = {OPEN, READ, SYNC, RENAME, CATALOGUE, MEMORY};
+    log_set_level(LOG_LEVEL_OFF);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        int n = 1, step = kinds[i] == MEMORY ? 7 : 1;
+        while (run_erase(kinds[i], n, false))
+            n += step;
+        int once = n;
+        for (n = 1; kinds[i] != MEMORY && run_erase(kinds[i], n, true);)
+            n++;
+        print_message("# %s: %d calls failed, %d for good\n", kind_names[kinds[i]], once - 1,
+                      n - 1);
+        assert_true(once > 1);
+    }
+    log_set_level(LOG_LEVEL_INFO);
+}
+
 static void arm_for_good(enum kind kind)
 {
     failing = kind;
@@ -410,6 +500,7 @@ FAULT_TEST(any_step_of_the_catalogue_may_fail, CATALOGUE, false)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_erasure_is_done_or_not_begun),
         cmocka_unit_test(what_follows_a_cut_that_failed_comes_back),
         cmocka_unit_test(refused_requests_take_no_memory),
         cmocka_unit_test(sealing_waits_for_what_came_before_an_empty_batch),

@@ -106,6 +106,44 @@ MUST_USE int store_retention_state(struct store *store, struct arena *arena,
                                    struct store_rule_state **ret_rules, size_t *ret_n,
                                    uint64_t *ret_disk_bytes_max, uint64_t *ret_next_ns);
 
+/* ---- erasing ---- */
+
+#define STORE_ERASE_SPANS_MAX ((size_t)1 << 20)
+#define STORE_ERASE_TEXTS_MAX 128
+
+enum erase_kind { ERASE_DELETE = 1, ERASE_REDACT }; /* numbers are on disk */
+
+struct erase_span {
+    struct trace_id trace_id;
+    struct span_id span_id; /* zeros: all of the trace */
+};
+
+struct store_erase {
+    enum erase_kind kind;
+    /* Those that are listed; or, when `spans` is NULL, those that fulfil `where` (NULL: all) and started in
+     * the range, as in a scan. */
+    const struct erase_span *spans;
+    size_t n_spans;
+    const struct predicate *where;
+    uint64_t start_min_ns, start_max_ns;
+    /* Of a redaction, in the words of sdk/redact.h: globs of keys whose values go, of span, events, links and
+     * resource, and patterns that go from all texts. */
+    const char *const *keys, *const *patterns;
+    size_t n_keys, n_patterns;
+};
+
+struct store_erased {
+    uint64_t spans;                     /* that are gone, or changed */
+    uint64_t segments, unread_segments; /* written anew; damaged, and not looked through */
+};
+
+/* Erases what was acknowledged before this is called, pinned or not. When it returns 0, no view that is made
+ * from then on sees it, nor after a crash, and it is in no file of the store, except those that a view made
+ * before still reads. One at a time: ERR_BUSY. ERR_INVALID with words. On another error the detail says whether
+ * nothing has happened, or whether it was begun and goes on by itself. */
+MUST_USE int store_erase(struct store *store, const struct store_erase *erase,
+                         struct store_erased *ret_erased, struct error_detail *ret_detail);
+
 /* One round of what the store does by itself each minute and after each sealing: drops what retention
  * and the disk budget say, and merges small segments. With `all`, merges whatever can be merged. Waits
  * for it. */
@@ -178,6 +216,7 @@ MUST_USE int store_trace_summary(struct store_view *view, const struct trace_id 
 
 /* ---- predicates: what a scan asks of one span ---- */
 
+/* Numbers are on disk, in erasures. */
 enum predicate_op {
     PREDICATE_TRUE,
     PREDICATE_AND, /* of children; none: true */

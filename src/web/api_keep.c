@@ -1,6 +1,8 @@
 /* Our own API about what is kept, and what is not: docs/api.md. */
 #include "web/web_internal.h"
 
+#include "query/erasure.h"
+
 static void key_u64_str(struct json_writer *w, const char *key, uint64_t value)
 {
     json_key(w, str_from(key));
@@ -64,4 +66,131 @@ void api_retention(struct web_request *q)
     key_u64_str(&w, "pinnedTraces", s.pins);
     json_close(&w, '}');
     web_reply_json(q, 200, &out);
+}
+
+/* ---- erasing ---- */
+
+/* Whoever can reach the server may ask it, but no page elsewhere may make a browser do this: a browser says
+ * where a request that changes something comes from. There is no authentication yet, so that other machines
+ * may not at all. */
+static bool may_erase(struct web_request *q)
+{
+    struct str origin = http_header(q->http, "origin"), host = http_header(q->http, "host");
+    if (!q->web->loopback_only) {
+        web_fail(q, 403,
+                 "spans are erased over HTTP only while the server listens on loopback; "
+                 "`pugmark store` does it while the server is stopped");
+        return false;
+    }
+    static const struct str http = {"http://", 7};
+    if (origin.len && (!str_starts(origin, http) || !str_eq(str_skip(origin, http.len), host))) {
+        web_fail(q, 403, "a page of another origin may not ask for this");
+        return false;
+    }
+    return true;
+}
+
+/* All values of a parameter, as C strings. */
+static bool texts_of(struct web_request *q, const char *name, const char *const **ret,
+                     size_t *ret_n)
+{
+    const char **texts = arena_array(q->arena, STORE_ERASE_TEXTS_MAX, sizeof *texts);
+    struct str text;
+    size_t n = 0;
+    for (unsigned i = 0; texts && http_query_nth(q->http, name, i, &text); i++) {
+        if (n == STORE_ERASE_TEXTS_MAX || !text.len || memchr(text.ptr, 0, text.len)) {
+            web_fail_at(q, 400, name, 0,
+                        n == STORE_ERASE_TEXTS_MAX ? "too many of them" : "is empty");
+            return false;
+        }
+        texts[n] = arena_str(q->arena, text).ptr;
+        if (!texts[n++]) {
+            texts = NULL;
+            break;
+        }
+    }
+    if (!texts) {
+        web_fail_err(q, ERR_NOMEM, NULL);
+        return false;
+    }
+    *ret = texts;
+    *ret_n = n;
+    return true;
+}
+
+static void erasure_answer(struct web_request *q, const struct erasure *e,
+                           const struct store_erased *done)
+{
+    struct buf out = {.bytes_max = ANSWER_BYTES_MAX};
+    struct json_writer w = json_writer(&out);
+    bool partial = e->is_damaged || (done && done->unread_segments);
+    json_open(&w, '{');
+    json_key(&w, STR("dryRun"));
+    json_bool(&w, !done);
+    key_u64_str(&w, "spans", done ? done->spans : e->spans);
+    key_u64_str(&w, "traces", e->traces);
+    if (done)
+        key_u64_str(&w, "segmentsRewritten", done->segments);
+    json_key(&w, STR("partial"));
+    json_bool(&w, partial);
+    if (partial)
+        json_key(&w, STR("message"));
+    if (partial)
+        json_str(&w, STR("a damaged segment could not be read: what is in it is as it was"));
+    json_close(&w, '}');
+    web_reply_json(q, 200, &out);
+}
+
+static void erase(struct web_request *q, enum erase_kind kind)
+{
+    uint64_t start_ns, end_ns;
+    struct error_detail detail = {0};
+    struct erasure e;
+    struct store_erased done;
+    struct str confirm = web_param(q, "confirm");
+    bool confirmed = str_eq(confirm, STR("true"));
+    if (!may_erase(q) || !web_param_u64(q, "start", 0, UINT64_MAX, 0, &start_ns) ||
+        !web_param_u64(q, "end", 0, UINT64_MAX, 0, &end_ns))
+        return;
+    if (confirm.len && !confirmed && !str_eq(confirm, STR("false"))) {
+        web_fail_at(q, 400, "confirm", 0, "expected true or false");
+        return;
+    }
+    struct str text = web_param(q, "q");
+    if (!text.len && kind == ERASE_DELETE) {
+        web_fail_at(q, 400, "q", 0, "expected a query that says which spans; { } are all");
+        return;
+    }
+    struct store_view *view = store_view_new(q->web->store);
+    int err = view ? erasure_find(view, text, start_ns, end_ns, q->arena, &e, &detail) : ERR_NOMEM;
+    store_view_free(view);
+    if (err == ERR_INVALID || err == ERR_UNSUPPORTED || err == ERR_TOO_LARGE) {
+        web_fail_at(q, 400, "q", detail.position, detail.message);
+        return;
+    }
+    e.erase.kind = kind;
+    if (!err && kind == ERASE_REDACT &&
+        (!texts_of(q, "key", &e.erase.keys, &e.erase.n_keys) ||
+         !texts_of(q, "pattern", &e.erase.patterns, &e.erase.n_patterns)))
+        return;
+    if (!err && kind == ERASE_REDACT && !e.erase.n_keys && !e.erase.n_patterns) {
+        web_fail_at(q, 400, "key", 0, "expected a key or a pattern that says what is taken out");
+        return;
+    }
+    if (!err && confirmed)
+        err = store_erase(q->web->store, &e.erase, &done, &detail);
+    if (err)
+        web_fail_err(q, err, &detail);
+    else
+        erasure_answer(q, &e, confirmed ? &done : NULL);
+}
+
+void api_delete(struct web_request *q)
+{
+    erase(q, ERASE_DELETE);
+}
+
+void api_redact(struct web_request *q)
+{
+    erase(q, ERASE_REDACT);
 }

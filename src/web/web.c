@@ -28,7 +28,7 @@ enum {
 
 /* ---- routes ---- */
 
-enum method { METHOD_GET = 1, METHOD_POST = 2 }; /* the first: and HEAD */
+enum method { METHOD_GET = 1, METHOD_POST = 2, METHOD_DELETE = 4 }; /* the first: and HEAD */
 
 static const struct route {
     const char *pattern; /* `*` is one segment that is not empty */
@@ -66,6 +66,8 @@ static const struct route {
     {"/api/pugmark/traces/*/events", trace_events, DIALECT_OWN, true},
     {"/api/pugmark/traces/*/spans/*", trace_span, DIALECT_OWN, true},
     {"/api/pugmark/live", live_events, DIALECT_OWN, false},
+    {"/api/pugmark/spans", api_delete, DIALECT_OWN, true, METHOD_DELETE},
+    {"/api/pugmark/spans/redact", api_redact, DIALECT_OWN, true, METHOD_POST},
     {"/api/pugmark/retention", api_retention, DIALECT_OWN, true},
     {"/api/pugmark/status", api_status, DIALECT_OWN, false},
     {"/api/v3/services", v3_services, DIALECT_V3, true},
@@ -249,6 +251,7 @@ static void find_route(struct web_request *q, enum address address, struct str p
     struct str name = http_method(q->http);
     unsigned method = str_eq(name, STR("GET")) || str_eq(name, STR("HEAD")) ? METHOD_GET
                       : str_eq(name, STR("POST"))                           ? METHOD_POST
+                      : str_eq(name, STR("DELETE"))                         ? METHOD_DELETE
                                                                             : 0;
     unsigned known = 0;
     for (size_t i = 0; i < ROUTES; i++) {
@@ -266,9 +269,17 @@ static void find_route(struct web_request *q, enum address address, struct str p
     } else if (!known && method) {
         web_fail(q, 404, "there is no such path");
     } else {
-        bool get = known != METHOD_POST, post = known & METHOD_POST;
-        http_reply_header(q->http, "Allow", !get ? "POST" : post ? "GET, HEAD, POST" : "GET, HEAD");
-        web_fail(q, 405, "only %s is answered here", !get ? "POST" : post ? "GET or POST" : "GET");
+        static const char *const allowed[][2] = {
+            [METHOD_GET] = {"GET, HEAD", "GET"},
+            [METHOD_POST] = {"POST", "POST"},
+            [METHOD_GET | METHOD_POST] = {"GET, HEAD, POST", "GET or POST"},
+            [METHOD_DELETE] = {"DELETE", "DELETE"},
+        };
+        unsigned i = known == METHOD_DELETE || known == METHOD_POST ? known
+                     : known & METHOD_POST                          ? METHOD_GET | METHOD_POST
+                                                                    : METHOD_GET;
+        http_reply_header(q->http, "Allow", allowed[i][0]);
+        web_fail(q, 405, "only %s is answered here", allowed[i][1]);
     }
 }
 

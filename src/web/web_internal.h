@@ -141,7 +141,7 @@ void pool_free(struct pool *pool);
 
 /* ---- handlers ---- */
 
-web_handler_fn api_retention;
+web_handler_fn api_retention, api_delete, api_redact;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
 web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_find, trace_events;
 

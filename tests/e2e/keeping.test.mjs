@@ -1,8 +1,8 @@
-// What a server keeps and lets go: its configuration, rules of retention.
+// What a server keeps and lets go: its configuration, rules of retention, deletion, redaction.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -102,5 +102,108 @@ describe('rules of retention', () => {
     await until('the span to go', async () => (await count(server, '{}') === 0 ? true : undefined));
     await until('words for the rest', () => (/spans_max = 7 takes a restart/.test(server.stderr) ? true : undefined));
     await server.stop();
+  });
+});
+
+/** Names of the files of a store in which some bytes stand as they are. */
+async function filesWith(data, text) {
+  const names = [];
+  for (const name of await readdir(data)) if ((await readFile(path.join(data, name))).includes(text)) names.push(name);
+  return names;
+}
+const text = (key, value) => ({ key, value: { stringValue: value } });
+const ask = async (server, method, pathname, headers = {}) => {
+  const response = await fetch(server.endpoints.page + pathname, { method, headers });
+  return { status: response.status, body: JSON.parse(await response.text()) };
+};
+const q = (query) => `q=${encodeURIComponent(query)}`;
+
+describe('erasing', () => {
+  test('a dry run counts, a confirmed deletion is for good, also across kill -9', async (t) => {
+    const data = path.join(scratch, 'erase');
+    let server = await start(t, { data });
+    const one = '1'.repeat(32);
+    await server.send(otlpRequest('shop', [
+      { traceId: one, spanId: '1'.repeat(16), attributes: [text('user', 'ann-4711')] },
+      { traceId: one, spanId: '2'.repeat(16), parentSpanId: '1'.repeat(16), name: 'child' },
+      { attributes: [text('user', 'bob')] }]));
+    assert.deepEqual(await filesWith(data, 'ann-4711').then((names) => names.length), 1);
+    const dry = await ask(server, 'DELETE', `/api/pugmark/spans?${q('{ .user = "ann-4711" }')}`);
+    assert.deepEqual(dry, { status: 200, body: { dryRun: true, spans: '1', traces: '1', partial: false } });
+    assert.equal(await count(server, '{}'), 3);
+    const done = await ask(server, 'DELETE', `/api/pugmark/spans?${q('{ .user = "ann-4711" }')}&confirm=true`);
+    assert.equal(done.status, 200);
+    assert.equal(done.body.spans, '1');
+    assert.equal(await count(server, '{}'), 2);
+    assert.deepEqual(await filesWith(data, 'ann-4711'), []);
+    await server.kill();
+    server = await start(t, { data });
+    assert.equal(await count(server, '{}'), 2);
+    // What needs whole traces: all of the trace that the child is in.
+    const whole = await ask(server, 'DELETE', `/api/pugmark/spans?${q(`{ trace:id = "${one}" }`)}&confirm=true`);
+    assert.equal(whole.body.spans, '1');
+    assert.equal((await fetch(`${server.endpoints.page}/api/pugmark/traces/${one}`)).status, 404);
+    assert.equal((await server.get('/api/pugmark/retention')).spansDropped.deleted, '2');
+    await server.stop();
+  });
+
+  test('redaction takes values out and leaves the rest', async (t) => {
+    const data = path.join(scratch, 'redact');
+    const server = await start(t, { data });
+    const id = '3'.repeat(32);
+    await server.send(otlpRequest('shop', [{ traceId: id, name: 'mail to ann@example.org', attributes: [text('card.number', '4111-secret'), text('path', '/pay')] }]));
+    assert.equal((await ask(server, 'POST', `/api/pugmark/spans/redact?${q('{}')}&confirm=true`)).status, 400);
+    const dry = await ask(server, 'POST', '/api/pugmark/spans/redact?key=card.*');
+    assert.deepEqual(dry.body, { dryRun: true, spans: '1', traces: '1', partial: false });
+    const done = await ask(server, 'POST', '/api/pugmark/spans/redact?key=card.*&pattern=email&confirm=true');
+    assert.equal(done.body.spans, '1', JSON.stringify(done));
+    const [span] = (await server.get(`/api/pugmark/traces/${id}`)).spans;
+    assert.equal(span.name, 'mail to [redacted]');
+    assert.deepEqual(span.attributes, [text('card.number', '[redacted]'), text('path', '/pay')]);
+    for (const secret of ['4111-secret', 'ann@example.org']) assert.deepEqual(await filesWith(data, secret), []);
+    assert.match(await (await fetch(`${server.endpoints.page}/metrics`)).text(), /^pugmark_store_redacted_spans_total 1$/m);
+    await server.stop();
+  });
+
+  test('is refused to pages of other origins, and from everywhere when others can reach the server', async (t) => {
+    const server = await start(t);
+    await server.send(otlpRequest('a', [{}]));
+    const all = `/api/pugmark/spans?${q('{}')}&confirm=true`;
+    assert.equal((await ask(server, 'DELETE', all, { origin: 'http://evil.example' })).status, 403);
+    assert.equal((await ask(server, 'DELETE', all, { origin: 'null' })).status, 403);
+    assert.equal((await ask(server, 'DELETE', '/api/pugmark/spans?confirm=true')).status, 400);
+    const wrong = await ask(server, 'DELETE', `/api/pugmark/spans?${q('{ .a = }')}&confirm=true`);
+    assert.deepEqual([wrong.status, wrong.body.error.parameter, wrong.body.error.position], [400, 'q', 7]);
+    assert.equal((await fetch(`${server.endpoints.page}/api/pugmark/spans`)).status, 405);
+    assert.equal(await count(server, '{}'), 1);
+    assert.equal((await ask(server, 'DELETE', all, { origin: server.endpoints.page })).status, 200);
+    assert.equal(await count(server, '{}'), 0);
+    await server.stop();
+    const open = await start(t, { args: ['--listen', '0.0.0.0'] });
+    assert.equal((await ask(open, 'DELETE', all)).status, 403);
+    await open.stop();
+  });
+
+  test('works on a store that no server has open', async (t) => {
+    const data = path.join(scratch, 'offline');
+    const server = await start(t, { data });
+    await server.send(otlpRequest('shop', [{ name: 'a' }, { name: 'b', attributes: [text('token', 'hunter2')] }]));
+    const busy = run(['store', 'delete', data, '{}', '--confirm']);
+    assert.equal(busy.status, 1);
+    assert.match(busy.stderr, /a server has it open/);
+    await server.stop();
+    const dry = run(['store', 'delete', data, '{ name = "a" }']);
+    assert.deepEqual([dry.status, dry.stdout], [0, '1 spans of 1 traces; --confirm deletes them\n']);
+    const json = JSON.parse(run(['store', 'redact', data, '--keys', 'tok*', '--confirm', '--json']).stdout);
+    assert.deepEqual(json, { dryRun: false, spans: 1, traces: 2, partial: false });
+    assert.match(run(['store', 'delete', data, '{ name = "a" }', '--confirm']).stdout, /^deleted 1 spans; 1 segments/);
+    assert.deepEqual(JSON.parse(run(['store', 'stats', data, '--json']).stdout).spans, 1);
+    assert.deepEqual(await filesWith(data, 'hunter2'), []);
+    for (const [args, words] of [[['delete', data], 'which spans'], [['redact', data, '{}'], 'what to take out'], [['pins', data, '--confirm'], 'are for delete and redact']]) {
+      const said = run(['store', ...args]);
+      assert.equal(said.status, 2);
+      assert.ok(said.stderr.includes(words), said.stderr);
+    }
+    assert.match(run(['store', 'delete', data, '{ .a = }']).stderr, /expected an attribute/);
   });
 });

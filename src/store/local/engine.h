@@ -71,7 +71,6 @@ struct store {
 
     /* The log thread's. */
     struct log log;
-    uint64_t trimmed;
 
     /* Held by whoever changes the catalogue or `segments`: the seal thread and the keeper. */
     pthread_mutex_t change_lock;
@@ -80,7 +79,8 @@ struct store {
     struct trace_id *pins; /* by id */
     size_t n_pins, cap_pins;
     uint64_t pin_changes;
-    struct segment_info seal_again; /* what a failed sealing began; id 0: nothing */
+    uint64_t n_erasures, next_erasure; /* that are noted; a number */
+    struct segment_info seal_again;    /* what a failed sealing began; id 0: nothing */
 
     /* Under `lock`. The condition `wake` is for the log thread, `seal_wake` for the seal thread,
      * `changed` for who waits for them. The pointer `active` is changed by the log thread only,
@@ -94,7 +94,13 @@ struct store {
     struct segment_list *segments;
     struct retention *retention; /* what the keeper has at hand stays until its round is over */
     bool retention_in_use;
+    /* An erasure that somebody waits for, and what came of it. */
+    bool is_erasing;
+    uint64_t erasure_awaited;
+    struct store_erased erased;
+    int erase_err;
     uint64_t published, sealed; /* sequences */
+    uint64_t trimmed;           /* up to which the log was trimmed */
     int seal_err;               /* of the last attempt */
     uint64_t seal_failures;
     uint64_t log_bytes, memtable_bytes, appended_batches, appended_spans;

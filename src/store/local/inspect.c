@@ -117,6 +117,21 @@ static int pin_check(void *arg, const struct trace_id *id, uint64_t made_ns, boo
     return 0;
 }
 
+static int rule_check(void *arg, const char *text, uint64_t spans, bool is_damaged)
+{
+    if (is_damaged)
+        tell(arg, false, "catalogue.db", 0, "the counter of a rule is damaged");
+    return 0;
+}
+
+static int erasure_check(void *arg, const struct catalogue_erasure *e, bool is_damaged)
+{
+    tell(arg, !is_damaged, "catalogue.db", 0,
+         is_damaged ? "an erasure is damaged: what it is about is not known"
+                    : "an erasure was begun and is not done; the next opening goes on with it");
+    return 0;
+}
+
 /* 0 also when it is damaged: what can be read of it is used. */
 static int catalogue_verify(struct inspect *in, struct error_detail *detail)
 {
@@ -138,6 +153,10 @@ static int catalogue_verify(struct inspect *in, struct error_detail *detail)
                  in->rows[i].info.name);
     if (catalogue_pins(in->catalogue, pin_check, in))
         tell(in, false, "catalogue.db", 0, "the pins cannot be read");
+    if (catalogue_rules(in->catalogue, rule_check, in))
+        tell(in, false, "catalogue.db", 0, "the counters of rules cannot be read");
+    if (catalogue_erasures(in->catalogue, erasure_check, in))
+        tell(in, false, "catalogue.db", 0, "the erasures cannot be read");
     if (catalogue_counters(in->catalogue, counters))
         tell(in, false, "catalogue.db", 0, "the counters are damaged");
     return 0;

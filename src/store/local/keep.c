@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "store/local/erase.h"
 #include "store/local/retention.h"
 
 enum {
@@ -230,9 +231,11 @@ static void retention_give(struct store *st)
 
 static int keep_round(struct store *st, bool all)
 {
+    int err = erasures_run(st);
+    if (err)
+        return err;
     struct retention *retention = retention_take(st);
     struct pins pins;
-    int err;
     do {
         err = pins_copy(st, &pins);
         if (!err)

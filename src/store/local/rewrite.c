@@ -55,13 +55,13 @@ static int rewrite_add(void *arg, const struct span_batch *batch)
         struct span *s = &batch->spans[i];
         if (r->drops && !pins_have(r->pins, &s->trace_id) && r->drops(r->arg, s))
             continue;
-        if (r->changes)
-            r->n_changed += r->changes(r->arg, s, &arena);
         batch->spans[n++] = *s;
     }
     r->n_dropped += batch->n - n;
-    const struct span_batch rest = {.spans = batch->spans, .n = n};
-    int err = n ? memtable_add(r->mt, &rest) : 0;
+    struct span_batch rest = {.spans = batch->spans, .n = n};
+    int err = n && r->changes ? r->changes(r->arg, &rest, &arena, &r->n_changed) : 0;
+    if (!err && n)
+        err = memtable_add(r->mt, &rest);
     arena_done(&arena);
     return err ? err : memtable_bytes(r->mt) > r->bytes_max ? ERR_TOO_LARGE : 0;
 }

@@ -19,8 +19,8 @@ struct rewrite {
     uint64_t bytes_max;
     bool (*drops)(void *arg, const struct span *s); /* NULL: nothing goes */
     const struct pins *pins;                        /* whose spans do not go; may be NULL */
-    /* Changes a span for good: whether it did. What it puts there lives in `arena`. NULL: as they are. */
-    bool (*changes)(void *arg, struct span *s, struct arena *arena);
+    /* Changes spans for good, and counts those. What it puts there lives in `arena`. NULL: as they are. */
+    int (*changes)(void *arg, struct span_batch *batch, struct arena *arena, uint64_t *ret_n);
     void *arg;
     uint64_t n_dropped, n_changed; /* spans */
 };

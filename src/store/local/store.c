@@ -31,6 +31,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/local/engine.h"
+#include "store/local/erase.h"
 #include "store/local/file.h"
 #include "store/local/retention.h"
 #include "wire/otlp.h"
@@ -194,6 +195,7 @@ static void *log_thread(void *arg)
             st->trimmed = st->sealed;
             log_trim(&st->log, st->sealed);
             st->log_bytes = log_bytes(&st->log);
+            pthread_cond_broadcast(&st->changed);
         }
         uint64_t left = age_left_ns(st);
         bool rows = st->active->first_publish_ns != 0;
@@ -235,6 +237,7 @@ static void *log_thread(void *arg)
         (void)active_freeze(st); /* else the log keeps it */
     st->log_thread_ended = true;
     pthread_cond_signal(&st->seal_wake);
+    pthread_cond_broadcast(&st->changed);
     pthread_mutex_unlock(&st->lock);
     return NULL;
 }
@@ -612,7 +615,7 @@ int store_open(const struct store_options *options, struct store **ret_store,
         err = dir_open(st, ret_detail);
     if (!err)
         err = store_recover(st, sync, ret_detail);
-    if (!err && (err = retention_counts_read(st, st->retention)))
+    if (!err && ((err = retention_counts_read(st, st->retention)) || (err = erasures_open(st))))
         error_set(ret_detail, err, 0, "%s/catalogue.db: %s", st->path, err_text(err));
     if (!err && (err = threads_start(st)))
         error_set(ret_detail, err, 0, "no thread can be started");
