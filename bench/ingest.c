@@ -204,7 +204,8 @@ static void report_server(struct report *r, const struct arm *arm, const struct 
     report_row(r, text(name, "as sent"), (double)set->bytes / (double)set->spans, "B/span");
     report_row(r, text(name, "on disk, all sealed"), server->disk_bytes / acked, "B/span");
     report_row(r, text(name, "written again by merging"),
-               (double)server->rewritten_bytes / (double)server->sealed_bytes,
+               server->sealed_bytes ? (double)server->rewritten_bytes / (double)server->sealed_bytes
+                                    : 0,
                "of what was sealed");
     report_row(r, text(name, "memory, highest"), server->memory_mib, "MiB");
     report_row(r, text(name, "sent for"), (double)(sent->ended_ns - sent->started_ns) / 1e9, "s");

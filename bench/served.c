@@ -112,6 +112,7 @@ void served_start(const char *server, const char *dir, int cpu, struct arena *ar
     *ret = (struct served){.pid = pid,
                            .endpoints = file_read(ready, arena),
                            .start_ms = (double)(clock_monotonic_ns() - before) / 1e6};
+    ret->page = served_port(ret, "page");
 }
 
 uint16_t served_port(const struct served *served, const char *name)
@@ -188,11 +189,10 @@ double served_memory_peak_mib(const struct served *served)
 
 uint64_t served_metric(const struct served *served, const char *name)
 {
-    uint16_t page = served_port(served, "page");
     uint64_t n = UINT64_MAX;
     char *body;
     size_t len;
-    if (!page || sender_get(page, "/metrics", &body, &len))
+    if (!served->page || sender_get(served->page, "/metrics", &body, &len))
         return n;
     for (struct str value, line, rest = {body, len}; rest.ptr;) {
         line = str_trim(str_split(rest, '\n', &rest));

@@ -20,6 +20,7 @@ void process_end(pid_t pid, struct rusage *ret_usage);
 struct served {
     pid_t pid;
     struct str endpoints; /* the ready file */
+    uint16_t page;
     double start_ms;
 };
 

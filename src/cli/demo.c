@@ -58,7 +58,7 @@ static const struct program {
     {"api", {"api"}},
     {"driver", {"driver", "--tls", "tls-01"}},
 };
-enum { N_PROGRAMS = sizeof programs / sizeof *programs };
+enum { N_PROGRAMS = sizeof programs / sizeof *programs, DRIVERS_MAX = 64 };
 
 struct child {
     const char *name;
@@ -75,6 +75,8 @@ struct demo {
     struct arena arena;
     struct str page, otlp_http;
     struct child server, children[N_PROGRAMS];
+    uint64_t n_drivers; /* that make load without a pause, beside the usual one */
+    struct child drivers[DRIVERS_MAX];
     FILE *driver;   /* what it prints */
     int signals;    /* readable when somebody wants us to end */
     sigset_t usual; /* signal mask, for the children */
@@ -178,6 +180,8 @@ static bool anybody_gone(struct demo *d)
     bool gone = child_is_gone(d, &d->server);
     for (size_t i = 0; i < N_PROGRAMS; i++)
         gone |= d->children[i].name && child_is_gone(d, &d->children[i]);
+    for (size_t i = 0; i < d->n_drivers; i++)
+        gone |= d->drivers[i].name && child_is_gone(d, &d->drivers[i]);
     return gone;
 }
 
@@ -201,6 +205,8 @@ static void child_stop(struct child *child)
 
 static void stop_all(struct demo *d)
 {
+    for (size_t i = 0; i < d->n_drivers; i++)
+        child_stop(&d->drivers[i]);
     child_stop(&d->children[N_PROGRAMS - 1]); /* the driver */
     for (size_t i = 0; i < N_PROGRAMS; i++)
         child_stop(&d->children[i]);
@@ -389,6 +395,19 @@ static int start_programs(struct demo *d)
     return err ? err : d->driver ? 0 : ERR_IO;
 }
 
+/* When the system runs: more of the same load than anybody could look at. */
+static int start_drivers(struct demo *d)
+{
+    char *run = in_dir(d, "run"), *driver = arena_printf(&d->arena, "%s/driver", d->decoys);
+    int err = run && driver ? 0 : ERR_NOMEM;
+    for (size_t i = 0; i < d->n_drivers && !err; i++) {
+        const char *argv[] = {driver, "--dir", run, "--tls", "tls-01", "--pause-ms", "0", NULL};
+        char *name = arena_printf(&d->arena, "driver-%zu", i + 2);
+        err = name ? child_start(d, &d->drivers[i], name, -1, argv) : ERR_NOMEM;
+    }
+    return err;
+}
+
 /* Waits for the driver to have played the first intrusion: "intrusion TRACE_ID ATTACKER_IP". */
 static int first_intrusion(struct demo *d, char ret_trace_id[33])
 {
@@ -496,6 +515,8 @@ static int play(struct demo *d)
         err = whole_trace(d, trace_id);
     if (!err)
         err = show(d, trace_id);
+    if (!err && d->keep_running)
+        err = start_drivers(d);
     if (err || !d->keep_running)
         return err;
     printf("\nThe load goes on. Ctrl-C ends it; what the programs say is in %s/log\n", d->dir);
@@ -514,7 +535,7 @@ static int play(struct demo *d)
 }
 
 static const char help[] =
-    "usage: pugmark demo [--once] [--data DIR]\n"
+    "usage: pugmark demo [--once] [--data DIR] [--drivers N]\n"
     "\n"
     "Starts a server and the sample system (decoy services and an engine that runs more of them, "
     "a\n"
@@ -523,15 +544,18 @@ static const char help[] =
     "users), and shows one trace that crosses the pipeline. Goes on until Ctrl-C.\n"
     "\n"
     "  --once       show the trace when it is whole, then end: 0, or 1 and what is missing\n"
-    "  --data DIR   keep the traces here; without it they go when the demo ends\n";
+    "  --data DIR   keep the traces here; without it they go when the demo ends\n"
+    "  --drivers N  so many more load drivers, none of which ever pauses\n";
 
 int cli_demo(int argc, char **argv)
 {
     struct demo d = {.arena = ARENA_INIT, .keep_running = true, .signals = -1};
     bool once = false;
     int status;
-    const struct args_option options[] = {{.name = "once", .flag = &once},
-                                          {.name = "data", .text = &d.data}};
+    const struct args_option options[] = {
+        {.name = "once", .flag = &once},
+        {.name = "data", .text = &d.data},
+        {.name = "drivers", .count = &d.n_drivers, .max = DRIVERS_MAX}};
     int n = args_parse("demo", help, options, sizeof options / sizeof *options, argc, argv,
                        &status);
     if (n < 0)
