@@ -513,6 +513,8 @@ static int start(struct serve *s)
         .in_flight_bytes_max = value_count(s, SERVER_IN_FLIGHT_BYTES_MAX),
         .value_bytes_max = value_count(s, SERVER_VALUE_BYTES_MAX),
         .spans_max = value_count(s, SERVER_SPANS_MAX),
+        .attrs_max = value_count(s, SERVER_ATTRS_MAX),
+        .connections_max = (unsigned)value_count(s, SERVER_CONNECTIONS_MAX),
     };
     for (int i = 0; i < RECEIVER_N; i++) {
         ingest.is_off[i] = !receiver_is_on(s, (enum receiver)i);

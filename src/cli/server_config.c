@@ -72,10 +72,17 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
                                 .doc = "a longer text is cut, and its span says so"},
     [SERVER_SPANS_MAX] = {MAIN, .name = "spans_max", .type = SETTING_COUNT, ENV("SPANS_MAX"),
                           .otherwise = "131072", .min = 1, .max = 1 << 30, .doc = "of one request"},
+    [SERVER_ATTRS_MAX] = {MAIN, .name = "attrs_max", .type = SETTING_COUNT, ENV("ATTRS_MAX"),
+                          .otherwise = "1024", .min = 1, .max = 1 << 20,
+                          .doc = "of a span, event, link, resource or scope; the rest is left out "
+                                 "and counted as dropped"},
+    [SERVER_CONNECTIONS_MAX] = {MAIN, .name = "connections_max", .type = SETTING_COUNT,
+                                ENV("CONNECTIONS_MAX"), .otherwise = "1000", .min = 1,
+                                .max = 100000, .doc = "of each receiver's port; newcomers wait"},
     [SERVER_HTTP_THREADS] = {MAIN, .name = "http_threads", .type = SETTING_COUNT,
-                             ENV("HTTP_THREADS"), .min = 1, .max = 64,
-                             .doc = "of each HTTP receiver; unset: one, and of OTLP as many as "
-                                    "there are processors, four at most"},
+                             ENV("HTTP_THREADS"), .min = 1, .max = 16,
+                             .doc = "of each HTTP receiver; unset: as many as there are "
+                                    "processors, four at most"},
     [SERVER_QUERY_THREADS] = {MAIN, .name = "query_threads", .type = SETTING_COUNT,
                               ENV("QUERY_THREADS"), .otherwise = "2", .min = 1, .max = 64,
                               .doc = "that look into the store for the page and the APIs"},

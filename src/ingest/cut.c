@@ -7,7 +7,8 @@ enum { MARKED_MAX = 16 };
 
 struct cutter {
     struct arena *arena;
-    size_t bytes_max, n_cut;
+    size_t bytes_max, attrs_max;
+    struct cut_counts counts;
     struct value marked[MARKED_MAX]; /* of the span or resource at hand */
     size_t n_marked;
     int err;
@@ -15,7 +16,6 @@ struct cutter {
 
 static void mark(struct cutter *c, struct str key)
 {
-    c->n_cut++;
     for (size_t i = 0; i < c->n_marked; i++)
         if (str_eq(c->marked[i].string, key))
             return;
@@ -36,6 +36,7 @@ static void cut_text(struct cutter *c, struct str *s, struct str key)
     if (s->len <= c->bytes_max)
         return;
     *s = shorten(*s, c->bytes_max);
+    c->counts.values++;
     mark(c, key);
 }
 
@@ -79,6 +80,7 @@ static void cut_value(struct cutter *c, struct value *v, struct str key)
         cut_text(c, &v->string, key);
     } else if (v->type == VALUE_BYTES) {
         v->bytes.len = c->bytes_max;
+        c->counts.values++;
         mark(c, key);
     } else if (v->type == VALUE_ARRAY) {
         struct value *items = copy(c, v->array.items, v->array.n, sizeof *items);
@@ -97,6 +99,12 @@ static void cut_value(struct cutter *c, struct value *v, struct str key)
 
 static void cut_attrs(struct cutter *c, struct attrs *attrs)
 {
+    if (attrs->n > c->attrs_max) {
+        attrs->dropped += attrs->n - (uint32_t)c->attrs_max;
+        attrs->n = (uint32_t)c->attrs_max;
+        c->counts.lists++;
+        mark(c, STR("(attributes)"));
+    }
     for (uint32_t i = 0; i < attrs->n; i++) {
         const struct attr *a = &attrs->items[i];
         if (a->key.len <= c->bytes_max && !is_long(&a->value, c->bytes_max))
@@ -180,9 +188,31 @@ static const struct scope *cut_scope(struct cutter *c, const struct scope *from)
     return s;
 }
 
-int cut_batch(struct span_batch *batch, size_t bytes_max, struct arena *arena, size_t *ret_n_cut)
+bool cut_has_many(const struct span_batch *batch, size_t attrs_max)
 {
-    struct cutter c = {.arena = arena, .bytes_max = bytes_max};
+    const struct resource *resource = NULL;
+    const struct scope *scope = NULL;
+    for (size_t i = 0; i < batch->n; i++) {
+        const struct span *span = &batch->spans[i];
+        bool many = span->attrs.n > attrs_max;
+        if (span->resource != resource)
+            many |= (resource = span->resource)->attrs.n > attrs_max;
+        if (span->scope != scope)
+            many |= (scope = span->scope)->attrs.n > attrs_max;
+        for (uint32_t k = 0; k < span->n_events; k++)
+            many |= span->events[k].attrs.n > attrs_max;
+        for (uint32_t k = 0; k < span->n_links; k++)
+            many |= span->links[k].attrs.n > attrs_max;
+        if (many)
+            return true;
+    }
+    return false;
+}
+
+int cut_batch(struct span_batch *batch, size_t bytes_max, size_t attrs_max, struct arena *arena,
+              struct cut_counts *ret)
+{
+    struct cutter c = {.arena = arena, .bytes_max = bytes_max, .attrs_max = attrs_max};
     const struct resource *resource = NULL, *resource_cut = NULL;
     const struct scope *scope = NULL, *scope_cut = NULL;
     for (size_t i = 0; i < batch->n && !c.err; i++) {
@@ -210,6 +240,6 @@ int cut_batch(struct span_batch *batch, size_t bytes_max, struct arena *arena, s
     }
     if (c.err)
         return c.err;
-    *ret_n_cut = c.n_cut;
+    *ret = c.counts;
     return 0;
 }

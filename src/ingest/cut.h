@@ -8,9 +8,17 @@
 
 #define CUT_KEY "pugmark.cut"
 
+struct cut_counts {
+    size_t values, lists;
+};
+
+/* Whether anything in it has more attributes than that. */
+bool cut_has_many(const struct span_batch *batch, size_t attrs_max);
+
 /* Names, texts and bytes of all spans, their events, links, resources and scopes; what changes is
- * copied into `arena`. ERR_NOMEM. */
-MUST_USE int cut_batch(struct span_batch *batch, size_t bytes_max, struct arena *arena,
-                       size_t *ret_n_cut);
+ * copied into `arena`. Of attributes beyond `attrs_max` the rest is left out, and counted as dropped
+ * where it was (OTLP's dropped_attributes_count). ERR_NOMEM. */
+MUST_USE int cut_batch(struct span_batch *batch, size_t bytes_max, size_t attrs_max,
+                       struct arena *arena, struct cut_counts *ret);
 
 #endif

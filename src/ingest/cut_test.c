@@ -3,6 +3,7 @@
 #include "ingest/cut.h"
 
 #define MAX 8
+#define ATTRS_MAX 4
 
 static struct value text(const char *s)
 {
@@ -36,9 +37,9 @@ static void values_within_the_limit_stay_as_they_are(void **state)
     const struct attr attrs[] = {{STR("a"), text("12345678")}, {STR("b"), text("")}};
     struct span span = {.name = STR("12345678"), .attrs = {.items = attrs, .n = 2}};
     struct span_batch batch = batch_of(&span);
-    size_t n_cut = 99;
-    assert_int_equal(cut_batch(&batch, MAX, &arena, &n_cut), 0);
-    assert_int_equal(n_cut, 0);
+    struct cut_counts counts = {99, 99};
+    assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), 0);
+    assert_int_equal(counts.values, 0);
     assert_ptr_equal(span.attrs.items, attrs);
     assert_int_equal(span.attrs.n, 2);
     arena_done(&arena);
@@ -52,9 +53,9 @@ static void a_long_value_is_cut_and_the_span_says_which(void **state)
                                  {STR("bytes"), {.type = VALUE_BYTES, .bytes = STR("123456789a")}}};
     struct span span = {.attrs = {.items = attrs, .n = 3, .dropped = 7}};
     struct span_batch batch = batch_of(&span);
-    size_t n_cut = 0;
-    assert_int_equal(cut_batch(&batch, MAX, &arena, &n_cut), 0);
-    assert_int_equal(n_cut, 2);
+    struct cut_counts counts = {0};
+    assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), 0);
+    assert_int_equal(counts.values, 2);
     assert_int_equal(span.attrs.n, 4);
     assert_int_equal(span.attrs.dropped, 7);
     assert_str_eq(span.attrs.items[0].value.string, STR("x"));
@@ -71,9 +72,9 @@ static void a_text_is_cut_before_a_character_not_inside(void **state)
     struct span span = {.name = STR("123456\xe2\x82\xac"),
                         .status_message = STR("1234567\xc3\xbc")};
     struct span_batch batch = batch_of(&span);
-    size_t n_cut = 0;
-    assert_int_equal(cut_batch(&batch, MAX, &arena, &n_cut), 0);
-    assert_int_equal(n_cut, 2);
+    struct cut_counts counts = {0};
+    assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), 0);
+    assert_int_equal(counts.values, 2);
     assert_str_eq(span.name, STR("123456"));
     assert_str_eq(span.status_message, STR("1234567"));
     assert_marked(&span.attrs, "(name)", "(status message)");
@@ -91,9 +92,9 @@ static void what_is_long_inside_arrays_and_maps_is_cut(void **state)
     const struct attr attrs[] = {{STR("map"), {.type = VALUE_MAP, .map = {inner, 2}}}};
     struct span span = {.attrs = {.items = attrs, .n = 1}};
     struct span_batch batch = batch_of(&span);
-    size_t n_cut = 0;
-    assert_int_equal(cut_batch(&batch, MAX, &arena, &n_cut), 0);
-    assert_int_equal(n_cut, 2);
+    struct cut_counts counts = {0};
+    assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), 0);
+    assert_int_equal(counts.values, 2);
     const struct attr *map = span.attrs.items[0].value.map.items;
     assert_str_eq(map[0].value.array.items[0].string, STR("1"));
     assert_str_eq(map[0].value.array.items[1].string, STR("12345678"));
@@ -122,9 +123,9 @@ static void events_links_resources_and_scopes_are_cut_too(void **state)
                                  .resource = &resource,
                                  .scope = &scope};
     struct span_batch batch = {.spans = spans, .n = 2};
-    size_t n_cut = 0;
-    assert_int_equal(cut_batch(&batch, 12, &arena, &n_cut), 0);
-    assert_int_equal(n_cut, 2 * 4 + 1 + 2);
+    struct cut_counts counts = {0};
+    assert_int_equal(cut_batch(&batch, 12, ATTRS_MAX, &arena, &counts), 0);
+    assert_int_equal(counts.values, 2 * 4 + 1 + 2);
     assert_str_eq(spans[1].events[0].name, STR("an event's n"));
     assert_str_eq(spans[1].events[0].attrs.items[0].value.string, STR("123456789abc"));
     assert_str_eq(spans[1].links[0].trace_state, STR("a=123456789a"));
@@ -143,8 +144,33 @@ static void a_full_arena_is_an_error(void **state)
     const struct attr attrs[] = {{STR("long"), text("123456789")}};
     struct span span = {.attrs = {.items = attrs, .n = 1}};
     struct span_batch batch = batch_of(&span);
-    size_t n_cut = 0;
-    assert_int_equal(cut_batch(&batch, MAX, &arena, &n_cut), ERR_NOMEM);
+    struct cut_counts counts = {0};
+    assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), ERR_NOMEM);
+    arena_done(&arena);
+}
+
+static void attributes_beyond_the_limit_are_left_out_and_counted(void **state)
+{
+    struct arena arena = ARENA_INIT;
+    struct attr attrs[6];
+    for (int i = 0; i < 6; i++)
+        attrs[i] = (struct attr){str_from((const char *[]){"a", "b", "c", "d", "e", "f"}[i]),
+                                 text("v")};
+    const struct event event = {.name = STR("e"), .attrs = {attrs, 6, 0}};
+    struct span span = {.attrs = {attrs, 6, 1}, .events = &event, .n_events = 1};
+    struct span_batch batch = batch_of(&span);
+    struct cut_counts counts = {0};
+    assert_true(cut_has_many(&batch, ATTRS_MAX));
+    assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), 0);
+    assert_int_equal(counts.lists, 2);
+    assert_marked(&span.attrs, "(attributes)", NULL);
+    assert_int_equal(span.attrs.n, ATTRS_MAX + 1); /* and the mark */
+    assert_int_equal(span.attrs.dropped, 1 + 2);
+    assert_str_eq(span.attrs.items[3].key, STR("d"));
+    assert_int_equal(span.events[0].attrs.n, ATTRS_MAX);
+    assert_int_equal(span.events[0].attrs.dropped, 2);
+    span.attrs.n = ATTRS_MAX;
+    assert_false(cut_has_many(&batch, ATTRS_MAX));
     arena_done(&arena);
 }
 
@@ -157,6 +183,7 @@ int main(void)
         cmocka_unit_test(what_is_long_inside_arrays_and_maps_is_cut),
         cmocka_unit_test(events_links_resources_and_scopes_are_cut_too),
         cmocka_unit_test(a_full_arena_is_an_error),
+        cmocka_unit_test(attributes_beyond_the_limit_are_left_out_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,16 +3,16 @@
 
 #include <stdio.h>
 
-enum { RETRY_AFTER_S = 1 };
-
 void http_plain_error(struct http_request *r, int status, struct str message)
 {
-    if (status == 503) {
-        char seconds[12];
-        snprintf(seconds, sizeof seconds, "%d", RETRY_AFTER_S);
-        http_reply_header(r, "Retry-After", seconds);
-    }
     http_reply_text(r, status, "text/plain; charset=utf-8", message);
+}
+
+void http_retry_after(struct http_request *r, struct ingest *ingest)
+{
+    char seconds[12];
+    snprintf(seconds, sizeof seconds, "%u", intake_retry_after_s(ingest));
+    http_reply_header(r, "Retry-After", seconds);
 }
 
 /* Neither protocol can say that a part was taken: it is an error only when nothing was. */
@@ -24,6 +24,8 @@ static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, 
                                    [OUTCOME_BUSY] = 503,
                                    [OUTCOME_UNAVAILABLE] = 503};
     struct http_request *r = e->request;
+    if (statuses[outcome] == 503)
+        http_retry_after(r, e->ingest);
     if (outcome != OUTCOME_TAKEN)
         http_plain_error(r, statuses[outcome], message);
     else if (n_rejected && !e->batch.n)
@@ -37,6 +39,7 @@ void http_plain_take(struct ingest *ingest, enum receiver receiver, struct http_
 {
     struct intake *e = arena_zalloc(http_arena(r), sizeof *e);
     if (!e) {
+        http_retry_after(r, ingest);
         http_plain_error(r, 503, STR("out of memory"));
         return;
     }
@@ -60,6 +63,8 @@ int http_plain_start(struct ingest *ingest, const struct ingest_options *options
         .body_bytes_max = ingest->body_bytes_max,
         .inflated_bytes_max = ingest->body_bytes_max,
         .budget = &ingest->budget,
+        .connections_max = ingest->connections_max,
+        .retry_after_s = intake_retry_after_s,
         .handler = handler,
         .arg = ingest,
     };

@@ -14,6 +14,7 @@
 #define IN_FLIGHT_BYTES_MAX ((size_t)256 << 20)
 #define VALUE_BYTES_MAX ((size_t)1 << 20)
 #define SPANS_MAX ((size_t)1 << 17)
+#define ATTRS_MAX ((size_t)1024)
 enum { THREADS_MAX = 4 };
 
 const char *refused_text(enum refused reason)
@@ -68,12 +69,15 @@ int ingest_start(const struct ingest_options *options, struct ingest **ret,
     struct ingest *in = calloc(1, sizeof *in);
     if (!in)
         return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
+    drain_init(&in->drain);
     in->store = options->store;
     in->budget.max = options->in_flight_bytes_max ? options->in_flight_bytes_max
                                                   : IN_FLIGHT_BYTES_MAX;
     in->body_bytes_max = options->body_bytes_max ? options->body_bytes_max : BODY_BYTES_MAX;
     in->value_bytes_max = options->value_bytes_max ? options->value_bytes_max : VALUE_BYTES_MAX;
     in->spans_max = options->spans_max ? options->spans_max : SPANS_MAX;
+    in->attrs_max = options->attrs_max ? options->attrs_max : ATTRS_MAX;
+    in->connections_max = options->connections_max;
     in->http_threads = options->http_threads ? options->http_threads : threads_default();
     int err = 0;
     for (int i = 0; i < RECEIVER_N && !err; i++) {
@@ -121,6 +125,7 @@ void ingest_free(struct ingest *in)
         http_server_free(in->http[i]);
         udp_server_free(in->udp[i]);
     }
+    drain_done(&in->drain);
     free(in);
 }
 

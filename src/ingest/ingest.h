@@ -52,6 +52,9 @@ struct ingest_options {
     size_t value_bytes_max;     /* a longer text or bytes value is cut, and the span says so; 0: the
                                default, 1 MiB */
     size_t spans_max;           /* of one request; 0: the default */
+    size_t attrs_max;         /* of a span, event, link, resource or scope: those behind it are left
+                               out and counted as dropped; 0: the default, 1024 */
+    unsigned connections_max; /* of each port, newcomers wait; 0: the default, 1000 */
 };
 
 MUST_USE int ingest_start(const struct ingest_options *options, struct ingest **ret,

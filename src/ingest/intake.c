@@ -8,7 +8,7 @@
  * known. */
 #include "ingest/intake.h"
 
-#include "ingest/cut.h"
+#include "base/clock.h"
 #include "wire/otlp.h"
 
 #include <stdio.h>
@@ -49,11 +49,20 @@ static void end(struct intake *e, enum outcome outcome, uint64_t n_rejected, str
     struct ingest *in = e->ingest;
     if (pug_on() && !e->is_own)
         trace_end(e, outcome, message);
+    if (outcome == OUTCOME_TAKEN)
+        drain_count(&in->drain, e->body_bytes + e->charged, clock_monotonic_ns());
     if (outcome != OUTCOME_TAKEN)
         count(&in->counters[e->receiver].requests_refused, 1);
     buf_done(&e->rewritten);
     budget_give(&in->budget, e->charged);
     e->answer(e, outcome, n_rejected, message);
+}
+
+unsigned intake_retry_after_s(void *ingest)
+{
+    struct ingest *in = ingest;
+    return drain_wait_s(&in->drain, atomic_load_explicit(&in->budget.used, memory_order_relaxed),
+                        clock_monotonic_ns());
 }
 
 static void refuse_all(struct intake *e, enum refused reason, enum outcome outcome,
@@ -72,10 +81,15 @@ static void answer_taken(struct intake *e)
         n = snprintf(text, sizeof text, "%zu of %zu spans cannot be kept; the first: %s",
                      b->n_rejected, b->n_rejected + b->n,
                      b->rejected_reason ? b->rejected_reason : "not valid");
-    if (e->n_cut && n >= 0)
-        snprintf(text + n, sizeof text - (size_t)n, "%s%zu %s longer than %zu bytes and cut",
-                 n ? "; " : "", e->n_cut, e->n_cut == 1 ? "value was" : "values were",
-                 e->ingest->value_bytes_max);
+    size_t values = e->cut.values, lists = e->cut.lists;
+    if (values)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%zu %s longer than %zu bytes and cut",
+                      n ? "; " : "", values, values == 1 ? "value was" : "values were",
+                      e->ingest->value_bytes_max);
+    if (lists && n < (int)sizeof text)
+        snprintf(text + n, sizeof text - (size_t)n,
+                 "%s%zu %s more than %zu attributes, the rest was left out", n ? "; " : "", lists,
+                 lists == 1 ? "list had" : "lists had", e->ingest->attrs_max);
     end(e, OUTCOME_TAKEN, b->n_rejected, str_from(text));
 }
 
@@ -107,11 +121,13 @@ static bool charge(struct intake *e, size_t bytes)
 static int rewrite(struct intake *e, bool is_foreign, size_t body_bytes)
 {
     int err = 0;
-    if (body_bytes > e->ingest->value_bytes_max) /* else no value can be longer */
-        err = cut_batch(&e->batch, e->ingest->value_bytes_max, e->arena, &e->n_cut);
-    if (err || (!e->n_cut && !is_foreign))
+    const struct ingest *in = e->ingest;
+    /* Else no value can be longer. */
+    if (body_bytes > in->value_bytes_max || cut_has_many(&e->batch, in->attrs_max))
+        err = cut_batch(&e->batch, in->value_bytes_max, in->attrs_max, e->arena, &e->cut);
+    if (err || (!e->cut.values && !e->cut.lists && !is_foreign))
         return err;
-    count(&e->ingest->values_cut, e->n_cut);
+    count(&e->ingest->values_cut, e->cut.values + e->cut.lists);
     if (!charge(e, body_bytes))
         return ERR_BUSY;
     otlp_encode(&e->batch, &e->rewritten);
@@ -150,6 +166,7 @@ void intake_run(struct intake *e, const struct intake_format *format, struct str
     struct ingest *in = e->ingest;
     struct error_detail detail = {0};
     enum body_format log_format = format->log;
+    e->body_bytes = body.len;
     count(&in->counters[e->receiver].requests, 1);
     if (!e->is_own)
         pug_span_start(&e->span, "ingest.request", PUG_KIND(PUG_KIND_SERVER),

@@ -5,6 +5,8 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "ingest/cut.h"
+#include "ingest/drain.h"
 #include "ingest/ingest.h"
 #include "net/budget.h"
 
@@ -24,8 +26,10 @@ struct receiver_counters {
 struct ingest {
     struct store *store;
     struct budget budget; /* bodies and what was decoded from them */
-    size_t body_bytes_max, value_bytes_max, spans_max;
-    unsigned http_threads; /* of each server that speaks HTTP */
+    struct drain drain;   /* how fast they go */
+    size_t body_bytes_max, value_bytes_max, spans_max, attrs_max;
+    unsigned connections_max; /* of each port; 0: the default */
+    unsigned http_threads;    /* of each server that speaks HTTP */
     struct grpc_server *grpc;
     struct http_server *http[RECEIVER_N]; /* of those that speak HTTP */
     struct udp_server *udp[RECEIVER_N];   /* of those that take datagrams */
@@ -65,13 +69,17 @@ struct intake {
     struct span_batch batch;
     struct buf rewritten; /* the body again as OTLP, when that must be */
     size_t charged;
-    size_t n_cut;
+    size_t body_bytes; /* as it came */
+    struct cut_counts cut;
 
     /* The server's own trace of it, when that is on. What the server itself sends is not traced, or
      * it would trace itself for ever. */
     bool is_own;
     struct pug_span span, append_span;
 };
+
+/* In how many seconds a request that is refused now may find room. `ingest` is a struct ingest. */
+unsigned intake_retry_after_s(void *ingest);
 
 /* Decodes `body`, appends, and has the answer sent: before this returns or later. `body` lives
  * until the answer. */
@@ -84,6 +92,8 @@ MUST_USE int http_plain_start(struct ingest *ingest, const struct ingest_options
                               void (*handler)(void *arg, struct http_request *request),
                               struct error_detail *ret_detail);
 void http_plain_error(struct http_request *r, int status, struct str message);
+/* The header, before an answer that says "later". */
+void http_retry_after(struct http_request *r, struct ingest *ingest);
 void http_plain_take(struct ingest *ingest, enum receiver receiver, struct http_request *r,
                      const struct intake_format *format);
 

@@ -4,19 +4,24 @@
 #include "net/grpc_server.h"
 #include "wire/otlp.h"
 
-/* google.rpc.Status.details: an Any with a RetryInfo of one second. */
-static const char retry_info[] = "\x1a\x30"                                         /* details */
-                                 "\x0a\x28type.googleapis.com/google.rpc.RetryInfo" /* type_url */
-                                 "\x12\x04\x0a\x02\x08\x01"; /* value: retry_delay, seconds */
+/* google.rpc.Status with a RetryInfo: details (an Any with type_url and value), retry_delay, seconds. */
+static void put_retry_info(void *ingest, enum grpc_code code, struct str message, struct buf *out)
+{
+    static const char head[] = "\x1a\x30"                                         /* details */
+                               "\x0a\x28type.googleapis.com/google.rpc.RetryInfo" /* type_url */
+                               "\x12\x04\x0a\x02\x08"; /* value: retry_delay: seconds */
+    otlp_encode_status((int32_t)code, message, out);
+    buf_put(out, head, sizeof head - 1);
+    buf_byte(out, (char)intake_retry_after_s(ingest)); /* at most 127: one byte */
+}
 
-static void answer_error(struct grpc_call *call, enum grpc_code code, struct str message)
+static void answer_error(struct ingest *in, struct grpc_call *call, enum grpc_code code,
+                         struct str message)
 {
     bool may_retry = code == GRPC_RESOURCE_EXHAUSTED || code == GRPC_UNAVAILABLE;
     struct buf details = BUF_INIT;
-    if (may_retry) {
-        otlp_encode_status((int32_t)code, message, &details);
-        buf_put(&details, retry_info, sizeof retry_info - 1);
-    }
+    if (may_retry)
+        put_retry_info(in, code, message, &details);
     grpc_reply_error(call, code, message, buf_ok(&details) ? buf_as_str(&details) : STR_NONE);
     buf_done(&details);
 }
@@ -31,17 +36,17 @@ static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, 
         grpc_reply(call, &out);
         break;
     case OUTCOME_INVALID:
-        answer_error(call, GRPC_INVALID_ARGUMENT, message);
+        answer_error(e->ingest, call, GRPC_INVALID_ARGUMENT, message);
         break;
     case OUTCOME_TOO_LARGE:
         /* Without a RetryInfo: the same request would be too large again. */
         grpc_reply_error(call, GRPC_RESOURCE_EXHAUSTED, message, STR_NONE);
         break;
     case OUTCOME_BUSY:
-        answer_error(call, GRPC_RESOURCE_EXHAUSTED, message);
+        answer_error(e->ingest, call, GRPC_RESOURCE_EXHAUSTED, message);
         break;
     case OUTCOME_UNAVAILABLE:
-        answer_error(call, GRPC_UNAVAILABLE, message);
+        answer_error(e->ingest, call, GRPC_UNAVAILABLE, message);
         break;
     }
 }
@@ -50,7 +55,7 @@ static void take_traces(void *arg, struct grpc_call *call)
 {
     struct intake *e = arena_zalloc(grpc_arena(call), sizeof *e);
     if (!e) {
-        answer_error(call, GRPC_UNAVAILABLE, STR("out of memory"));
+        answer_error(arg, call, GRPC_UNAVAILABLE, STR("out of memory"));
         return;
     }
     static const struct intake_format format = {"protobuf", otlp_decode, BODY_OTLP_PROTOBUF};
@@ -86,6 +91,8 @@ int otlp_grpc_start(struct ingest *ingest, const struct ingest_options *options,
         .methods = methods,
         .n_methods = sizeof methods / sizeof *methods,
         .arg = ingest,
+        .busy_details = put_retry_info,
+        .connections_max = ingest->connections_max,
         .message_bytes_max = ingest->body_bytes_max,
         .inflated_bytes_max = ingest->body_bytes_max,
         .budget = &ingest->budget,

@@ -5,11 +5,8 @@
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
 
-#include <stdio.h>
-
 #define TYPE_PROTOBUF "application/x-protobuf"
 #define TYPE_JSON "application/json"
-enum { RETRY_AFTER_S = 1 };
 
 /* google.rpc.Code of an HTTP status, for the body of an error. */
 static int32_t rpc_code(int status)
@@ -53,11 +50,6 @@ static void answer_error(struct http_request *r, int status, struct str message)
 {
     struct buf out = BUF_INIT;
     const char *type = put_status(NULL, r, status, message, &out);
-    if (status == 429 || status == 503) {
-        char seconds[12];
-        snprintf(seconds, sizeof seconds, "%d", RETRY_AFTER_S);
-        http_reply_header(r, "Retry-After", seconds);
-    }
     http_reply(r, status, type, &out);
 }
 
@@ -69,6 +61,8 @@ static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, 
                                    [OUTCOME_BUSY] = 429,
                                    [OUTCOME_UNAVAILABLE] = 503};
     struct http_request *r = e->request;
+    if (outcome == OUTCOME_BUSY || outcome == OUTCOME_UNAVAILABLE)
+        http_retry_after(r, e->ingest);
     if (outcome != OUTCOME_TAKEN) {
         answer_error(r, statuses[outcome], message);
         return;
@@ -93,6 +87,7 @@ static void take_traces(struct ingest *in, struct http_request *r)
     }
     struct intake *e = arena_zalloc(http_arena(r), sizeof *e);
     if (!e) {
+        http_retry_after(r, in);
         answer_error(r, 503, STR("out of memory"));
         return;
     }
@@ -139,6 +134,8 @@ int otlp_http_start(struct ingest *ingest, const struct ingest_options *options,
         .body_bytes_max = ingest->body_bytes_max,
         .inflated_bytes_max = ingest->body_bytes_max,
         .budget = &ingest->budget,
+        .connections_max = ingest->connections_max,
+        .retry_after_s = intake_retry_after_s,
         .handler = handle,
         .error_body = put_status,
         .arg = ingest,

@@ -143,7 +143,14 @@ void grpc__answer_refused(struct grpc_call *call)
     if (call->is_answered || !call->conn)
         return;
     if (!call->refused_http) {
-        answer_trailers_only(call, call->refused_code, str_from(call->refused_why), STR_NONE);
+        const struct grpc_server_options *o = &call->server->options;
+        struct str why = str_from(call->refused_why);
+        struct buf details = BUF_INIT;
+        if (call->refused_code == GRPC_UNAVAILABLE && o->busy_details)
+            o->busy_details(o->arg, call->refused_code, why, &details);
+        answer_trailers_only(call, call->refused_code, why,
+                             buf_ok(&details) ? buf_as_str(&details) : STR_NONE);
+        buf_done(&details);
         return;
     }
     nghttp2_nv pairs[] = {pair(":status", call->refused_http, 3)};

@@ -52,6 +52,8 @@ struct grpc_server_options {
     const struct grpc_method *methods; /* must outlive the server */
     size_t n_methods;
     void *arg;
+    /* Writes a google.rpc.Status for what this server itself refuses for now (UNAVAILABLE); NULL: none. */
+    void (*busy_details)(void *arg, enum grpc_code code, struct str message, struct buf *out);
     unsigned connections_max;   /* 0: the default */
     unsigned streams_max;       /* at once on one connection; 0: the default */
     unsigned calls_max;         /* on all connections; 0: the default */

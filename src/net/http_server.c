@@ -242,8 +242,13 @@ static enum MHD_Result queue_refused(struct http_request *r)
         return MHD_NO;
     }
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-    if (r->refused == 503)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (r->refused == 503) {
+        char seconds[12];
+        snprintf(seconds, sizeof seconds, "%u",
+                 server->options.retry_after_s ? server->options.retry_after_s(server->options.arg)
+                                               : 1);
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    }
     if (r->refused == 415)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ACCEPT_ENCODING, "gzip, deflate, zstd");
     return queue(r, r->refused, response);

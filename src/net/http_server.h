@@ -33,6 +33,8 @@ struct http_server_options {
     struct budget *budget;     /* of bodies in memory, may be shared; NULL: no limit of that kind */
     http_handler_fn *handler;
     http_error_body_fn *error_body; /* NULL: text/plain */
+    /* The Retry-After of what this server refuses itself, called with `arg`; NULL: one second. */
+    unsigned (*retry_after_s)(void *arg);
     void *arg;
 };
 

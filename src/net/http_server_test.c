@@ -122,6 +122,12 @@ static const char *error_body(void *arg, const struct http_request *r, int statu
     return "application/x-error";
 }
 
+static unsigned retry_after_s(void *arg)
+{
+    struct fixture *f = arg;
+    return f->budget.used ? 7 : 1;
+}
+
 static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
                       unsigned connections_max)
 {
@@ -137,6 +143,7 @@ static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
         .idle_timeout_s = idle_timeout_s,
         .handler = handle,
         .error_body = error_body,
+        .retry_after_s = retry_after_s,
         .body_bytes_max = 1 << 20,
         .inflated_bytes_max = 2 << 20,
         .budget = &f->budget,
@@ -438,7 +445,7 @@ static void bodies_beyond_the_shared_budget_are_refused_until_there_is_room(void
 {
     struct fixture *f = *state;
     assert_true(budget_take(&f->budget, 3 << 20));
-    assert_answer(post(f, "/", "", "abc", 3), " 503 ", "Retry-After: 1");
+    assert_answer(post(f, "/", "", "abc", 3), " 503 ", "Retry-After: 7");
     budget_give(&f->budget, 3 << 20);
     assert_answer(post(f, "/", "", "abc", 3), "200 OK", "3 abc");
 }

@@ -268,6 +268,23 @@ describe('OTLP over HTTP answers', () => {
     assert.deepEqual(byName.huge[1], { key: 'pugmark.cut', value: { arrayValue: { values: [{ stringValue: 'text' }] } } });
   });
 
+  bad('a span of 3000 attributes keeps 1024, says how many it lost, and its neighbour is whole', async () => {
+    const traceId = randomHex(32);
+    const many = Array.from({ length: 3000 }, (_, i) => attribute(`key.${i}`, 'v'));
+    const answer = await post(protoRequest(
+      protoSpan({ traceId, spanId: '1'.repeat(16), name: 'many', more: many }),
+      protoSpan({ traceId, spanId: '2'.repeat(16), name: 'neighbour', more: [attribute('text', 'short')] }),
+    ));
+    assert.equal(answer.status, 200);
+    assert.match(answer.body.toString(), /1 list had more than 1024 attributes, the rest was left out/);
+    const { spans } = await server.get(`/api/pugmark/traces/${traceId}`);
+    const cut = spans.find((s) => s.name === 'many');
+    assert.equal(cut.attributes.filter((a) => a.key.startsWith('key.')).length, 1024);
+    assert.equal(cut.droppedAttributes, 3000 - 1024);
+    assert.ok(cut.attributes.some((a) => a.key === 'pugmark.cut'));
+    assert.equal(spans.find((s) => s.name === 'neighbour').attributes.length, 1);
+  });
+
   bad('values nested without end', async () => {
     let value = textField(1, 'x');
     for (let i = 0; i < 5000; i++) value = bytesField(5, bytesField(1, value));
