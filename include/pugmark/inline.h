@@ -14,7 +14,10 @@
  * 4. `limit` is 0 while the owner is inside. A signal handler that begins a span then finds no room
  *    and looks closer (pug__open_slow).
  * 5. Slots are complete before `top` moves (release), so that another process can read the open
- *    spans at any moment, also when this one is dead. */
+ *    spans at any moment, also when this one is dead.
+ * 6. Where each root is kept with the same probability, the library draws ahead which is the next one
+ *    (sampler_gap): none with a seq below `drop_below` is, as long as the base slot's state is
+ *    `drop_state`. Such a root is a slot and nothing else (pug__drop). */
 #ifndef PUGMARK_INLINE_H
 #define PUGMARK_INLINE_H
 
@@ -56,8 +59,10 @@ enum {
     PUG__STATE_ROOT = 64,     /* the sampler kept it: it has a context of its own */
     PUG__STATE_ALONE = 128,   /* kept though its trace is not; children are UNSAMPLED */
     PUG__STATE_SKIP = 256,    /* stands for its parent, whose numbers it has */
+    PUG__STATE_ROUND = 0xfe00, /* of the base: counts the samplers there have been */
+    PUG__STATE_ROUND_ONE = 0x200,
     PUG__STATE_OWN = PUG__STATE_LOST | PUG__STATE_CONTEXT | PUG__STATE_ASK | PUG__STATE_ROOT |
-                     PUG__STATE_ALONE | PUG__STATE_SKIP,
+                     PUG__STATE_ALONE | PUG__STATE_SKIP | PUG__STATE_ROUND,
     /* Of a parent: its children begin in the library. */
     PUG__STATE_ASIDE = PUG__STATE_ASK | PUG__STATE_WATCH | PUG__STATE_ALONE,
     /* Of a span: it ends in the library. */
@@ -112,6 +117,9 @@ struct pug__lane {
     struct pug__slot *last; /* the highest slot */
     uint32_t mask;          /* bytes in the ring, less 1 */
     uint32_t clock;         /* 0: the CPU's counter; else clock_gettime */
+    /* the owner's second line: roots that are not kept (6.) */
+    uint64_t drop_below;
+    uint32_t drop_state; /* 0: nothing is known ahead */
     /* further fields are the library's: src/sdk/lane.h */
 };
 
@@ -275,15 +283,36 @@ PUG__INLINE struct pug__slot *pug__begin(struct pug__lane *lane, struct pug__slo
     return slot;
 }
 
+/* A root that is known not to be kept: nobody will ask for its name or its times. `state`: of what
+ * would be its parent. NULL: it is not known. */
+PUG__INLINE struct pug__slot *pug__drop(struct pug__lane *lane, uint32_t state)
+{
+    uint64_t seq = lane->seq + 1;
+    if (state != lane->drop_state || seq >= lane->drop_below || !lane->limit)
+        return 0;
+    struct pug__slot *slot = lane->top + 1; /* the first above the base */
+    lane->limit = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    lane->seq = seq;
+    pug__slot_put(slot, seq, seq, 0, PUG__STATE_UNSAMPLED);
+    __atomic_store_n(&lane->top, slot, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    lane->limit = lane->room;
+    return slot;
+}
+
 /* A span without attributes. */
 PUG__INLINE struct pug__slot *pug__begin_bare(struct pug__lane *lane, struct pug__site *site)
 {
     uint32_t state = PUG__STATE_OF(lane->top);
+    struct pug__slot *slot;
     if (PUG__UNLIKELY(state & PUG__STATE_UNSAMPLED))
         return 0;
-    if (PUG__UNLIKELY(state & PUG__STATE_ASIDE))
-        return pug__begin_slow(lane, site, 0);
-    struct pug__slot *slot = pug__open(lane, site);
+    if (PUG__UNLIKELY(state & PUG__STATE_ASIDE)) {
+        slot = pug__drop(lane, state);
+        return slot ? slot : pug__begin_slow(lane, site, 0);
+    }
+    slot = pug__open(lane, site);
     return slot ? pug__begin(lane, slot) : 0;
 }
 
@@ -297,8 +326,12 @@ PUG__INLINE void pug__end(struct pug__slot **scope)
         pug__end_slow(slot, 0);
         return;
     }
-    if (PUG__UNLIKELY(lane->top != slot || (slot->state & PUG__STATE_MASK))) {
-        pug__end_slow(slot, 0);
+    uint32_t state = slot->state & PUG__STATE_MASK;
+    if (PUG__UNLIKELY(lane->top != slot || state)) {
+        if (lane->top == slot && state == PUG__STATE_UNSAMPLED && lane->limit)
+            __atomic_store_n(&lane->top, slot - 1, __ATOMIC_RELEASE);
+        else
+            pug__end_slow(slot, 0);
         return;
     }
     uint64_t now = pug__ticks(lane->clock);
@@ -500,13 +533,19 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
             PUG__SITE(EACH, name_, __VA_ARGS__);                                                   \
             struct pug__lane *pug__l = pug__lane_get();                                            \
             const int pug__wanted = sizeof pug__keys > sizeof pug__keys[0] && (wanted_);           \
-            if (pug__l && !PUG__UNLIKELY(PUG__STATE_OF(pug__l->top) & PUG__STATE_UNSAMPLED)) {     \
+            if (pug__l && sizeof pug__keys == sizeof pug__keys[0]) {                               \
+                pug__s = pug__begin_bare(pug__l, &pug__here);                                      \
+            } else if (pug__l &&                                                                   \
+                       !PUG__UNLIKELY(PUG__STATE_OF(pug__l->top) & PUG__STATE_UNSAMPLED)) {        \
                 EACH(PUG__LET, __VA_ARGS__)                                                        \
                 pug__l = pug__lane_1;                                                              \
                 if (PUG__UNLIKELY(!pug__l || (PUG__STATE_OF(pug__l->top) & PUG__STATE_ASIDE))) {   \
-                    union pug__value pug__values[] = {EACH(PUG__PACK, __VA_ARGS__)                 \
-                                                          pug__value_int(0)};                      \
-                    pug__s = pug__begin_slow(pug__l, &pug__here, pug__wanted ? pug__values : 0);   \
+                    if (!pug__l || !(pug__s = pug__drop(pug__l, PUG__STATE_OF(pug__l->top)))) {    \
+                        union pug__value pug__values[] = {EACH(PUG__PACK, __VA_ARGS__)             \
+                                                              pug__value_int(0)};                  \
+                        pug__s = pug__begin_slow(pug__l, &pug__here,                               \
+                                                 pug__wanted ? pug__values : 0);                   \
+                    }                                                                              \
                 } else if ((pug__s = pug__open(pug__l, &pug__here)) != 0) {                        \
                     if (pug__wanted && !(pug__s->state & PUG__STATE_MASK)) {                       \
                         char *pug__at = pug__attrs(pug__l);                                        \

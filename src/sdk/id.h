@@ -7,6 +7,8 @@
 
 #include "base/hash.h"
 
+#include <stdbool.h>
+
 struct id_keys {
     uint64_t span, trace_high, trace_low;
 };
@@ -37,6 +39,19 @@ static inline void id_trace(const struct id_keys *keys, uint64_t number, uint64_
 {
     ret[0] = hash_mix64(keys->trace_high + number);
     ret[1] = id_trace_low(keys, number);
+}
+
+/* The id of a trace of which it was decided beforehand whether it is kept: its randomness, the low 56 bits, is made to
+ * say so, and is even below the threshold or from it on. Of all traces it is even again, when as many are kept as the
+ * threshold says. */
+static inline void id_trace_decided(const struct id_keys *keys, uint64_t number, uint64_t threshold,
+                                    bool kept, uint64_t ret[2])
+{
+    const uint64_t range = UINT64_C(1) << 56;
+    id_trace(keys, number, ret);
+    uint64_t from = kept ? threshold : 0, room = kept ? range - threshold : threshold;
+    uint64_t even = (uint64_t)((unsigned __int128)(ret[1] & (range - 1)) * room >> 56);
+    ret[1] = id_nonzero((ret[1] & ~(range - 1)) | (from + even));
 }
 
 #endif

@@ -174,6 +174,7 @@ static int lane_prepare(struct memory *m, uint32_t index)
     lane->fast.limit = lane->fast.room;
     lane->slots[0].state = atomic_load(&m->base_state);
     lane->random = hash_mix64(m->head->keys.span + index);
+    lane->root_threshold = OT_RANGE;
     atomic_store(&lane->state, LANE_FREE);
     atomic_store(&m->lanes[index], lane);
     return 0;
@@ -205,7 +206,15 @@ void memory_base_state(struct memory *m, uint32_t mask, uint32_t bits)
     uint32_t n = atomic_load(&m->n_lanes);
     atomic_store(&m->base_state, state);
     for (uint32_t i = 0; i < n; i++)
-        __atomic_store_n(&atomic_load(&m->lanes[i])->slots[0].state, state, __ATOMIC_RELAXED);
+        /* pairs with the fence in slot_ask */
+        __atomic_store_n(&atomic_load(&m->lanes[i])->slots[0].state, state, __ATOMIC_RELEASE);
+}
+
+void memory_ask(struct memory *m, bool ask)
+{
+    /* A number comes again after 127 samplers, if a thread began no root meanwhile. */
+    uint32_t next = (atomic_load(&m->base_state) + PUG__STATE_ROUND_ONE) & PUG__STATE_ROUND;
+    memory_base_state(m, PUG__STATE_ROUND | PUG__STATE_ASK, next | (ask ? PUG__STATE_ASK : 0));
 }
 
 void lane_populate(struct lane *lane)

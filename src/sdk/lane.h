@@ -63,7 +63,8 @@ struct lane {
     uint32_t n_attached; /* of them */
     uint32_t ring_bytes;
     _Atomic uint32_t reading; /* the sampler's rules */
-    uint64_t random;          /* of PUG_SPAN_ONE_IN */
+    uint64_t random;          /* of PUG_SPAN_ONE_IN, and of how many roots are not kept */
+    uint64_t root_threshold;  /* that the root below the base was decided with; else OT_RANGE */
     uint64_t thread;          /* pthread_self() of the owner */
     uint64_t self; /* address of this struct in its own process: `top` - self is an offset */
     struct pug_context contexts[LANE_CONTEXT_SLOTS];
@@ -125,6 +126,8 @@ MUST_USE int memory_prepare(struct memory *m, unsigned spare);
 
 /* Replaces the bits `mask` of the base slots, of the lanes there are and of those to come. */
 void memory_base_state(struct memory *m, uint32_t mask, uint32_t bits);
+/* There is another sampler, which is to be asked or not: what lanes knew of the one before is void. */
+void memory_ask(struct memory *m, bool ask);
 
 /* Makes the ring of an owned lane resident; the drain does so when it sees it first. */
 void lane_populate(struct lane *lane);

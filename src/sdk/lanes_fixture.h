@@ -70,8 +70,7 @@ static void lanes_start(const struct config *config, unsigned reasons)
                      0);
     nanosleep(&(struct timespec){.tv_nsec = 1500000}, NULL); /* the clocks need a distance */
     sampler_start(&sdk.sampler, &lanes.config, lanes.memory);
-    memory_base_state(lanes.memory, PUG__STATE_ASK,
-                      sampler_is_needed(&sdk.sampler) ? PUG__STATE_ASK : 0);
+    memory_ask(lanes.memory, sampler_is_needed(&sdk.sampler));
     watch_set(lanes.memory, reasons);
     atomic_store(&sdk.memory, lanes.memory);
     atomic_fetch_add(&sdk.epoch, 1);

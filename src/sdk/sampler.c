@@ -20,6 +20,47 @@ static uint64_t coarse_ns(void)
     return clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
+/* ---- how many are not kept in a row ---- */
+
+/* 2 * atanh(z) = ln((1 + z) / (1 - z)), |z| <= 0.34: the rest of the series is below 1e-15 of it. */
+static double ln_of(double z)
+{
+    double square = z * z, sum = 0;
+    for (int n = 29; n > 0; n -= 2)
+        sum = sum * square + 1.0 / n;
+    return 2 * z * sum;
+}
+
+/* -ln(1 - v / 2^64), exact to the last bits for small v too. */
+static double minus_ln_1_minus(uint64_t v)
+{
+    static const double ln_2 = 0.693147180559945309417;
+    if (v < UINT64_C(1) << 63) {
+        double x = (double)v * 0x1p-64;
+        return ln_of(x / (2 - x));
+    }
+    uint64_t rest = -v; /* 2^64 - v, at most 2^63 */
+    if (!rest)
+        return 64 * ln_2;
+    int zeros = __builtin_clzll(rest);
+    double m = (double)(rest << zeros) * 0x1p-63; /* 1 to 2 */
+    return (zeros + 1) * ln_2 - ln_of((m - 1) / (m + 1));
+}
+
+/* Inversion: the number of failures before a success of probability p is floor(ln(u) / ln(1 - p)), u even in 0 to 1
+ * (Devroye, Non-Uniform Random Variate Generation, 1986, chapter X.2). */
+uint64_t sampler_gap(const struct sampler *s, uint64_t threshold, uint64_t *random)
+{
+    if (threshold == 0)
+        return 0;
+    if (threshold >= OT_RANGE)
+        return UINT64_MAX;
+    *random += UINT64_C(0x9e3779b97f4a7c15); /* SplitMix64 */
+    double gap = minus_ln_1_minus(hash_mix64(*random)) *
+                 atomic_load_explicit(&s->gap_scale, memory_order_relaxed);
+    return gap < 0x1p62 ? (uint64_t)gap : UINT64_C(1) << 62;
+}
+
 /* ---- asking ---- */
 
 static bool rate_take(struct sampler *s)
@@ -282,7 +323,10 @@ void sampler_start(struct sampler *s, const struct config *config, struct memory
     uint64_t interval = per_second > 0 ? (uint64_t)((double)NS_PER_S / per_second) : 0;
     if (per_second > 0 && !interval)
         interval = 1;
-    atomic_store(&s->threshold, ot_threshold(config->sampler.rate, OT_PRECISION));
+    uint64_t threshold = ot_threshold(config->sampler.rate, OT_PRECISION);
+    atomic_store(&s->threshold, threshold);
+    if (threshold > 0 && threshold < OT_RANGE)
+        atomic_store(&s->gap_scale, 1 / minus_ln_1_minus((OT_RANGE - threshold) << 8));
     atomic_store(&s->interval_ns, interval);
     atomic_store(&s->burst_ns, interval > NS_PER_S ? interval : NS_PER_S);
     atomic_store(&s->empty_at, 0);

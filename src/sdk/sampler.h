@@ -19,6 +19,7 @@ struct sampler {
     _Atomic uint32_t kind; /* enum sampler_kind */
     _Atomic bool ignores_sender;
     _Atomic uint64_t threshold; /* SAMPLER_RATIO; ot_state.h */
+    _Atomic double gap_scale;   /* -1 / ln(1 - its probability) */
 
     /* SAMPLER_RATE, a leaky bucket that holds a second's worth, at least one: the moment at which it
      * would be empty. A trace fits in when that lies less than `burst_ns` ahead. */
@@ -51,15 +52,17 @@ bool sampler_keeps_senders(const struct sampler *s);
 /* By the drain, now and then: takes in a rules file that has changed, frees what nobody reads. */
 void sampler_look(struct sampler *s, const struct config *config, struct memory *m);
 
-/* For a trace that begins here, from its number alone: is it certainly not kept? The same answer as
- * sampler_ask's where that needs nothing else, before anything has been prepared for it. */
-static inline bool sampler_drops(struct sampler *s, const struct id_keys *keys, uint64_t number)
+/* Traces that begin here, where each is kept with the same probability whatever it is (a ratio, never): not every one is
+ * asked about, but how many are not kept before the next one that is (a geometric distribution, which has no memory, so
+ * that numbers of spans which are no roots may be among them). `random` moves on. UINT64_MAX: all there will be. */
+uint64_t sampler_gap(const struct sampler *s, uint64_t threshold, uint64_t *random);
+/* The threshold of such a sampler. False: this one must be asked each time. */
+static inline bool sampler_threshold(const struct sampler *s, uint64_t *ret)
 {
     uint32_t kind = atomic_load_explicit(&s->kind, memory_order_relaxed);
-    if (kind != SAMPLER_RATIO)
-        return kind == SAMPLER_ALWAYS_OFF;
-    return (id_trace_low(keys, number) & (OT_RANGE - 1)) <
-           atomic_load_explicit(&s->threshold, memory_order_relaxed);
+    *ret = kind == SAMPLER_RATIO ? atomic_load_explicit(&s->threshold, memory_order_relaxed)
+                                 : OT_RANGE;
+    return kind == SAMPLER_RATIO || kind == SAMPLER_ALWAYS_OFF;
 }
 
 /* With the lane entered. `values`: of the site's keys, may be NULL. */

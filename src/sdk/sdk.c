@@ -197,7 +197,7 @@ static int run(struct error_detail *problem)
         err = once_init();
     if (!err) {
         sampler_start(&sdk.sampler, &sdk.config, m);
-        memory_base_state(m, PUG__STATE_ASK, sampler_is_needed(&sdk.sampler) ? PUG__STATE_ASK : 0);
+        memory_ask(m, sampler_is_needed(&sdk.sampler));
         watch_set(m, watch_wanted());
     }
     if (!err)

@@ -411,6 +411,55 @@ static void fork_body(void)
     CHECK(counts().recorded == 1);
 }
 
+enum { DRAWN = 64 };
+
+struct drawn {
+    uint8_t trace_ids[DRAWN][16];
+    bool kept[DRAWN];
+};
+
+static void draw(struct drawn *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    for (int i = 0; i < DRAWN; i++) {
+        PUG_SPAN("root");
+        struct pug_context c = pug_context_current();
+        memcpy(ret->trace_ids[i], c.trace_id, 16);
+        ret->kept[i] = c.flags & PUG_FLAG_SAMPLED;
+    }
+}
+
+static void fork_draws_body(void)
+{
+    struct pug_options o = local_options();
+    struct drawn mine, childs;
+    int out[2];
+    o.backend = PUG_BACKEND_DISCARD;
+    o.sampler = "ratio:0.5";
+    CHECK(pug_start(&o) == 0);
+    draw(&mine);
+    pug_flush(5000);
+    CHECK(pipe(out) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        draw(&mine);
+        _exit(write(out[1], &mine, sizeof mine) == (ssize_t)sizeof mine ? 0 : 1);
+    }
+    draw(&mine);
+    CHECK(read(out[0], &childs, sizeof childs) == (ssize_t)sizeof childs);
+    CHECK(status_of(pid) == 0);
+    CHECK(memcmp(mine.kept, childs.kept, sizeof mine.kept) != 0);
+    for (int i = 0; i < DRAWN; i++)
+        for (int k = 0; k < DRAWN; k++)
+            CHECK(memcmp(mine.trace_ids[i], childs.trace_ids[k], 16) != 0);
+    pug_stop();
+}
+
+static void a_forked_child_draws_its_own_roots(void **state)
+{
+    assert_int_equal(in_child(fork_draws_body), 0);
+}
+
 static void a_forked_child_has_its_own_trace_file(void **state)
 {
     struct names names;
@@ -640,6 +689,7 @@ int main(void)
         TEST(exit_in_the_middle_of_a_span_loses_nothing),
         TEST(after_kill_9_the_file_is_valid),
         TEST(a_forked_child_has_its_own_trace_file),
+        TEST(a_forked_child_draws_its_own_roots),
         TEST(a_full_disk_is_told_once_and_the_file_stays_valid),
         TEST(a_dead_collector_holds_nobody_up),
         TEST(a_silent_collector_fills_a_bounded_queue_and_is_left),

@@ -163,17 +163,60 @@ static void slot_is_root(struct lane *lane, struct pug__slot *slot,
     slot_state_put(slot, root ? inherited | root | more : slot->state | PUG__STATE_ORPHAN);
 }
 
+static void root_draw(struct lane *lane, uint64_t from_seq, uint64_t threshold)
+{
+    uint64_t gap = sampler_gap(&sdk.sampler, threshold, &lane->random);
+    lane->fast.drop_below = gap == UINT64_MAX ? gap : from_seq + gap;
+    lane->root_threshold = threshold;
+}
+
+/* Of a root below the base, where each is kept with the same probability. What was drawn for the next ones stands in the
+ * lane for pug__drop. `ret`: as of decide(). */
+static bool root_is_kept(struct lane *lane, uint64_t seq, uint64_t threshold,
+                         struct pug_context *ret)
+{
+    struct pug__lane *fast = &lane->fast;
+    uint32_t base = PUG__STATE_OF(lane->slots) & ~(uint32_t)PUG__STATE_WATCH;
+    uint64_t trace[2];
+    if (fast->drop_state != base || seq > fast->drop_below) {
+        root_draw(lane, seq, threshold);
+        fast->drop_state = base;
+    }
+    if (seq < fast->drop_below)
+        return false;
+    id_trace_decided(&atomic_load_explicit(&sdk.memory, memory_order_relaxed)->head->keys,
+                     number_of(lane, seq), lane->root_threshold, true, trace);
+    span_context_clear(ret);
+    put_be64(ret->trace_id, trace[0]);
+    put_be64(ret->trace_id + 8, trace[1]);
+    ret->flags = PUG_FLAG_RANDOM | PUG_FLAG_SAMPLED;
+    ot_state_set_th(ret, &lane->root_threshold);
+    root_draw(lane, seq + 1, threshold);
+    return true;
+}
+
 static void slot_ask(struct lane *lane, struct pug__slot *slot, const struct pug__site *site,
                      const union pug__value *values)
 {
     struct pug_context context;
+    uint64_t threshold;
     const struct pug_context *sender = context_below(lane, slot);
-    const struct memory_head *head = atomic_load_explicit(&sdk.memory, memory_order_relaxed)->head;
-    if ((!sender && sampler_drops(&sdk.sampler, &head->keys, number_of(lane, slot->seq))) ||
-        !decide(lane, slot->seq, sender, site, values, &context))
-        slot_state_put(slot, slot->state | PUG__STATE_UNSAMPLED);
-    else
+    bool kept;
+    /* Pairs with memory_base_state: what the sampler says from here on is at least as new as the state of the base. */
+    atomic_thread_fence(memory_order_acquire);
+    if (!sender && sampler_threshold(&sdk.sampler, &threshold)) {
+        kept = root_is_kept(lane, slot->seq, threshold, &context);
+    } else {
+        if (!sender) {
+            lane->fast.drop_state = 0;
+            lane->root_threshold = OT_RANGE;
+        }
+        kept = decide(lane, slot->seq, sender, site, values, &context);
+    }
+    if (kept)
         slot_is_root(lane, slot, &context, 0);
+    else
+        slot_state_put(slot, slot->state | PUG__STATE_UNSAMPLED);
 }
 
 static void record_values(struct record_writer *w, const struct pug__site *site,
@@ -343,8 +386,11 @@ void span_slot_context(const struct lane *lane, const struct pug__slot *slot,
         if (slot->state & PUG__STATE_CONTEXT)
             return;
     } else {
-        uint64_t trace[2];
-        id_trace(&head->keys, number_of(lane, slot->trace), trace);
+        uint64_t trace[2], number = number_of(lane, slot->trace);
+        if (slot->state & PUG__STATE_UNSAMPLED)
+            id_trace_decided(&head->keys, number, lane->root_threshold, false, trace);
+        else
+            id_trace(&head->keys, number, trace);
         put_be64(ret->trace_id, trace[0]);
         put_be64(ret->trace_id + 8, trace[1]);
         ret->flags = PUG_FLAG_SAMPLED | PUG_FLAG_RANDOM;
