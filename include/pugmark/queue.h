@@ -18,7 +18,9 @@
  *
  * 1. A cell may be written by the sender at position p when its stamp is p, and then has the stamp
  *    p + 1. It may be read by the receiver at position p when its stamp is p + 1, and then has the
- *    stamp of the next lap, p + lap.
+ *    stamp of the next lap, p + lap. The two highest bits of a sender's stamp are its note to the
+ *    receiver (<pugmark/channel.h> says there what the message has beside its bytes); positions do
+ *    not get so far.
  * 2. `tail` and `head` move by compare-and-swap; who moved one owns the cell until it stamps it.
  * 3. The bit `mark` of the tail says closed. It is part of what senders swap, so whoever got a
  *    cell got it before, and its message is still received.
@@ -41,6 +43,8 @@ extern "C" {
 #define PUG_FOREVER ((unsigned)-1)        /* for timeout_ms */
 #define PUG_QUEUE_CAPACITY_MAX (1u << 30) /* elements */
 
+#define PUG__QUEUE_NOTE_SHIFT 62
+#define PUG__QUEUE_PLACE (~(UINT64_C(3) << PUG__QUEUE_NOTE_SHIFT))
 #define PUG__QUEUE static inline __attribute__((unused))
 #define PUG__QUEUE_SPINS 64 /* before somebody sleeps, or gives up on who is between 2 and stamp */
 #define PUG__FUTEX_WAIT 128 /* FUTEX_WAIT | FUTEX_PRIVATE_FLAG */
@@ -70,6 +74,7 @@ struct pug__ticket {
     char *cell; /* the stamp, then the element */
     uint64_t stamp;
     size_t index;
+    unsigned note; /* 0 to 3; of who takes: what the sender put in its stamp */
 };
 
 /* ---- libc, by other names: a strict C99 program does not declare these ---- */
@@ -118,7 +123,8 @@ PUG__QUEUE int pug__queue_claim(struct pug_queue *q, struct pug__ticket *ret)
             return PUG_ERR_CLOSED;
         size_t index = (size_t)(tail & (q->mark - 1));
         char *cell = q->cells + index * q->cell_bytes;
-        uint64_t stamp = __atomic_load_n(pug__queue_stamp(cell), __ATOMIC_SEQ_CST);
+        uint64_t stamp = __atomic_load_n(pug__queue_stamp(cell), __ATOMIC_SEQ_CST) &
+                         PUG__QUEUE_PLACE;
         if (stamp == tail) {
             if (__atomic_compare_exchange_n(&q->tail, &tail, pug__queue_next(q, tail), 1,
                                             __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
@@ -146,13 +152,15 @@ PUG__QUEUE int pug__queue_take(struct pug_queue *q, struct pug__ticket *ret)
     for (unsigned spins = 0;;) {
         size_t index = (size_t)(head & (q->mark - 1));
         char *cell = q->cells + index * q->cell_bytes;
-        uint64_t stamp = __atomic_load_n(pug__queue_stamp(cell), __ATOMIC_SEQ_CST);
+        uint64_t noted = __atomic_load_n(pug__queue_stamp(cell), __ATOMIC_SEQ_CST);
+        uint64_t stamp = noted & PUG__QUEUE_PLACE;
         if (stamp == head + 1) {
             if (__atomic_compare_exchange_n(&q->head, &head, pug__queue_next(q, head), 1,
                                             __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
                 ret->cell = cell;
                 ret->stamp = (head & ~(q->lap - 1)) + q->lap + index;
                 ret->index = index;
+                ret->note = (unsigned)(noted >> PUG__QUEUE_NOTE_SHIFT);
                 return 0;
             }
             continue;

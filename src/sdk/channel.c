@@ -3,13 +3,15 @@
  * Counting costs nothing by itself: what was sent and received is read off the queue's
  * two positions when somebody asks. Only what waits or fails is counted one by one.
  *
- * 1. A cell holds a `struct message`, then the element. The tracestate, which is long and seldom
- *    there, has an array of its own that is touched only where there is one.
+ * 1. A cell holds the element and nothing else, as it would without us: what goes from one core to
+ *    another is most of what a message costs. Only a message that was sent where a context is
+ *    current has one, in an array beside the cells (`origins`); two bits of the cell's stamp, its
+ *    note, say so.
  * 2. What is known by name is a `struct kind`, shared by all channels of that name and never freed:
  *    the sites of its spans have numbers in every trace, and sums must not go down when a channel
  *    is gone.
  * 3. Spans are paid from a budget of the kind that the drain fills. When it is empty, a message
- *    goes without spans, and its header says so.
+ *    goes without spans, and its note says so.
  *
  * Locks: `registry.lock` for the list of channels and of kinds; taken by new, free, the drain, and
  * around fork. Sending and receiving take none. */
@@ -33,14 +35,18 @@ enum {
     SPAN_NAME_MAX = 95,
 };
 
-struct message {
+/* Where a message comes from. */
+struct origin {
     uint8_t trace_id[16], span_id[8];
     uint8_t flags; /* PUG_FLAG_ */
-    uint8_t known; /* MESSAGE_ */
     uint16_t tracestate_len;
+    char tracestate[PUG_TRACESTATE_MAX];
 };
 
-enum { MESSAGE_CONTEXT = 1, MESSAGE_SPAN = 2 };
+/* Of a message. */
+enum { NOTE_ORIGIN = 1, NOTE_SPAN = 2 };
+
+#define STOPWATCH_LEARNS_NS (20 * NS_PER_MS)
 
 struct totals {
     uint64_t sent, received, dropped;
@@ -59,14 +65,14 @@ struct kind {
 
     _Alignas(64) _Atomic int64_t send_budget;
     /* who waited for room, in microseconds */
-    _Alignas(64) _Atomic uint64_t waited, waited_sum, waited_max;
+    _Alignas(64) _Atomic uint64_t waited_sum, waited_max;
     _Atomic uint64_t waits[WAIT_BUCKETS]; /* by histogram_index() + 1 */
 };
 
 struct pug_channel {
     struct pug_queue *queue;
     struct kind *kind;
-    char *tracestates; /* PUG_TRACESTATE_MAX for each cell */
+    struct origin *origins; /* of each cell; its page is touched when there is one */
     size_t element_bytes;
     struct pug_channel *next, **link; /* under registry.lock */
 
@@ -82,6 +88,32 @@ static struct {
     uint64_t since_ns; /* of the epoch: when the first was made */
     bool has_atfork;
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+struct reading {
+    uint64_t tick, ns;
+};
+
+static struct {
+    struct reading begun;  /* when the first channel was made */
+    uint32_t source;       /* of ticks_now() */
+    _Atomic uint64_t rate; /* ns per tick, 32 bits after the point; 0: not known yet */
+} stopwatch;
+
+/* Both clocks at one moment: of a few tries the one that took the shortest. */
+static struct reading clocks_read(void)
+{
+    struct reading best = {0, 0};
+    uint64_t narrowest = UINT64_MAX;
+    for (int i = 0; i < 4; i++) {
+        uint64_t before = ticks_now(stopwatch.source), ns = clock_monotonic_ns();
+        uint64_t width = ticks_now(stopwatch.source) - before;
+        if (width >= narrowest)
+            continue;
+        narrowest = width;
+        best = (struct reading){before + width / 2, ns};
+    }
+    return best;
+}
 
 static uint64_t relaxed(const _Atomic uint64_t *counter)
 {
@@ -129,7 +161,6 @@ static void in_child(void)
         for (struct pug_channel *c = registry.channels; c; c = c->next)
             if (c->kind == k)
                 totals_add(&k->before, totals_of(c));
-        atomic_store(&k->waited, 0);
         atomic_store(&k->waited_sum, 0);
         atomic_store(&k->waited_max, 0);
         memset((void *)k->waits, 0, sizeof k->waits);
@@ -194,6 +225,8 @@ static int enter(struct pug_channel *c, const struct pug_channel_options *o)
         if (pthread_atfork(before_fork, after_fork, in_child) != 0)
             return PUG_ERR_NOMEM;
         registry.has_atfork = true;
+        stopwatch.source = ticks_source();
+        stopwatch.begun = clocks_read();
         registry.since_ns = clock_realtime_ns();
     }
     c->kind = kind_of(o);
@@ -210,7 +243,7 @@ static int enter(struct pug_channel *c, const struct pug_channel_options *o)
 static void channel_dispose(struct pug_channel *c)
 {
     pug_queue_free(c->queue);
-    free(c->tracestates);
+    free(c->origins);
     free(c);
 }
 
@@ -223,16 +256,16 @@ int pug_channel_new(const struct pug_channel_options *options, struct pug_channe
         options->size > 4096)
         return PUG_ERR_INVALID;
     memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
-    if (o.element_bytes == 0 || o.element_bytes > SIZE_MAX - sizeof(struct message))
+    if (o.element_bytes == 0 || o.element_bytes > SIZE_MAX / 2)
         return PUG_ERR_INVALID;
     struct pug_channel *c = aligned_alloc(_Alignof(struct pug_channel), sizeof *c);
     int err = c ? 0 : PUG_ERR_NOMEM;
     if (!err) {
         memset((void *)c, 0, sizeof *c);
         c->element_bytes = o.element_bytes;
-        err = pug_queue_new(sizeof(struct message) + o.element_bytes, o.capacity, &c->queue);
+        err = pug_queue_new(o.element_bytes, o.capacity, &c->queue);
     }
-    if (!err && !(c->tracestates = calloc(o.capacity, PUG_TRACESTATE_MAX)))
+    if (!err && !(c->origins = calloc(o.capacity, sizeof *c->origins)))
         err = PUG_ERR_NOMEM;
     if (!err) {
         pthread_mutex_lock(&registry.lock);
@@ -274,27 +307,22 @@ static bool budget_take(struct kind *k)
 
 /* ---- send ---- */
 
-static char *tracestate_of(const struct pug_channel *c, const struct pug__ticket *t)
+/* The note of a message that is sent here. */
+static unsigned origin_write(const struct pug_channel *c, const struct pug__ticket *t)
 {
-    return c->tracestates + t->index * PUG_TRACESTATE_MAX;
-}
-
-static void message_write(const struct pug_channel *c, const struct pug__ticket *t, bool span)
-{
-    struct message m = {.known = span ? MESSAGE_SPAN : 0};
     struct pug_context from;
-    if (PUG__ON) {
-        span_current_context(&from);
-        if (pug_context_valid(&from)) {
-            memcpy(m.trace_id, from.trace_id, 16);
-            memcpy(m.span_id, from.span_id, 8);
-            m.flags = from.flags;
-            m.tracestate_len = from.tracestate_len;
-            m.known |= MESSAGE_CONTEXT;
-            memcpy(tracestate_of(c, t), from.tracestate, from.tracestate_len);
-        }
-    }
-    memcpy(t->cell + sizeof(uint64_t), &m, sizeof m);
+    if (!span_has_context())
+        return 0;
+    span_current_context(&from);
+    if (!pug_context_valid(&from))
+        return 0;
+    struct origin *o = &c->origins[t->index];
+    memcpy(o->trace_id, from.trace_id, 16);
+    memcpy(o->span_id, from.span_id, 8);
+    o->flags = from.flags;
+    o->tracestate_len = from.tracestate_len;
+    memcpy(o->tracestate, from.tracestate, from.tracestate_len);
+    return NOTE_ORIGIN;
 }
 
 static void waited(struct kind *k, uint64_t us)
@@ -307,15 +335,35 @@ static void waited(struct kind *k, uint64_t us)
     uint64_t max = relaxed(&k->waited_max);
     while (us > max && !atomic_compare_exchange_weak(&k->waited_max, &max, us))
         ;
-    count(&k->waited, 1);
+}
+
+/* Waits are taken by the CPU's counter, at half the price of the clock. How fast it goes is found out here, for tracing may
+ * never have been started; not exactly, but a ten-thousandth is nothing to a histogram. */
+static uint64_t stopwatch_rate(void)
+{
+    uint64_t rate = relaxed(&stopwatch.rate);
+    if (rate)
+        return rate;
+    struct reading now = clocks_read();
+    uint64_t ns = now.ns - stopwatch.begun.ns, ticks = now.tick - stopwatch.begun.tick;
+    if (ns < STOPWATCH_LEARNS_NS || !ticks)
+        return 0;
+    rate = (uint64_t)((double)ns * 0x1p32 / (double)ticks);
+    atomic_store_explicit(&stopwatch.rate, rate, memory_order_relaxed);
+    return rate;
 }
 
 static int claim_waiting(struct pug_channel *c, unsigned timeout_ms, struct pug__ticket *t)
 {
-    uint64_t begun = clock_monotonic_ns();
+    uint64_t rate = stopwatch_rate();
+    uint64_t begun = rate ? ticks_now(stopwatch.source) : clock_monotonic_ns();
     int code = pug__queue_wait(c->queue, 1, timeout_ms, t);
-    if (code == 0)
-        waited(c->kind, (clock_monotonic_ns() - begun) / NS_PER_US);
+    if (code == 0) {
+        uint64_t now = rate ? ticks_now(stopwatch.source) : clock_monotonic_ns();
+        uint64_t took = now > begun ? now - begun : 0;
+        uint64_t ns = rate ? (uint64_t)((unsigned __int128)took * rate >> 32) : took;
+        waited(c->kind, ns / NS_PER_US);
+    }
     return code;
 }
 
@@ -338,9 +386,10 @@ static int send_(struct pug_channel *c, const void *element, bool waits, unsigne
     if (code == PUG_ERR_FULL && waits)
         code = claim_waiting(c, timeout_ms, &t);
     if (code == 0) {
-        message_write(c, &t, scope != NULL);
-        memcpy(t.cell + sizeof(uint64_t) + sizeof(struct message), element, c->element_bytes);
         uint64_t position = t.stamp - 1;
+        unsigned note = origin_write(c, &t) | (scope ? NOTE_SPAN : 0);
+        memcpy(t.cell + sizeof(uint64_t), element, c->element_bytes);
+        t.stamp |= (uint64_t)note << PUG__QUEUE_NOTE_SHIFT;
         pug__queue_put(&t, &c->queue->items);
         depth_look(c, position);
     } else if (code != PUG_ERR_CLOSED) {
@@ -387,17 +436,18 @@ static void span_of_receive(struct lane *lane, struct kind *k, const struct pug_
         pug__detach(attached);
 }
 
-static void context_read(const struct pug_channel *c, const struct pug__ticket *t,
-                         const struct message *m, struct pug_context *ret)
+static void origin_read(const struct pug_channel *c, const struct pug__ticket *t,
+                        struct pug_context *ret)
 {
+    const struct origin *o = &c->origins[t->index];
     span_context_clear(ret);
-    if (!(m->known & MESSAGE_CONTEXT))
+    if (!(t->note & NOTE_ORIGIN))
         return;
-    memcpy(ret->trace_id, m->trace_id, 16);
-    memcpy(ret->span_id, m->span_id, 8);
-    ret->flags = m->flags;
-    ret->tracestate_len = m->tracestate_len;
-    memcpy(ret->tracestate, tracestate_of(c, t), m->tracestate_len);
+    memcpy(ret->trace_id, o->trace_id, 16);
+    memcpy(ret->span_id, o->span_id, 8);
+    ret->flags = o->flags;
+    ret->tracestate_len = o->tracestate_len;
+    memcpy(ret->tracestate, o->tracestate, o->tracestate_len);
 }
 
 static int recv_(struct pug_channel *c, void *ret_element, bool waits, unsigned timeout_ms,
@@ -405,7 +455,6 @@ static int recv_(struct pug_channel *c, void *ret_element, bool waits, unsigned 
 {
     struct pug__ticket t;
     struct pug_context own, *from = ret_from ? ret_from : &own;
-    struct message m;
     struct pug__lane *lane = PUG__ON ? pug__lane_get() : NULL;
     uint64_t begun = 0;
     int code = pug__queue_take(c->queue, &t);
@@ -418,11 +467,10 @@ static int recv_(struct pug_channel *c, void *ret_element, bool waits, unsigned 
             span_context_clear(ret_from);
         return code;
     }
-    memcpy(&m, t.cell + sizeof(uint64_t), sizeof m);
-    memcpy(ret_element, t.cell + sizeof(uint64_t) + sizeof m, c->element_bytes);
-    bool span = lane && (m.known & MESSAGE_SPAN);
+    memcpy(ret_element, t.cell + sizeof(uint64_t), c->element_bytes);
+    bool span = lane && (t.note & NOTE_SPAN);
     if (ret_from || span)
-        context_read(c, &t, &m, from);
+        origin_read(c, &t, from);
     pug__queue_put(&t, &c->queue->space);
     if (span)
         span_of_receive(lane_of(lane), c->kind, from, begun ? begun : pug__ticks(lane->clock));

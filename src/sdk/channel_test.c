@@ -33,6 +33,51 @@ static struct pug_channel_counts counts(const struct pug_channel *c)
     return n;
 }
 
+/* ---- where a message comes from ---- */
+
+static void only_a_message_with_a_context_has_one(void **state)
+{
+    struct pug_options o = {.size = sizeof o,
+                            .tracing = PUG_TRACING_ON,
+                            .backend = PUG_BACKEND_DISCARD,
+                            .config_file = ""};
+    /* Without spans: the one around a send would be where the message comes from. */
+    struct pug_channel_options bare = {.size = sizeof bare,
+                                       .name = "origins",
+                                       .element_bytes = sizeof(int),
+                                       .capacity = 2,
+                                       .spans_per_second = PUG_CHANNEL_NO_SPANS};
+    struct pug_channel *c = NULL;
+    struct pug_context sent, from;
+    int got = -1;
+    assert_int_equal(pug_channel_new(&bare, &c), 0);
+    assert_int_equal(pug_start(&o), 0);
+    /* Each cell is used with and without, lap by lap. */
+    for (int i = 0; i < 12; i++) {
+        bool with = i % 3 != 0;
+        {
+            struct pug_context remote;
+            pug_context_from_hex(&remote, "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+            remote.tracestate_len = (uint16_t)(i % 2 ? 7 : 0);
+            memcpy(remote.tracestate, "a=1,b=2", 7);
+            PUG_ATTACH(with ? &remote : NULL);
+            sent = pug_context_current();
+            assert_int_equal(pug_context_valid(&sent), with);
+            assert_int_equal(pug_channel_send(c, &i, 0), 0);
+        }
+        assert_int_equal(pug_channel_recv(c, &got, 0, &from), 0);
+        assert_int_equal(got, i);
+        assert_int_equal(pug_context_valid(&from), with);
+        if (!with)
+            continue;
+        assert_memory_equal(from.trace_id, sent.trace_id, 16);
+        assert_int_equal(from.tracestate_len, sent.tracestate_len);
+        assert_memory_equal(from.tracestate, sent.tracestate, sent.tracestate_len);
+    }
+    assert_int_equal(pug_stop(), 0);
+    pug_channel_free(c);
+}
+
 /* ---- one thread ---- */
 
 static void a_queue_holds_exactly_its_capacity(void **state)
@@ -494,6 +539,7 @@ int main(void)
         cmocka_unit_test(a_signal_does_not_end_a_wait),
         cmocka_unit_test(sums_do_not_go_down_when_a_channel_is_gone),
         cmocka_unit_test(a_send_that_waited_is_in_the_histogram),
+        cmocka_unit_test(only_a_message_with_a_context_has_one),
         cmocka_unit_test(a_child_counts_from_the_fork_on),
         cmocka_unit_test(names_are_bounded),
     };

@@ -404,6 +404,14 @@ void span_slot_context(const struct lane *lane, const struct pug__slot *slot,
     put_be64(ret->span_id, id_span(&head->keys, number_of(lane, slot->seq)));
 }
 
+bool span_has_context(void)
+{
+    const struct lane *lane = current_lane();
+    if (!PUG__ON)
+        return false;
+    return lane ? lane->fast.top != lane->slots : atomic_load(&sdk.state) == SDK_FORKED;
+}
+
 void span_current_context(struct pug_context *ret_context)
 {
     struct lane *lane = current_lane();

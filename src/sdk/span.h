@@ -6,6 +6,8 @@
 
 /* As pug_context_current, into the caller's struct. */
 void span_current_context(struct pug_context *ret_context);
+/* False: span_current_context would say that there is none. True: ask it. */
+bool span_has_context(void);
 /* Of an open slot of the calling thread's lane; none for its base. */
 void span_slot_context(const struct lane *lane, const struct pug__slot *slot,
                        struct pug_context *ret);
