@@ -10,7 +10,9 @@
 
 #include "model/span.h"
 
-enum metric_type { METRIC_GAUGE, METRIC_SUM, METRIC_EXP_HISTOGRAM };
+/* The numbers are on disk (docs/formats/records.md). */
+enum metric_type { METRIC_GAUGE, METRIC_SUM, METRIC_EXP_HISTOGRAM, METRIC_HISTOGRAM };
+#define METRIC_TYPES 4
 
 /* The numbers are those of OTLP's AggregationTemporality. */
 enum metric_temporality { METRIC_DELTA = 1, METRIC_CUMULATIVE = 2 };
@@ -26,7 +28,21 @@ struct metric_exp_histogram {
     uint64_t count, zero_count;
     double sum, min, max; /* min and max only when count is not 0 */
     int32_t scale;
-    struct metric_buckets positive; /* what we measure is never negative */
+    struct metric_buckets positive;
+    /* What others send: what Pugmark measures is never negative, and lacks nothing. */
+    struct metric_buckets negative; /* of the values' magnitudes */
+    double zero_threshold;
+    bool lacks_sum, lacks_min, lacks_max;
+};
+
+/* Bucket i holds values in (bounds[i-1], bounds[i]]; the last has no upper bound. */
+struct metric_histogram {
+    uint64_t count;
+    double sum, min, max;
+    bool lacks_sum, lacks_min, lacks_max;
+    const double *bounds; /* rising */
+    const uint64_t *counts;
+    size_t n_bounds, n_counts; /* n_bounds + 1, or both 0 */
 };
 
 struct metric_point {
@@ -37,6 +53,7 @@ struct metric_point {
         int64_t integer;
         double real;
         struct metric_exp_histogram histogram;
+        struct metric_histogram explicit_histogram;
     };
 };
 

@@ -15,6 +15,7 @@
  * room. */
 #include "wire/otlp.h"
 
+#include "wire/otlp_pieces.h"
 #include "wire/protobuf.h"
 
 enum {
@@ -740,6 +741,79 @@ int otlp_decode(struct str body, struct arena *arena, struct span_batch *ret_bat
     return 0;
 }
 
+/* ---- pieces, for logs and metrics ---- */
+
+static struct decoder pieces_begin(const struct otlp_pieces *p)
+{
+    return (struct decoder){
+        .arena = p->arena, .start = p->start, .detail = p->detail, .err = p->err};
+}
+
+static bool pieces_end(struct otlp_pieces *p, const struct decoder *d, bool ok)
+{
+    p->err = d->err;
+    if (d->reject && !p->reject)
+        p->reject = d->reject;
+    return ok;
+}
+
+bool otlp_piece_fail(struct otlp_pieces *p, const uint8_t *at, int err)
+{
+    struct decoder d = pieces_begin(p);
+    return pieces_end(p, &d, fail(&d, at, err));
+}
+
+bool otlp_piece_reject(struct otlp_pieces *p, const char *reason)
+{
+    if (!p->reject)
+        p->reject = reason;
+    return false;
+}
+
+void *otlp_piece_array(struct otlp_pieces *p, size_t n, size_t size, const uint8_t *at)
+{
+    struct decoder d = pieces_begin(p);
+    void *items = alloc(&d, n, size, at);
+    pieces_end(p, &d, items);
+    return items;
+}
+
+bool otlp_piece_text(struct otlp_pieces *p, const struct pb_field *f, struct str *ret)
+{
+    struct decoder d = pieces_begin(p);
+    return pieces_end(p, &d, text(&d, f, ret));
+}
+
+bool otlp_piece_value(struct otlp_pieces *p, const struct pb_field *f, struct value *ret)
+{
+    struct decoder d = pieces_begin(p);
+    return pieces_end(p, &d, value_decode(&d, pb_from_field(f), 0, ret));
+}
+
+bool otlp_piece_attrs(struct otlp_pieces *p, struct pb message, uint32_t tag, struct attrs *ret)
+{
+    struct decoder d = pieces_begin(p);
+    return pieces_end(p, &d, attrs_append(&d, message, tag, ret));
+}
+
+bool otlp_piece_resource(struct otlp_pieces *p, const struct pb_field *f, struct resource *ret)
+{
+    struct decoder d = pieces_begin(p);
+    return pieces_end(p, &d, resource_decode(&d, pb_from_field(f), ret));
+}
+
+bool otlp_piece_scope(struct otlp_pieces *p, const struct pb_field *f, struct scope *ret)
+{
+    struct decoder d = pieces_begin(p);
+    return pieces_end(p, &d, scope_decode(&d, pb_from_field(f), ret));
+}
+
+bool otlp_piece_count(struct otlp_pieces *p, struct pb message, uint32_t tag, size_t *n)
+{
+    struct decoder d = pieces_begin(p);
+    return pieces_end(p, &d, count_fields(&d, message, tag, n));
+}
+
 int otlp_decode_response(struct str body, uint64_t *ret_rejected, struct str *ret_message)
 {
     struct pb r = pb_from_str(body);
@@ -836,6 +910,11 @@ static void attr_encode(const struct attr *attr, uint32_t tag, unsigned depth, s
     if (attr->value.type != VALUE_NONE)
         value_encode(&attr->value, KEY_VALUE_VALUE, depth, b);
     pb_close(b, key_value);
+}
+
+void otlp_encode_value(const struct value *v, uint32_t tag, struct buf *out)
+{
+    value_encode(v, tag, 0, out);
 }
 
 void otlp_encode_attrs(const struct attrs *attrs, uint32_t tag, struct buf *out)
