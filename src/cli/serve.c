@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "ingest/ingest.h"
+#include "store/records.h"
 #include "store/store.h"
 #include "web/web.h"
 
@@ -44,6 +45,7 @@ enum {
     MALLOC_KEPT_BYTES = 64 << 20,
     FILES_WANTED = 16384,
     MEMTABLE_BYTES_LIMIT = 1 << 30,
+    RECORDS_DISK_PART = 4, /* so much of the disk budget may be logs and metrics */
 };
 
 /* The command line; what is not there, other sources say. */
@@ -66,6 +68,7 @@ struct serve {
     struct server_config config; /* in force */
     char *data;
     struct store *store;
+    struct records *records;
     struct ingest *ingest;
     struct web *web;
     _Atomic bool is_ready;
@@ -274,6 +277,8 @@ static void config_reload(struct serve *s)
     }
     struct store_retention retention = retention_of(&fresh, rules);
     int err = store_retention_set(s->store, &retention);
+    records_retention_set(s->records, retention.keep_ns,
+                          retention.disk_bytes_max / RECORDS_DISK_PART);
     if (err) {
         log_error("SIGHUP: the rules of retention are not taken: %s", err_text(err));
         server_config_done(&fresh);
@@ -397,6 +402,15 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
             .spans_stored = from.receivers[i].spans_stored,
             .datagrams_dropped = from.receivers[i].datagrams_dropped,
         };
+    static const char *const signals[SIGNAL_N] = {
+        [SIGNAL_LOGS] = "logs", [SIGNAL_METRICS] = "points"};
+    static_assert(SIGNAL_N <= WEB_SIGNALS_MAX, "a row for each signal");
+    for (int i = 0; i < SIGNAL_N; i++) {
+        ret->signals[ret->n_signals].name = signals[i];
+        ret->signals[ret->n_signals].received = from.signals[i].received;
+        ret->signals[ret->n_signals].stored = from.signals[i].stored;
+        ret->signals[ret->n_signals++].refused = from.signals[i].refused;
+    }
     for (int reason = 0; reason < REFUSED_N; reason++) {
         ret->refused[ret->n_refused].reason = refused_text(reason);
         ret->refused[ret->n_refused++].count = from.spans_refused[reason];
@@ -418,6 +432,7 @@ static int web_listen(struct serve *s, struct error_detail *detail)
         .query_timeout_ms = (unsigned)(value_count(s, SERVER_QUERY_TIMEOUT) / NS_PER_MS),
         .live_clients_max = (unsigned)value_count(s, SERVER_LIVE_CLIENTS_MAX),
         .store = s->store,
+        .records = s->records,
         .endpoints = endpoints,
         .n_endpoints = s->n_endpoints,
         .is_ready = is_ready,
@@ -499,10 +514,35 @@ static int data_open(struct serve *s)
     return err;
 }
 
+/* In a directory of their own inside the store's. */
+static int records_start(struct serve *s)
+{
+    struct error_detail detail = {0};
+    struct store_rule rules[SERVER_RULES_MAX];
+    struct store_retention retention = retention_of(&s->config, rules);
+    char *dir = NULL;
+    if (asprintf(&dir, "%s/" RECORDS_DIR, s->data) < 0)
+        return ERR_NOMEM;
+    struct records_options records = {
+        .dir = dir,
+        .durability = strcmp(value_text(s, SERVER_DURABILITY), "write") ? STORE_DURABILITY_SYNC
+                                                                        : STORE_DURABILITY_WRITE,
+        .retention_ns = retention.keep_ns,
+        .disk_bytes_max = retention.disk_bytes_max / RECORDS_DISK_PART,
+    };
+    int err = records_open(&records, &s->records, &detail);
+    if (err)
+        fprintf(stderr, "pugmark serve: %s\n", detail.message[0] ? detail.message : err_text(err));
+    free(dir);
+    return err;
+}
+
 static int start(struct serve *s)
 {
     struct error_detail detail = {0};
     int err = data_open(s);
+    if (!err)
+        err = records_start(s);
     if (err)
         return err;
     struct ingest_options ingest = {
@@ -515,6 +555,7 @@ static int start(struct serve *s)
         .spans_max = value_count(s, SERVER_SPANS_MAX),
         .attrs_max = value_count(s, SERVER_ATTRS_MAX),
         .connections_max = (unsigned)value_count(s, SERVER_CONNECTIONS_MAX),
+        .records = s->records,
     };
     for (int i = 0; i < RECEIVER_N; i++) {
         ingest.is_off[i] = !receiver_is_on(s, (enum receiver)i);
@@ -545,6 +586,7 @@ static void stop(struct serve *s)
     ingest_stop(s->ingest, DRAIN_MS);
     web_stop(s->web, DRAIN_MS);
     store_close(s->store);
+    records_close(s->records);
     ingest_free(s->ingest);
 }
 

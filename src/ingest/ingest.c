@@ -71,6 +71,7 @@ int ingest_start(const struct ingest_options *options, struct ingest **ret,
         return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
     drain_init(&in->drain);
     in->store = options->store;
+    in->records = options->records;
     in->budget.max = options->in_flight_bytes_max ? options->in_flight_bytes_max
                                                   : IN_FLIGHT_BYTES_MAX;
     in->body_bytes_max = options->body_bytes_max ? options->body_bytes_max : BODY_BYTES_MAX;
@@ -177,6 +178,11 @@ void ingest_stats(const struct ingest *in, struct ingest_stats *ret)
 {
     struct ingest_stats s = {.requests = 0};
     /* Fates before arrivals, so that the sums never show more fates than arrivals. */
+    for (int i = 0; i < SIGNAL_N; i++) {
+        s.signals[i].stored = read_counter(&in->signals[i].stored);
+        s.signals[i].refused = read_counter(&in->signals[i].refused);
+        s.signals[i].received = read_counter(&in->signals[i].received);
+    }
     for (int i = 0; i < RECEIVER_N; i++)
         s.receivers[i].spans_stored = read_counter(&in->counters[i].spans_stored);
     for (size_t i = 0; i < REFUSED_N; i++)

@@ -13,6 +13,7 @@
 
 struct http_request;
 struct ingest;
+struct records;
 
 /* A request with this HTTP header makes no span when the server traces itself: the header of the
  * server's own exports. */
@@ -46,6 +47,7 @@ struct ingest_options {
     uint16_t ports[RECEIVER_N]; /* by enum receiver; 0: a free one */
     bool is_off[RECEIVER_N];    /* does not listen */
     struct store *store;        /* outlives ingest */
+    struct records *records;    /* of logs and metrics; the same; NULL: those are refused */
     unsigned http_threads;      /* 0: the default */
     size_t body_bytes_max;      /* as sent and inflated; 0: the default, 64 MiB */
     size_t in_flight_bytes_max; /* of all requests; 0: the default, 256 MiB */
@@ -97,7 +99,15 @@ struct receiver_stats {
     uint64_t datagrams_dropped; /* by the kernel, because we were too slow */
 };
 
+/* What else comes by OTLP: received = stored + refused + those still on their way. */
+enum ingest_signal { SIGNAL_LOGS, SIGNAL_METRICS, SIGNAL_N };
+
+struct signal_stats {
+    uint64_t received, stored, refused; /* log records; points of metrics */
+};
+
 struct ingest_stats {
+    struct signal_stats signals[SIGNAL_N];
     struct receiver_stats receivers[RECEIVER_N];
     uint64_t requests, requests_refused; /* the second: of them, with an error as their answer */
     uint64_t spans_received, spans_stored, spans_refused[REFUSED_N];

@@ -5,6 +5,7 @@
 #include "ingest/cut.h"
 #include "ingest/ingest.h"
 #include "net/grpc_frame.h"
+#include "store/records.h"
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
 
@@ -68,6 +69,17 @@ int store_append(struct store *store, enum body_format format, struct str body,
         answer_from_a_thread(store);
     sem_post(&store->appended);
     return 0;
+}
+
+/* This server keeps none: signals_test.c has those that do. */
+int records_append(struct records *records, const struct records_batch *batch,
+                   records_durable_fn *done, void *arg)
+{
+    (void)records;
+    (void)batch;
+    (void)done;
+    (void)arg;
+    return ERR_UNSUPPORTED;
 }
 
 /* ---- fixture ---- */

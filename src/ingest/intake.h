@@ -23,8 +23,14 @@ struct receiver_counters {
     _Atomic uint64_t requests, requests_refused, spans_received, spans_stored;
 };
 
+struct signal_counters {
+    _Atomic uint64_t received, stored, refused;
+};
+
 struct ingest {
     struct store *store;
+    struct records *records; /* NULL: none are kept */
+    struct signal_counters signals[SIGNAL_N];
     struct budget budget; /* bodies and what was decoded from them */
     struct drain drain;   /* how fast they go */
     size_t body_bytes_max, value_bytes_max, spans_max, attrs_max;

@@ -1,6 +1,8 @@
-/* OTLP over gRPC: opentelemetry.proto.collector.trace.v1.TraceService/Export.
+/* OTLP over gRPC: opentelemetry.proto.collector.trace.v1.TraceService/Export, and the same of logs and
+ * metrics.
  * Source: OpenTelemetry protocol specification 1.x, "OTLP/gRPC"; google/rpc/error_details.proto. */
 #include "ingest/intake.h"
+#include "ingest/signals.h"
 #include "net/grpc_server.h"
 #include "wire/otlp.h"
 
@@ -26,9 +28,10 @@ static void answer_error(struct ingest *in, struct grpc_call *call, enum grpc_co
     buf_done(&details);
 }
 
-static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
+/* The responses of the three services have the same fields. */
+static void answer_call(struct ingest *in, struct grpc_call *call, enum outcome outcome,
+                        uint64_t n_rejected, struct str message)
 {
-    struct grpc_call *call = e->request;
     struct buf out = BUF_INIT;
     switch (outcome) {
     case OUTCOME_TAKEN:
@@ -36,19 +39,30 @@ static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, 
         grpc_reply(call, &out);
         break;
     case OUTCOME_INVALID:
-        answer_error(e->ingest, call, GRPC_INVALID_ARGUMENT, message);
+        answer_error(in, call, GRPC_INVALID_ARGUMENT, message);
         break;
     case OUTCOME_TOO_LARGE:
         /* Without a RetryInfo: the same request would be too large again. */
         grpc_reply_error(call, GRPC_RESOURCE_EXHAUSTED, message, STR_NONE);
         break;
     case OUTCOME_BUSY:
-        answer_error(e->ingest, call, GRPC_RESOURCE_EXHAUSTED, message);
+        answer_error(in, call, GRPC_RESOURCE_EXHAUSTED, message);
         break;
     case OUTCOME_UNAVAILABLE:
-        answer_error(e->ingest, call, GRPC_UNAVAILABLE, message);
+        answer_error(in, call, GRPC_UNAVAILABLE, message);
         break;
     }
+}
+
+static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
+{
+    answer_call(e->ingest, e->request, outcome, n_rejected, message);
+}
+
+static void answer_signal(struct signal_intake *e, enum outcome outcome, uint64_t n_rejected,
+                          struct str message)
+{
+    answer_call(e->ingest, e->request, outcome, n_rejected, message);
 }
 
 static void take_traces(void *arg, struct grpc_call *call)
@@ -67,19 +81,40 @@ static void take_traces(void *arg, struct grpc_call *call)
     intake_run(e, &format, grpc_message(call));
 }
 
-static void take_other(void *arg, struct grpc_call *call)
+static void take_signal(struct ingest *in, struct grpc_call *call, enum ingest_signal signal)
 {
-    (void)arg;
-    grpc_reply_error(call, GRPC_UNIMPLEMENTED,
-                     STR("Pugmark keeps traces; turn this exporter off (OTEL_LOGS_EXPORTER=none, "
-                         "OTEL_METRICS_EXPORTER=none)"),
-                     STR_NONE);
+    if (!in->records) {
+        grpc_reply_error(call, GRPC_UNIMPLEMENTED, STR(SIGNALS_OFF), STR_NONE);
+        return;
+    }
+    struct signal_intake *e = arena_zalloc(grpc_arena(call), sizeof *e);
+    if (!e) {
+        answer_error(in, call, GRPC_UNAVAILABLE, STR("out of memory"));
+        return;
+    }
+    e->ingest = in;
+    e->receiver = RECEIVER_OTLP_GRPC;
+    e->signal = signal;
+    e->arena = grpc_arena(call);
+    e->answer = answer_signal;
+    e->request = call;
+    signal_run(e, false, grpc_message(call));
+}
+
+static void take_logs(void *arg, struct grpc_call *call)
+{
+    take_signal(arg, call, SIGNAL_LOGS);
+}
+
+static void take_metrics(void *arg, struct grpc_call *call)
+{
+    take_signal(arg, call, SIGNAL_METRICS);
 }
 
 static const struct grpc_method methods[] = {
     {"/opentelemetry.proto.collector.trace.v1.TraceService/Export", take_traces},
-    {"/opentelemetry.proto.collector.logs.v1.LogsService/Export", take_other},
-    {"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", take_other},
+    {"/opentelemetry.proto.collector.logs.v1.LogsService/Export", take_logs},
+    {"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", take_metrics},
 };
 
 int otlp_grpc_start(struct ingest *ingest, const struct ingest_options *options,

@@ -1,6 +1,7 @@
-/* OTLP over HTTP: POST /v1/traces, protobuf or JSON, answered in the encoding of the request.
+/* OTLP over HTTP: POST /v1/traces, /v1/logs and /v1/metrics, protobuf or JSON, answered in the encoding of the request.
  * Source: OpenTelemetry protocol specification 1.x, "OTLP/HTTP". */
 #include "ingest/intake.h"
+#include "ingest/signals.h"
 #include "net/http_server.h"
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
@@ -53,16 +54,17 @@ static void answer_error(struct http_request *r, int status, struct str message)
     http_reply(r, status, type, &out);
 }
 
-static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
+/* `rejected` is the key of their number. */
+static void answer_request(struct ingest *in, struct http_request *r, enum outcome outcome,
+                           struct str rejected, uint64_t n_rejected, struct str message)
 {
     static const int statuses[] = {[OUTCOME_TAKEN] = 200,
                                    [OUTCOME_INVALID] = 400,
                                    [OUTCOME_TOO_LARGE] = 413,
                                    [OUTCOME_BUSY] = 429,
                                    [OUTCOME_UNAVAILABLE] = 503};
-    struct http_request *r = e->request;
     if (outcome == OUTCOME_BUSY || outcome == OUTCOME_UNAVAILABLE)
-        http_retry_after(r, e->ingest);
+        http_retry_after(r, in);
     if (outcome != OUTCOME_TAKEN) {
         answer_error(r, statuses[outcome], message);
         return;
@@ -73,18 +75,63 @@ static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, 
         http_reply(r, 200, TYPE_PROTOBUF, &out);
     } else {
         struct json_writer w = json_writer(&out);
-        otlp_json_encode_response(n_rejected, message, &w);
+        otlp_json_encode_response(rejected, n_rejected, message, &w);
         http_reply(r, 200, TYPE_JSON, &out);
     }
 }
 
-static void take_traces(struct ingest *in, struct http_request *r)
+static void answer(struct intake *e, enum outcome outcome, uint64_t n_rejected, struct str message)
 {
-    bool is_json = str_eq(http_content_type(r), STR(TYPE_JSON));
-    if (!is_json && !wants_protobuf(r)) {
-        answer_error(r, 415, STR("Content-Type can be application/x-protobuf or application/json"));
+    answer_request(e->ingest, e->request, outcome, STR("rejectedSpans"), n_rejected, message);
+}
+
+static void answer_signal(struct signal_intake *e, enum outcome outcome, uint64_t n_rejected,
+                          struct str message)
+{
+    answer_request(e->ingest, e->request, outcome,
+                   e->signal == SIGNAL_LOGS ? STR("rejectedLogRecords") : STR("rejectedDataPoints"),
+                   n_rejected, message);
+}
+
+/* False: it is neither encoding, and answered. */
+static bool encoding_get(struct http_request *r, bool *ret_is_json)
+{
+    *ret_is_json = str_eq(http_content_type(r), STR(TYPE_JSON));
+    if (*ret_is_json || wants_protobuf(r))
+        return true;
+    answer_error(r, 415, STR("Content-Type can be application/x-protobuf or application/json"));
+    return false;
+}
+
+static void take_signal(struct ingest *in, struct http_request *r, enum ingest_signal signal)
+{
+    bool is_json;
+    if (!in->records) {
+        answer_error(r, 404, STR(SIGNALS_OFF));
         return;
     }
+    if (!encoding_get(r, &is_json))
+        return;
+    struct signal_intake *e = arena_zalloc(http_arena(r), sizeof *e);
+    if (!e) {
+        http_retry_after(r, in);
+        answer_error(r, 503, STR("out of memory"));
+        return;
+    }
+    e->ingest = in;
+    e->receiver = RECEIVER_OTLP_HTTP;
+    e->signal = signal;
+    e->arena = http_arena(r);
+    e->answer = answer_signal;
+    e->request = r;
+    signal_run(e, is_json, http_body(r));
+}
+
+static void take_traces(struct ingest *in, struct http_request *r)
+{
+    bool is_json;
+    if (!encoding_get(r, &is_json))
+        return;
     struct intake *e = arena_zalloc(http_arena(r), sizeof *e);
     if (!e) {
         http_retry_after(r, in);
@@ -105,22 +152,18 @@ static void take_traces(struct ingest *in, struct http_request *r)
 static void handle(void *arg, struct http_request *r)
 {
     struct str path = http_path(r);
-    if (str_eq(path, STR("/v1/traces"))) {
-        if (str_eq(http_method(r), STR("POST"))) {
-            take_traces(arg, r);
-        } else {
-            http_reply_header(r, "Allow", "POST");
-            answer_error(r, 405, STR("traces are sent with POST"));
-        }
-    } else if (str_eq(path, STR("/v1/logs")) || str_eq(path, STR("/v1/metrics")) ||
-               str_eq(path, STR("/v1development/profiles"))) {
+    bool is_traces = str_eq(path, STR("/v1/traces")), is_logs = str_eq(path, STR("/v1/logs"));
+    if (!is_traces && !is_logs && !str_eq(path, STR("/v1/metrics"))) {
         answer_error(r, 404,
-                     STR("Pugmark keeps traces; turn this exporter off (OTEL_LOGS_EXPORTER=none, "
-                         "OTEL_METRICS_EXPORTER=none)"));
+                     STR("this port takes OTLP over HTTP at POST /v1/traces, /v1/logs and "
+                         "/v1/metrics; the page has another port"));
+    } else if (!str_eq(http_method(r), STR("POST"))) {
+        http_reply_header(r, "Allow", "POST");
+        answer_error(r, 405, STR("telemetry is sent with POST"));
+    } else if (is_traces) {
+        take_traces(arg, r);
     } else {
-        answer_error(r, 404,
-                     STR("this port takes OTLP over HTTP at POST /v1/traces; the page has "
-                         "another port"));
+        take_signal(arg, r, is_logs ? SIGNAL_LOGS : SIGNAL_METRICS);
     }
 }
 

@@ -13,6 +13,9 @@
 
 struct records;
 
+/* Where they are inside the store's directory. */
+#define RECORDS_DIR "records"
+
 struct records_options {
     const char *dir; /* made when it does not exist; its parent must */
     enum store_durability durability;
@@ -33,6 +36,9 @@ MUST_USE int records_open(const struct records_options *options, struct records 
                           struct error_detail *ret_detail);
 /* Writes what is in memory to a file. NULL is allowed. */
 void records_close(struct records *records);
+
+/* In force at the next round of keeping, and for what is shown at once. */
+void records_retention_set(struct records *records, uint64_t retention_ns, uint64_t disk_bytes_max);
 
 /* ---- writing ---- */
 
@@ -62,14 +68,12 @@ struct records_refused {
 };
 
 /* `err` as in store_durable_fn. On the records' own thread: hand over and return. */
-typedef void records_durable_fn(void *arg, int err);
+typedef void records_durable_fn(void *arg, int err, const struct records_refused *refused);
 
-/* Thread-safe. The batch is copied before this returns, and what of it is not kept is in
- * `ret_refused`. `done` is called exactly once if and only if this returns 0. ERR_BUSY, ERR_CLOSED,
+/* Thread-safe. The batch is copied before this returns. `done` is called exactly once if and only if this returns 0. ERR_BUSY, ERR_CLOSED,
  * ERR_NOMEM. */
 MUST_USE int records_append(struct records *records, const struct records_batch *batch,
-                            struct records_refused *ret_refused, records_durable_fn *done,
-                            void *arg);
+                            records_durable_fn *done, void *arg);
 /* The same and waits. */
 MUST_USE int records_append_wait(struct records *records, const struct records_batch *batch,
                                  struct records_refused *ret_refused);

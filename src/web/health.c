@@ -2,6 +2,9 @@
 #include "web/web_internal.h"
 
 #include "base/clock.h"
+#include "store/records.h"
+
+#include <stdio.h>
 
 void health_healthz(struct web_request *q)
 {
@@ -93,6 +96,43 @@ static void ingest(struct buf *out, const struct web *web)
         buf_printf(out, "\"} %llu\n", (unsigned long long)stats.refused[i].count);
     }
     receivers(out, &stats);
+    for (size_t i = 0; i < stats.n_signals; i++) {
+        char name[64], help[96];
+        const char *const what[] = {"received", "stored", "refused"};
+        const uint64_t counts[] = {stats.signals[i].received, stats.signals[i].stored,
+                                   stats.signals[i].refused};
+        for (size_t j = 0; j < sizeof counts / sizeof *counts; j++) {
+            snprintf(name, sizeof name, "pugmark_ingest_%s_%s_total", stats.signals[i].name,
+                     what[j]);
+            snprintf(help, sizeof help, "%s of OTLP %s.",
+                     strcmp(stats.signals[i].name, "points") ? "Records" : "Points", what[j]);
+            number(out, name, "counter", help, counts[j]);
+        }
+    }
+}
+
+static void records(struct buf *out, const struct web *web)
+{
+    struct records_stats s;
+    if (!web->records)
+        return;
+    records_stats(web->records, &s);
+    number(out, "pugmark_records_logs", "gauge", "Log records in the store.", s.logs);
+    number(out, "pugmark_records_points", "gauge", "Points of metrics in the store.", s.points);
+    number(out, "pugmark_records_files", "gauge", "Files of records.", s.files);
+    number(out, "pugmark_records_file_bytes", "gauge", "Bytes of those files.", s.file_bytes);
+    number(out, "pugmark_records_log_bytes", "gauge", "Bytes of the records' write-ahead log.",
+           s.log_bytes);
+    number(out, "pugmark_records_memory_bytes", "gauge", "Memory of records not yet in a file.",
+           s.memory_bytes);
+    head(out, "pugmark_records_dropped_total", "counter",
+         "Records that were stored and are gone, by reason, since the start.");
+    buf_printf(out, "pugmark_records_dropped_total{reason=\"age\"} %llu\n",
+               (unsigned long long)s.expired_age);
+    buf_printf(out, "pugmark_records_dropped_total{reason=\"disk\"} %llu\n",
+               (unsigned long long)s.expired_disk);
+    number(out, "pugmark_records_damaged_files", "gauge",
+           "Files of records in which damage was met.", s.damaged_files);
 }
 
 static void rules(struct buf *out, struct web *web)
@@ -191,6 +231,7 @@ void health_metrics(struct web_request *q)
            (clock_monotonic_ns() - web->started_ns) / NS_PER_S);
     ingest(&out, web);
     store(&out, web);
+    records(&out, web);
     requests(&out, web);
     number(&out, "pugmark_live_clients", "gauge", "Live streams that are open.",
            live_clients(web->live));

@@ -65,6 +65,10 @@ static const struct route {
     {"/api/pugmark/traces/*/find", trace_find, DIALECT_OWN, true},
     {"/api/pugmark/traces/*/events", trace_events, DIALECT_OWN, true},
     {"/api/pugmark/traces/*/spans/*", trace_span, DIALECT_OWN, true},
+    {"/api/pugmark/traces/*/logs", api_trace_logs, DIALECT_OWN, true},
+    {"/api/pugmark/logs", api_logs, DIALECT_OWN, true},
+    {"/api/pugmark/metrics/names", api_metric_names, DIALECT_OWN, true},
+    {"/api/pugmark/series", api_series, DIALECT_OWN, true},
     {"/api/pugmark/live", live_events, DIALECT_OWN, false},
     {"/api/pugmark/spans", api_delete, DIALECT_OWN, true, METHOD_DELETE},
     {"/api/pugmark/spans/redact", api_redact, DIALECT_OWN, true, METHOD_POST},
@@ -414,6 +418,7 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
     if (!web)
         return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
     web->store = options->store;
+    web->records = options->records;
     web->started_ns = clock_monotonic_ns();
     web->query_timeout_ns =
         (options->query_timeout_ms ? options->query_timeout_ms : QUERY_TIMEOUT_MS) * NS_PER_MS;

@@ -10,6 +10,7 @@
 #include "store/store.h"
 
 struct web;
+struct records;
 struct http_request;
 
 struct web_endpoint {
@@ -17,6 +18,7 @@ struct web_endpoint {
 };
 
 #define WEB_REFUSED_MAX 16
+#define WEB_SIGNALS_MAX 4
 #define WEB_RECEIVERS_MAX 16
 
 struct web_receiver_stats {
@@ -36,6 +38,11 @@ struct web_ingest_stats {
     size_t n_refused;
     struct web_receiver_stats receivers[WEB_RECEIVERS_MAX];
     size_t n_receivers;
+    struct {
+        const char *name; /* "logs", "points" */
+        uint64_t received, stored, refused;
+    } signals[WEB_SIGNALS_MAX];
+    size_t n_signals;
 };
 
 struct web_options {
@@ -44,6 +51,7 @@ struct web_options {
     uint16_t tempo_port; /* the same */
     unsigned connections_max, query_threads, query_timeout_ms, live_clients_max; /* 0: defaults */
     struct store *store;                                                         /* outlives web */
+    struct records *records; /* the same; NULL: there are none */
     /* Where spans are taken, for the page to say; copied. */
     const struct web_endpoint *endpoints;
     size_t n_endpoints;

@@ -40,6 +40,7 @@ struct listener {
 
 struct web {
     struct store *store;
+    struct records *records; /* may be NULL */
     struct listener listeners[ADDRESS_N];
     struct budget bodies; /* of requests in memory */
     struct pool *pool;
@@ -144,6 +145,7 @@ void pool_free(struct pool *pool);
 web_handler_fn api_retention, api_delete, api_redact;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
 web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_find, trace_events;
+web_handler_fn api_trace_logs, api_logs, api_metric_names, api_series; /* api_records.c */
 
 /* "scanned":{...}: what was read for an answer. */
 void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,

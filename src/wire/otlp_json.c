@@ -616,7 +616,8 @@ int otlp_json_decode_response(struct str body, struct arena *arena, uint64_t *re
                 skip(&d);
             } else if (object_begins(&d)) {
                 while (key(&d)) {
-                    if (is(&d, "rejectedSpans") || is(&d, "rejectedDataPoints"))
+                    if (is(&d, "rejectedSpans") || is(&d, "rejectedDataPoints") ||
+                        is(&d, "rejectedLogRecords"))
                         get_u64(&d, &rejected);
                     else if (is(&d, "errorMessage"))
                         get_str(&d, &message);
@@ -869,14 +870,15 @@ void otlp_json_encode(const struct span_batch *batch, struct json_writer *w)
     json_close(w, '}');
 }
 
-void otlp_json_encode_response(uint64_t n_rejected, struct str message, struct json_writer *w)
+void otlp_json_encode_response(struct str rejected, uint64_t n_rejected, struct str message,
+                               struct json_writer *w)
 {
     json_open(w, '{');
     if (n_rejected || message.len) {
         json_key(w, STR("partialSuccess"));
         json_open(w, '{');
         if (n_rejected) {
-            json_key(w, STR("rejectedSpans"));
+            json_key(w, rejected);
             json_u64_str(w, n_rejected);
         }
         put_str(w, STR("errorMessage"), message);

@@ -22,7 +22,9 @@ void otlp_json_encode_attrs(const struct attrs *attrs, struct json_writer *w);
  * `body` or lives in `arena`. */
 MUST_USE int otlp_json_decode_response(struct str body, struct arena *arena, uint64_t *ret_rejected,
                                        struct str *ret_message);
-void otlp_json_encode_response(uint64_t n_rejected, struct str message, struct json_writer *w);
+/* `rejected` is the key of their number: "rejectedSpans". */
+void otlp_json_encode_response(struct str rejected, uint64_t n_rejected, struct str message,
+                               struct json_writer *w);
 void otlp_json_encode_status(int32_t code, struct str message, struct json_writer *w);
 
 #endif

@@ -466,9 +466,9 @@ static void answers_are_what_senders_read(void **state)
     struct buf out = BUF_INIT;
     struct json_writer w = json_writer(&out);
     json_open(&w, '[');
-    otlp_json_encode_response(0, STR(""), &w);
-    otlp_json_encode_response(3, STR("a \"reason\""), &w);
-    otlp_json_encode_response(0, STR("a warning"), &w);
+    otlp_json_encode_response(STR("rejectedSpans"), 0, STR(""), &w);
+    otlp_json_encode_response(STR("rejectedSpans"), 3, STR("a \"reason\""), &w);
+    otlp_json_encode_response(STR("rejectedSpans"), 0, STR("a warning"), &w);
     otlp_json_encode_status(3, STR("bad"), &w);
     json_close(&w, ']');
     assert_str_eq(buf_as_str(&out),

@@ -183,7 +183,7 @@ describe('OTLP over HTTP answers', () => {
   });
 
   bad('other paths and methods with 404 and 405', async () => {
-    assert.equal((await post(good, {}, '/v1/metrics')).status, 404);
+    assert.equal((await post(good, {}, '/v1development/profiles')).status, 404);
     assert.equal((await post(good, {}, '/v1/traces/')).status, 404);
     const get = await fetch(`${port}/v1/traces`);
     assert.equal(get.status, 405);
@@ -400,14 +400,12 @@ describe('OTLP over gRPC answers', () => {
     await server.get(`/api/pugmark/traces/${traceId}`);
   });
 
-  bad('unknown methods, encodings and other signals with UNIMPLEMENTED', async () => {
+  bad('unknown methods and encodings with UNIMPLEMENTED', async () => {
     const service = '/opentelemetry.proto.collector.';
     assert.equal((await grpc(grpcFrame(good()), { path: `${service}trace.v1.TraceService/Import` })).code, 12);
     assert.equal((await grpc(grpcFrame(good()), { path: `${service}trace.v9.TraceService/Export` })).code, 12);
     assert.equal((await grpc(grpcFrame(good()), { headers: { 'grpc-encoding': 'br' } })).code, 12);
-    const logs = await grpc(grpcFrame(good()), { path: `${service}logs.v1.LogsService/Export` });
-    assert.equal(logs.code, 12);
-    assert.match(logs.message, /OTEL_LOGS_EXPORTER=none/);
+    assert.equal((await grpc(grpcFrame(good()), { path: `${service}profiles.v1development.ProfilesService/Export` })).code, 12);
   });
 
   bad('what is not gRPC with an HTTP status', async () => {

@@ -55,8 +55,14 @@ static uint64_t now_ns(const struct records *r)
 
 uint64_t records_cutoff_ns(const struct records *r)
 {
-    uint64_t now = now_ns(r);
-    return r->retention_ns && now > r->retention_ns ? now - r->retention_ns : 0;
+    uint64_t now = now_ns(r), retention = atomic_load(&r->retention_ns);
+    return retention && now > retention ? now - retention : 0;
+}
+
+void records_retention_set(struct records *r, uint64_t retention_ns, uint64_t disk_bytes_max)
+{
+    atomic_store(&r->retention_ns, retention_ns);
+    atomic_store(&r->disk_bytes_max, disk_bytes_max);
 }
 
 static void wait_ns(struct records *r, pthread_cond_t *cond, uint64_t ns)
@@ -179,8 +185,8 @@ static bool positions_fit(const struct records_batch *batch)
     return true;
 }
 
-int records_append(struct records *r, const struct records_batch *batch,
-                   struct records_refused *ret_refused, records_durable_fn *done, void *arg)
+int records_append(struct records *r, const struct records_batch *batch, records_durable_fn *done,
+                   void *arg)
 {
     if (!positions_fit(batch))
         return ERR_TOO_LARGE;
@@ -190,7 +196,7 @@ int records_append(struct records *r, const struct records_batch *batch,
     p->done = done;
     p->arg = arg;
     p->body.bytes_max = UINT32_MAX;
-    int err = rows_encode(batch, series_allowed, r, &p->body, ret_refused, &p->n);
+    int err = rows_encode(batch, series_allowed, r, &p->body, &p->refused, &p->n);
     uint64_t bytes = p->body.len + PENDING_BYTES;
     pthread_mutex_lock(&r->lock);
     if (!err && r->closing)
@@ -219,14 +225,16 @@ struct waiter {
     pthread_cond_t cond;
     bool done;
     int err;
+    struct records_refused refused;
 };
 
-static void waiter_done(void *arg, int err)
+static void waiter_done(void *arg, int err, const struct records_refused *refused)
 {
     struct waiter *w = arg;
     pthread_mutex_lock(&w->lock);
     w->done = true;
     w->err = err;
+    w->refused = *refused;
     pthread_cond_signal(&w->cond);
     pthread_mutex_unlock(&w->lock);
 }
@@ -235,13 +243,14 @@ int records_append_wait(struct records *r, const struct records_batch *batch,
                         struct records_refused *ret_refused)
 {
     struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-    int err = records_append(r, batch, ret_refused, waiter_done, &w);
+    int err = records_append(r, batch, waiter_done, &w);
     if (err)
         return err;
     pthread_mutex_lock(&w.lock);
     while (!w.done)
         pthread_cond_wait(&w.cond, &w.lock);
     pthread_mutex_unlock(&w.lock);
+    *ret_refused = w.refused;
     return w.err;
 }
 
@@ -355,6 +364,7 @@ static void expire(struct records *r, size_t at, bool is_age)
 static void expire_all(struct records *r)
 {
     uint64_t cutoff = records_cutoff_ns(r), total = r->log_bytes;
+    uint64_t most = atomic_load(&r->disk_bytes_max);
     for (size_t i = 0; cutoff && i + 1 < r->n_files;) {
         if (r->files[i]->map && newest_ns(r->files[i]) < cutoff)
             expire(r, i, true);
@@ -363,7 +373,7 @@ static void expire_all(struct records *r)
     }
     for (size_t i = 0; i < r->n_files; i++)
         total += r->files[i]->bytes;
-    while (r->disk_bytes_max && total > r->disk_bytes_max && r->n_files > 1) {
+    while (most && total > most && r->n_files > 1) {
         total -= r->files[0]->bytes;
         expire(r, 0, false);
     }
@@ -415,7 +425,7 @@ static int size_class(const struct records_file *f)
  * False: none. */
 static bool merge_find(const struct records *r, size_t *ret_at, size_t *ret_n)
 {
-    uint64_t longest = r->retention_ns / RETENTION_PARTS;
+    uint64_t longest = atomic_load(&r->retention_ns) / RETENTION_PARTS;
     for (size_t i = 0; i < r->n_files; i++) {
         int class = size_class(r->files[i]);
         uint64_t raw = 0;
@@ -538,7 +548,7 @@ static void group_commit(struct records *r, struct records_pending *group)
     while (group) {
         struct records_pending *next = group->next;
         bytes += group->body.len + PENDING_BYTES;
-        group->done(group->arg, err);
+        group->done(group->arg, err, &group->refused);
         buf_done(&group->body);
         free(group);
         group = next;
@@ -753,8 +763,7 @@ int records_open(const struct records_options *o, struct records **ret,
     r->age_ns_max = or_default(o->age_ms_max, AGE_MS_DEFAULT) * NS_PER_MS;
     r->queue_bytes_max = or_default(o->queue_bytes_max, QUEUE_BYTES_DEFAULT);
     r->series_max = or_default(o->series_max, SERIES_DEFAULT);
-    r->retention_ns = o->retention_ns;
-    r->disk_bytes_max = o->disk_bytes_max;
+    records_retention_set(r, o->retention_ns, o->disk_bytes_max);
     r->clock = o->clock ? o->clock : real_clock;
     r->clock_arg = o->clock_arg;
     rows_init(&r->rows);

@@ -12,6 +12,7 @@ struct records_pending {
     struct records_pending *next;
     struct buf body;
     size_t n;
+    struct records_refused refused;
     records_durable_fn *done;
     void *arg;
     int err;
@@ -26,7 +27,8 @@ struct series_set {
 struct records {
     char *path;
     int dir, lock_fd;
-    uint64_t memory_bytes_max, age_ns_max, queue_bytes_max, retention_ns, disk_bytes_max;
+    uint64_t memory_bytes_max, age_ns_max, queue_bytes_max;
+    _Atomic uint64_t retention_ns, disk_bytes_max; /* may be set at any time */
     size_t series_max;
     bool sync;
     store_clock_fn *clock;
