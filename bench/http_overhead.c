@@ -87,6 +87,7 @@ struct arms {
 
 static char work_dir[] = "/tmp/pugmark-bench-XXXXXX";
 static uint64_t random_state = 42;
+static int blocks = BLOCKS; /* fewer: a first impression */
 
 static void die(const char *what)
 {
@@ -453,7 +454,7 @@ static int blocks_run(struct arms *a, double rate)
     struct block warm;
     for (int arm = 0; arm < ARMS; arm++)
         (void)block_run(&a->servers[arm], rate, &warm);
-    for (a->n = 0; a->n < BLOCKS; a->n++)
+    for (a->n = 0; a->n < blocks; a->n++)
         for (int i = 0; i < ARMS; i++) {
             int arm = a->n & 1 ? ARMS - 1 - i : i;
             while (!block_run(&a->servers[arm], rate, &a->blocks[arm][a->n]))
@@ -583,8 +584,10 @@ static int remove_one(const char *path, const struct stat *s, int what, struct F
 int main(int argc, char **argv)
 {
     static const struct work works[] = {{"60 lines", 60}, {"240 lines", 240}};
-    if (argc != 4)
-        die("usage: http_overhead PUGMARK SERVER SERVER_WITHOUT");
+    if (argc != 4 && argc != 5)
+        die("usage: http_overhead PUGMARK SERVER SERVER_WITHOUT [BLOCKS]");
+    if (argc == 5 && ((blocks = atoi(argv[4])) < 1 || blocks > BLOCKS))
+        die("blocks: 1 to 12");
     struct report *r = report_new("http_overhead");
     char otlp_url[64];
     uint16_t page;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "sdk/bridge.h"
 #include "sdk/meter.h"
+#include "sdk/own_thread.h"
 #include "sdk/redact.h"
 #include "sdk/sdk.h"
 #include "sdk/watch.h"
@@ -10,7 +11,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +51,10 @@ struct drain {
         batch_since_ns; /* the oldest span that is here; 0: there is none, as far as is known */
     bool unsettled;     /* the exporter has some of which it was not said that they are to go */
     uint64_t lost_reported[LOST_CAUSES], lost_reported_ns;
-    uint64_t wait_ns; /* until the next round */
-    uint32_t spare;   /* lanes nobody owns, at the last look */
+    uint64_t wait_ns;  /* until the next look */
+    uint64_t round_ns; /* when the last round was */
+    uint64_t fullest;  /* bytes in the fullest ring, at the last look; 0 after a round */
+    uint32_t spare;    /* lanes nobody owns, at the last look */
     uint32_t spare_wanted;
     bool gives_back; /* give_back() works on this processor */
 
@@ -157,7 +159,7 @@ static void has_taken(struct drain *d)
         return;
     }
     d->unsettled = true;
-    if (d->exporter->open_bytes >= OPEN_BYTES_MAX)
+    if (d->exporter->open_bytes >= d->exporter->open_bytes_max)
         settle(d);
 }
 
@@ -213,40 +215,53 @@ static bool plain_take(void *user, const struct reader_site *site, const struct 
 
 #define DESCRIPTOR_BYTES 4096
 
-static uint32_t thread_of(uint64_t descriptor)
+/* Whose robust list begins at `head`: one of those that want to know? */
+static void owner_found(struct lane_reader *const *wanted, uint32_t n, uint64_t head, uint32_t tid)
 {
-    uint32_t found = 0;
-    DIR *dir = opendir("/proc/self/task");
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t descriptor = wanted[i]->lane->thread;
+        if (head >= descriptor && head - descriptor < DESCRIPTOR_BYTES)
+            wanted[i]->thread = tid;
+    }
+}
+
+/* One look at all threads, for all lanes that are new. */
+static void owners_find(struct lane_reader *const *wanted, uint32_t n)
+{
+    DIR *dir = n ? opendir("/proc/self/task") : NULL;
     struct dirent *entry;
-    while (dir && !found && (entry = readdir(dir))) {
+    while (dir && (entry = readdir(dir))) {
         uint64_t tid;
         void *head = NULL;
         size_t len = 0;
-        if (!str_to_u64(str_from(entry->d_name), &tid) ||
-            syscall(SYS_get_robust_list, (pid_t)tid, &head, &len) != 0)
-            continue;
-        uint64_t at = (uint64_t)(uintptr_t)head;
-        if (at >= descriptor && at - descriptor < DESCRIPTOR_BYTES)
-            found = (uint32_t)tid;
+        if (str_to_u64(str_from(entry->d_name), &tid) &&
+            syscall(SYS_get_robust_list, (pid_t)tid, &head, &len) == 0)
+            owner_found(wanted, n, (uint64_t)(uintptr_t)head, (uint32_t)tid);
     }
     if (dir)
         closedir(dir);
-    return found;
 }
 
 /* ---- a round ---- */
 
-static void lane_owner(struct lane_reader *r)
+static void lane_owners(struct assembler *a, const uint8_t *states, uint32_t n)
 {
-    uint32_t state = atomic_load_explicit(&r->lane->state, memory_order_acquire);
-    if (state == LANE_FREE || r->owned)
-        return;
-    r->owned = true;
-    uint32_t thread = state == LANE_OWNED ? thread_of(r->lane->thread) : 0;
-    r->thread = thread ? thread : r->lane->index + 1;
-    if (!r->populated)
-        lane_populate(r->lane);
-    r->populated = true;
+    struct lane_reader *wanted[LANES_MAX];
+    uint32_t n_wanted = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct lane_reader *r = a->readers[i];
+        if (states[i] == LANE_FREE || !r || r->owned || r->head == relaxed(&r->lane->tail))
+            continue;
+        r->owned = true;
+        r->thread = i + 1;
+        if (states[i] != LANE_OWNED)
+            continue; /* and needs no more of its ring than it has touched */
+        wanted[n_wanted++] = r;
+        if (!r->populated)
+            lane_populate(r->lane);
+        r->populated = true;
+    }
+    owners_find(wanted, n_wanted);
 }
 
 /* The owner is gone and the ring is empty: the next thread may have it. */
@@ -275,7 +290,8 @@ static bool can_give_back(void)
 
 /* Puts the lines of [from, to) out of the caches once they are read. Left in this core's cache they would have to be
  * taken back from it when the lane's owner writes there again, which costs it some 100 ns a line on some processors: five
- * times the whole span. A line that is in nobody's cache is fetched ahead of the writer by the hardware. */
+ * times the whole span. A line that is in nobody's cache is fetched ahead of the writer by the hardware. Worth it
+ * only where the owner soon comes round to it again. */
 static void give_back(const struct lane *lane, uint64_t from, uint64_t to)
 {
     enum { LINE = 64 };
@@ -294,19 +310,52 @@ static void give_back(const struct lane *lane, uint64_t from, uint64_t to)
 }
 #endif
 
-/* How long to sleep before the next round: as long as the fullest ring stays under a sixteenth at
- * the rate it had, up to WAIT_MAX intervals. Waking up costs more than reading some records. */
+/* How long to sleep before the next look: as long as the fullest ring stays under a sixteenth at
+ * the rate it had, up to WAIT_MAX intervals. */
 #define WAIT_MAX 4
+/* A round comes after so many intervals in any case, */
+#define ROUND_INTERVALS 20
+/* or when the fullest ring has got so far. */
+#define ROUND_PART 8
 
-static void pace(struct drain *d, uint64_t fullest)
+static void pace(struct drain *d, uint64_t grown)
 {
     uint64_t interval = d->config->drain_interval_ns, part = d->config->ring_bytes / 16;
-    if (fullest > part)
+    if (grown > part)
         d->wait_ns = interval / 16;
-    else if (fullest > part / 2 || d->spare < d->spare_wanted / 2 || d->wait_ns < interval)
+    else if (grown > part / 2 || d->spare < d->spare_wanted / 2 || d->wait_ns < interval)
         d->wait_ns = interval;
     else if (d->wait_ns < WAIT_MAX * interval)
         d->wait_ns *= 2;
+}
+
+/* True: it is time for a round. */
+static bool look(struct drain *d)
+{
+    const struct config *c = d->config;
+    uint32_t n = atomic_load_explicit(&d->memory->n_lanes, memory_order_acquire);
+    uint64_t fullest = 0, most = ROUND_INTERVALS * c->drain_interval_ns;
+    bool changed = false;
+    d->spare = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct lane *lane = atomic_load_explicit(&d->memory->lanes[i], memory_order_acquire);
+        const struct lane_reader *r = d->assembler->readers[i];
+        uint32_t state = atomic_load_explicit(&lane->state, memory_order_acquire);
+        if (state == LANE_FREE) {
+            d->spare++;
+            continue;
+        }
+        /* A thread has a name and a number only while it is there. */
+        uint64_t fill = __atomic_load_n(&lane->fast.head, __ATOMIC_ACQUIRE) - relaxed(&lane->tail);
+        changed |= state == LANE_LEFT || (fill && (!r || !r->owned));
+        fullest = fill > fullest ? fill : fullest;
+    }
+    pace(d, fullest > d->fullest ? fullest - d->fullest : 0);
+    d->fullest = fullest;
+    if (most > c->flush_interval_ns)
+        most = c->flush_interval_ns;
+    return changed || fullest > c->ring_bytes / ROUND_PART || d->spare < d->spare_wanted / 2 ||
+           clock_monotonic_ns() - d->round_ns >= most;
 }
 
 /* A lane that nobody owns is one load; it is empty, and what its next owner writes during this
@@ -318,33 +367,27 @@ static void read_lanes(struct drain *d)
     struct assembler *a = d->assembler;
     uint32_t n = atomic_load_explicit(&d->memory->n_lanes, memory_order_acquire);
     uint8_t states[LANES_MAX];
-    uint64_t fullest = 0;
     d->spare = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct lane *lane = atomic_load_explicit(&d->memory->lanes[i], memory_order_acquire);
         states[i] = (uint8_t)atomic_load_explicit(&lane->state, memory_order_acquire);
-        if (states[i] == LANE_FREE) {
-            d->spare++;
-            continue;
-        }
-        struct lane_reader *r = assembler_reader(a, i);
-        if (!r)
-            continue;
-        r->head = __atomic_load_n(&lane->fast.head, __ATOMIC_ACQUIRE);
-        if (r->head - relaxed(&lane->tail) > fullest)
-            fullest = r->head - relaxed(&lane->tail);
+        d->spare += states[i] == LANE_FREE;
+        struct lane_reader *r = states[i] == LANE_FREE ? NULL : assembler_reader(a, i);
+        if (r)
+            r->head = __atomic_load_n(&lane->fast.head, __ATOMIC_ACQUIRE);
     }
-    pace(d, fullest);
+    d->fullest = 0;
+    d->round_ns = clock_monotonic_ns();
     ticks_update(&d->ticks, &d->memory->head->clock);
+    lane_owners(a, states, n);
     for (uint32_t i = 0; i < n; i++) {
         struct lane_reader *r = a->readers[i];
         if (states[i] == LANE_FREE || !r)
             continue;
         if (r->head != relaxed(&r->lane->tail)) {
             uint64_t from = relaxed(&r->lane->tail);
-            lane_owner(r);
             assembler_lane(a, r);
-            if (d->gives_back)
+            if (d->gives_back && r->head - from > d->config->ring_bytes / ROUND_PART)
                 give_back(r->lane, from, r->head);
         }
         lane_recycle(a, r, states[i] == LANE_LEFT);
@@ -353,10 +396,13 @@ static void read_lanes(struct drain *d)
 }
 
 /* New threads take what is kept ready. Where half of it went between two looks - a thread for each
- * request - twice as much is kept from then on. Failure shows as lost_no_lane. */
+ * request - twice as much is kept from then on; where all of it went, as much as ever. Failure shows as
+ * lost_no_lane. */
 static void keep_spare(struct drain *d)
 {
-    if (d->spare < d->spare_wanted / 2 && d->spare_wanted < LANES_SPARE_MAX)
+    if (d->spare == 0)
+        d->spare_wanted = LANES_SPARE_MAX;
+    else if (d->spare < d->spare_wanted / 2 && d->spare_wanted < LANES_SPARE_MAX)
         d->spare_wanted *= 2;
     if (d->spare < d->spare_wanted)
         (void)!memory_prepare(d->memory, d->spare_wanted);
@@ -454,7 +500,10 @@ static void *drain_main(void *arg)
             continue;
         }
         pthread_mutex_unlock(&d->lock);
-        round_(d, false);
+        if (look(d))
+            round_(d, false);
+        else
+            keep_spare(d);
         pthread_mutex_lock(&d->lock);
     }
     uint64_t deadline = d->stop_deadline_ns;
@@ -504,7 +553,6 @@ int drain_new(struct memory *memory, const struct config *config, struct drain *
 
 int drain_start(struct drain *d, struct exporter *exporter, struct exporter_counts *counts)
 {
-    sigset_t all, before;
     d->exporter = exporter;
     d->counts = counts;
     d->batch_since_ns = 0;
@@ -516,13 +564,9 @@ int drain_start(struct drain *d, struct exporter *exporter, struct exporter_coun
     d->stopping = d->finished = false;
     d->lost_reported_ns = clock_realtime_ns();
     meter_start(d->meter, d->lost_reported_ns);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int e = pthread_create(&d->thread, NULL, drain_main, d);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (e)
-        return e == EAGAIN ? ERR_NOMEM : err_from_errno(e); /* BUSY is "started already" */
-    pthread_setname_np(d->thread, "pugmark");
+    int err = own_thread_start(&d->thread, "pugmark", drain_main, d);
+    if (err)
+        return err;
     d->running = true;
     return 0;
 }

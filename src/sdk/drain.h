@@ -1,9 +1,17 @@
 /* The thread that reads the lanes.
  *
+ * It sleeps, looks how full the rings are, and mostly sleeps again: a look costs little, a round much,
+ * for it begins with cold caches. A round comes when a ring is a good part full, when a thread is new or
+ * gone, or when it is time (ROUND_LOOKS). Nothing on the way of a span ever wakes the drain, so how soon
+ * it looks again is how large a burst may be that comes out of nothing.
+ *
  * Each round: note how far every ring has got, look at the clock, read the records up to there,
  * hand full or old batches to the exporter, recycle the lanes of threads that are gone, prepare
- * spare ones. Then it sleeps until the next round; nothing on the way of a span ever wakes it. When
- * a ring was a good part full, the next round comes sooner; when little was in any, later.
+ * spare ones.
+ *
+ * Its threads are SCHED_BATCH: when one wakes up, whoever runs on that processor is not interrupted for
+ * it. It has its share of a processor that is busy all the time, as any thread; a lower priority than that
+ * would let it fall behind just when there is most to do.
  *
  * What was lost since the last report is reported in the data, at most once a second for each
  * cause, as a span `pugmark.lost` with the attributes `pugmark.lost.spans` and

@@ -20,6 +20,8 @@
 
 #define THREADS_NAMED_MAX 1024
 #define PATH_BYTES 4200
+/* Text that is still in the caches when it is written. */
+#define OPEN_BYTES_MAX (192u << 10)
 
 struct local {
     struct exporter exporter;
@@ -362,6 +364,7 @@ int export_local_open(const struct config *c, struct exporter **ret,
                                     .take_plain = local_take_plain,
                                     .settle = local_settle,
                                     .gathers = true,
+                                    .open_bytes_max = OPEN_BYTES_MAX,
                                     .take_metrics = local_take_metrics,
                                     .take_event = local_take_event,
                                     .flush = local_flush,

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #define METRICS_QUEUE_BYTES_MAX (1u << 20)
+#define OPEN_BYTES_MAX (512u << 10)
 #define ANSWER_MEMORY_MAX (256u << 10)
 
 enum { TARGET_SPANS, TARGET_METRICS };
@@ -112,13 +113,10 @@ static struct buf *body_open(struct otlp *o)
     return &o->body;
 }
 
-/* As OPEN_BYTES_MAX says, and a small queue takes it in small pieces. */
 static void body_grew(struct otlp *o, size_t n_spans)
 {
     o->n_open += n_spans;
-    size_t queue = o->config->queue_bytes_max / 8;
-    o->exporter.open_bytes = queue < OPEN_BYTES_MAX && o->body.len > queue ? OPEN_BYTES_MAX
-                                                                           : o->body.len;
+    o->exporter.open_bytes = o->body.len;
 }
 
 static void otlp_take(struct exporter *e, const struct taken_batch *batch,
@@ -228,11 +226,17 @@ int export_otlp_open(const struct config *c, struct exporter_counts *counts, str
         o->exporter.take_plain = otlp_take_plain;
         o->exporter.settle = otlp_settle;
     }
+    /* A body is mostly a request, which is then sent from where it was written; a small queue is filled
+     * in small pieces. */
+    o->exporter.open_bytes_max = c->queue_bytes_max / 8 < OPEN_BYTES_MAX ? c->queue_bytes_max / 8
+                                                                         : OPEN_BYTES_MAX;
+    o->exporter.open_ns_max = SENDER_LINGER_INTERVALS * c->flush_interval_ns;
     o->config = c;
     if (c->otlp_metrics_url)
         o->exporter.take_metrics = otlp_take_metrics;
     o->protocol = c->otlp_protocol;
     spans.things = "spans";
+    spans.at_once = c->otlp_protocol != OTLP_HTTP_JSON;
     spans.queue_bytes_max = c->queue_bytes_max;
     spans.sent = &counts->exported;
     spans.lost_full = &counts->lost_queue_full;

@@ -39,7 +39,9 @@ struct exporter {
      * data. NULL: `take` does all of that. */
     void (*settle)(struct exporter *e, struct exporter_counts *counts,
                    const struct pug_counts *totals);
-    size_t open_bytes; /* of what was taken and not settled; from OPEN_BYTES_MAX on it should be */
+    size_t open_bytes; /* of what was taken and not settled; from open_bytes_max on it should be, */
+    size_t open_bytes_max;
+    uint64_t open_ns_max; /* or so long after the first of it; 0: the flush interval */
     /* The same for metrics. NULL: this backend has no place for them. */
     void (*take_metrics)(struct exporter *e, const struct metric_batch *batch);
     /* Something that happened to the process and belongs to no span (its numbers, now and then).
@@ -56,9 +58,6 @@ struct exporter {
     /* It gathers spans itself: small batches, while they are in the caches, cost it less than large ones. */
     bool gathers;
 };
-
-/* A buffer that has grown to hold so much and one more span is kept by the sender for the next time. */
-#define OPEN_BYTES_MAX (192u << 10)
 
 /* Tells the user about a kind of trouble, once for each `told`. */
 PRINTF_LIKE(3, 4)

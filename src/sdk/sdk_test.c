@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -675,6 +676,42 @@ static void what_was_lost_is_in_the_data(void **state)
     assert_true(found);
 }
 
+/* ---- our own threads ---- */
+
+/* How many threads whose name begins with "pugmark" have this policy. */
+static int own_threads(int policy)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    int n = 0;
+    for (struct dirent *e; tasks && (e = readdir(tasks));) {
+        char path[300], name[32] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+        FILE *in = fopen(path, "r");
+        if (in && !fgets(name, sizeof name, in))
+            name[0] = '\0';
+        if (in)
+            fclose(in);
+        n += strncmp(name, "pugmark", 7) == 0 && sched_getscheduler(atoi(e->d_name)) == policy;
+    }
+    if (tasks)
+        closedir(tasks);
+    return n;
+}
+
+static void threads_body(void)
+{
+    struct pug_options o = local_options();
+    CHECK(pug_start(&o) == 0);
+    CHECK(own_threads(SCHED_BATCH) == 1);
+    CHECK(own_threads(SCHED_OTHER) == 0);
+    CHECK(pug_stop() == 0);
+}
+
+static void our_threads_interrupt_nobody(void **state)
+{
+    assert_int_equal(in_child(threads_body), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -696,6 +733,7 @@ int main(void)
         TEST(errno_is_never_changed),
         TEST(lanes_of_finished_threads_are_used_again),
         TEST(what_was_lost_is_in_the_data),
+        TEST(our_threads_interrupt_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

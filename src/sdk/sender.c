@@ -2,13 +2,13 @@
 
 #include "base/clock.h"
 #include "sdk/gzip.h"
+#include "sdk/own_thread.h"
 #include "sdk/retry.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,13 +25,11 @@
 #define WAIT_MAX_NS NS_PER_S
 /* So often when it cannot wait for them. */
 #define BLIND_WAIT_NS ((long)(50 * NS_PER_MS))
-/* Bodies wait so many flush intervals for others to go with them. */
-#define LINGER_INTERVALS 3
 
 /* Memory of bodies that were sent is kept for the next ones: fresh memory of this size is the kernel's
  * to clear, page by page, which costs as much as encoding into it. */
-#define SPARES_MAX 8
-#define SPARE_BYTES_MAX (256u << 10)
+#define SPARES_MAX 4
+#define SPARE_BYTES_MAX (1u << 20)
 
 struct body {
     struct body *next;
@@ -114,7 +112,7 @@ static void wake(struct sender *s)
 static void wake_clear(struct sender *s)
 {
     char bytes[64];
-    while (own_fd_ok(&s->wake[0]) && read(s->wake[0].fd, bytes, sizeof bytes) > 0)
+    while (own_fd_ok(&s->wake[0]) && read(s->wake[0].fd, bytes, sizeof bytes) == sizeof bytes)
         ;
 }
 
@@ -226,9 +224,29 @@ static void body_recycle(struct sender *s, struct body *b)
     body_free(b);
 }
 
+/* With the lock held: a body that is a request by itself goes as it is. */
+static bool join_alone(struct sender *s, struct target *t)
+{
+    struct body *b = t->first;
+    if (b->next || t->is.head.len || t->is.tail.len)
+        return false;
+    struct buf last = t->request;
+    t->request = b->buf;
+    b->buf = last;
+    t->first = NULL;
+    t->last = &t->first;
+    t->bytes -= t->request.len;
+    t->in_request++;
+    t->n_things = b->n_things;
+    body_recycle(s, b);
+    return true;
+}
+
 /* With the lock held: the bodies for one request, out of the queue. */
 static void join(struct sender *s, struct target *t)
 {
+    if (join_alone(s, t))
+        return;
     t->n_things = 0;
     buf_clear(&t->request);
     buf_str(&t->request, t->is.head);
@@ -257,9 +275,9 @@ static uint64_t due_ns(const struct sender *s, const struct target *t)
     if (!t->first)
         return UINT64_MAX;
     bool enough = t->bytes >= JOIN_BYTES / 2 || t->bytes >= t->is.queue_bytes_max / 4;
-    return enough || s->n_flushing || s->closing
+    return enough || t->is.at_once || s->n_flushing || s->closing
                ? 0
-               : t->first_ns + LINGER_INTERVALS * s->config->flush_interval_ns;
+               : t->first_ns + SENDER_LINGER_INTERVALS * s->config->flush_interval_ns;
 }
 
 /* Compresses, and puts gRPC's prefix in front. */
@@ -435,6 +453,8 @@ static void *sender_main(void *arg)
         /* A program that has given up its right to descriptors (RLIMIT_NOFILE) cannot poll any either. */
         if (s->curl->multi_wait(s->multi, &woken, 1, wait_ms, NULL) != CURLM_OK)
             nanosleep(&(struct timespec){.tv_nsec = BLIND_WAIT_NS}, NULL);
+        else if (!woken.revents)
+            continue;
         wake_clear(s);
     }
     drop_all(s);
@@ -597,19 +617,6 @@ static int targets_init(struct sender *s, const struct sender_target *targets, u
     return 0;
 }
 
-static int thread_start(struct sender *s)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int e = pthread_create(&s->thread, NULL, sender_main, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (e)
-        return ERR_NOMEM;
-    pthread_setname_np(s->thread, "pugmark-send");
-    return 0;
-}
-
 int sender_new(const struct config *c, const struct sender_target *targets, unsigned n,
                struct sender **ret, struct error_detail *ret_problem)
 {
@@ -633,7 +640,7 @@ int sender_new(const struct config *c, const struct sender_target *targets, unsi
     s->multi = curl->multi_init();
     err = !s->multi || !wake_open(s) ? ERR_NOMEM : targets_init(s, targets, n);
     if (!err)
-        err = thread_start(s);
+        err = own_thread_start(&s->thread, "pugmark-send", sender_main, s);
     if (err)
         sender_free(s);
     else

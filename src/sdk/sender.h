@@ -16,12 +16,15 @@
 #include "sdk/transfer.h"
 
 #define SENDER_TARGETS_MAX 2
+/* Bodies wait so many flush intervals for others to go with them. */
+#define SENDER_LINGER_INTERVALS 3
 
 struct sender_target {
     struct transfer_options to;
     const char *things;          /* what is sent, for messages: "spans" */
     struct str head, mark, tail; /* of a request: before, between and after its bodies */
     bool gzip;
+    bool at_once; /* its bodies have waited for others already */
     size_t queue_bytes_max;
     /* How many things a collector that took the request says it left out, and why (`ret_text` has
      * `size` bytes). NULL: it takes all or nothing. */

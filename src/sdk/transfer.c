@@ -12,6 +12,8 @@
 #define ANSWER_BYTES_MAX (64u << 10)
 #define HEADER_BYTES_MAX (64u << 10)
 #define GRPC_PREFIX 5
+/* libcurl copies what it sends, so much in a step, and each step is a round of its own. */
+#define UPLOAD_BYTES (256L << 10)
 
 /* ---- the answer ---- */
 
@@ -215,6 +217,7 @@ int transfer_init(struct transfer *t, const struct curl_api *curl,
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_QUICK_EXIT, 1L); /* do not wait for a name server when we stop */
     SET(CURLOPT_POST, 1L);
+    SET(CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BYTES);
     SET(CURLOPT_TIMEOUT_MS, (long)(options->timeout_ns / NS_PER_MS));
     SET(CURLOPT_WRITEFUNCTION, on_body);
     SET(CURLOPT_WRITEDATA, t);
