@@ -153,9 +153,11 @@ const struct setting_def setting_defs[SETTINGS] = {
                              .min = 1, .max = MANY,
                              .doc =
                                  "encoded and not yet sent; what is over is dropped and counted"},
-    [SET_DRAIN_INTERVAL_US] = {MAIN, .name = "drain_interval_us", .type = SETTING_COUNT,
-                               .environment = {"PUG_DRAIN_INTERVAL_US"}, .otherwise = "5000",
-                               .min = 1, .max = 60000000, .doc = "how often the rings are emptied"},
+    [SET_DRAIN_INTERVAL_US] =
+        {MAIN, .name = "drain_interval_us", .type = SETTING_COUNT,
+         .environment = {"PUG_DRAIN_INTERVAL_US"}, .otherwise = "5000", .min = 1, .max = 60000000,
+         .doc = "how often the rings are looked at; they are emptied when there is much, at "
+                "least every 20th time"},
     [SET_FLUSH_INTERVAL_MS] = {MAIN, .name = "flush_interval_ms", .type = SETTING_COUNT,
                                .environment = {"PUG_FLUSH_INTERVAL_MS", "OTEL_BSP_SCHEDULE_DELAY"},
                                .otherwise = "200", .min = 1, .max = 3600000,
