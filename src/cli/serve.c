@@ -31,7 +31,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PORT_PAGE = 16686, PORT_TEMPO = 3200 };
+enum { PORT_PAGE = 16686, PORT_TEMPO = 3200, PORT_SAMPLING = 5778 };
 enum {
     /* For the receivers, then for the page: together less than who stops us waits. */
     DRAIN_MS = 4000,
@@ -50,7 +50,7 @@ enum {
 
 /* The command line; what is not there, other sources say. */
 struct options {
-    const char *config_file, *ready_file;
+    const char *config_file, *ready_file, *sampling_strategies;
     const char *data, *listen, *ports, *durability, *retention;
     uint64_t retention_ns, memtable_bytes, disk_bytes_max;
     bool trace_self, verbose;
@@ -80,7 +80,7 @@ static const char help[] =
     "usage: pugmark serve [--config FILE] [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
     "                     [--ready-file FILE] [--durability sync|write]\n"
     "                     [--memtable-bytes N] [--retention AGE] [--disk-max BYTES]\n"
-    "                     [--trace-self] [-v]\n"
+    "                     [--sampling-strategies FILE] [--trace-self] [-v]\n"
     "\n"
     "Receives spans (OTLP, Zipkin, Jaeger, X-Ray), keeps them, and serves the page and\n"
     "the APIs.\n"
@@ -96,7 +96,8 @@ static const char help[] =
     "                      who can reach it.\n"
     "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686,\n"
     "                      Tempo's API 3200,\n"
-    "                      Zipkin 9411, Jaeger 14268, 6831/udp and 6832/udp, X-Ray 2000/udp\n"
+    "                      Zipkin 9411, Jaeger 14268, 6831/udp and 6832/udp, X-Ray 2000/udp,\n"
+    "                      sampling strategies 5778\n"
     "  --ports auto        free ports; the ready file says which\n"
     "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
     "  --durability sync   an answer means that the spans survive a power cut (default)\n"
@@ -107,6 +108,9 @@ static const char help[] =
     "                      time: 7d, 12h. Default: none are\n"
     "  --disk-max BYTES    the oldest segments are dropped while segments and log take\n"
     "                      more: 10G. Default: no limit\n"
+    "  --sampling-strategies FILE\n"
+    "                      how much Jaeger's clients keep, in Jaeger's format; read again\n"
+    "                      when it changes. Default: everything\n"
     "  --trace-self        the server's own work appears as service \"pugmark\"; "
     "PUG_TRACING=true\n"
     "                      does the same\n"
@@ -149,6 +153,7 @@ static int parse(int argc, char **argv, struct options *o)
          .max = MEMTABLE_BYTES_LIMIT},
         {.name = "retention", .text = &o->retention, .duration_ns = &o->retention_ns},
         {.name = "disk-max", .bytes = &o->disk_bytes_max, .min = 1, .max = INT64_MAX},
+        {.name = "sampling-strategies", .text = &o->sampling_strategies},
         {.name = "trace-self", .flag = &o->trace_self},
         {.name = "verbose", .letter = 'v', .flag = &o->verbose},
     };
@@ -201,6 +206,8 @@ static int config_read(struct serve *s, struct server_config *c)
                put_text(c, SERVER_RETENTION, "--retention", o->retention) &&
                put_bytes(c, SERVER_MEMTABLE_BYTES, "--memtable-bytes", o->memtable_bytes) &&
                put_bytes(c, SERVER_DISK_MAX, "--disk-max", o->disk_bytes_max) &&
+               put_text(c, SERVER_SAMPLING_STRATEGIES, "--sampling-strategies",
+                        o->sampling_strategies) &&
                put_text(c, SERVER_TRACE_SELF, "--trace-self", o->trace_self ? "true" : NULL);
     if (err == ERR_NOMEM)
         log_error("the configuration: out of memory");
@@ -427,6 +434,8 @@ static int web_listen(struct serve *s, struct error_detail *detail)
         .address = value_text(s, SERVER_LISTEN),
         .port = port_of(s, SERVER_PORT_PAGE, PORT_PAGE),
         .tempo_port = port_of(s, SERVER_PORT_TEMPO, PORT_TEMPO),
+        .sampling_port = port_of(s, SERVER_PORT_SAMPLING, PORT_SAMPLING),
+        .sampling_strategies = value_text(s, SERVER_SAMPLING_STRATEGIES),
         .connections_max = (unsigned)value_count(s, SERVER_PAGE_CONNECTIONS_MAX),
         .query_threads = (unsigned)value_count(s, SERVER_QUERY_THREADS),
         .query_timeout_ms = (unsigned)(value_count(s, SERVER_QUERY_TIMEOUT) / NS_PER_MS),
@@ -444,6 +453,8 @@ static int web_listen(struct serve *s, struct error_detail *detail)
         ingest_zipkin_other(s->ingest, web_zipkin, s->web);
         endpoint_add(s, "page", "http", web_port(s->web));
         endpoint_add(s, "tempo", "http", web_tempo_port(s->web));
+        if (web_sampling_port(s->web))
+            endpoint_add(s, "sampling", "http", web_sampling_port(s->web));
     }
     return err;
 }

@@ -95,6 +95,10 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
     [SERVER_LIVE_CLIENTS_MAX] = {MAIN, .name = "live_clients_max", .type = SETTING_COUNT,
                                  ENV("LIVE_CLIENTS_MAX"), .otherwise = "32", .min = 1, .max = 1000,
                                  .doc = "who follow live spans; more are refused"},
+    [SERVER_SAMPLING_STRATEGIES] = {MAIN, .name = "sampling_strategies", .type = SETTING_TEXT,
+                                    ENV("SAMPLING_STRATEGIES"),
+                                    .doc = "file that says how much Jaeger's clients keep, read "
+                                           "again when it changes; unset: everything"},
     [SERVER_TRACE_SELF] = {MAIN, .name = "trace_self", .type = SETTING_BOOL, ENV("TRACE_SELF"),
                            .otherwise = "false",
                            .doc = "the server's own work appears as service \"pugmark\""},
@@ -103,6 +107,7 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
 #undef X
         [SERVER_PORT_PAGE] = PORT("page", "the page and the APIs"),
     [SERVER_PORT_TEMPO] = PORT("tempo", "Tempo's API"),
+    [SERVER_PORT_SAMPLING] = PORT("sampling", "the strategies of sampling"),
 };
 
 bool server_setting_is_live(int id)

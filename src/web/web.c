@@ -5,10 +5,11 @@
  * reads the store goes to the pool. Stopping goes from the outside in: live streams end, the server
  * takes no more and waits for answers, the pool runs dry (what it still answers finds its
  * connection gone, which http_server.h allows), then all is freed. */
+#include "web/sampling.h"
 #include "web/traces.h"
-#include "web/web_internal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <arpa/inet.h>
 #include <pugmark/pugmark.h>
@@ -46,6 +47,10 @@ static const struct route {
 #define ZIPKIN(path, handler, reads_store)                                                         \
     {                                                                                              \
         path, handler, DIALECT_PLAIN, reads_store, METHOD_GET, ADDRESS_ZIPKIN, "zipkin " path      \
+    }
+#define SAMPLING(path, handler)                                                                    \
+    {                                                                                              \
+        path, handler, DIALECT_PLAIN, false, METHOD_GET, ADDRESS_SAMPLING, "sampling " path        \
     }
     {"/", page_document, DIALECT_PLAIN, false},
     {"/search", page_document, DIALECT_PLAIN, false},
@@ -117,8 +122,13 @@ static const struct route {
     ZIPKIN("/api/v2/trace/*", zipkin_trace, true),
     ZIPKIN("/api/v2/traceMany", zipkin_trace_many, true),
     ZIPKIN("/api/v2/dependencies", zipkin_dependencies, true),
+    SAMPLING("/", sampling_strategy),
+    SAMPLING("/sampling", sampling_strategy),
+    SAMPLING("/api/sampling", sampling_strategy),
+    SAMPLING("/baggageRestrictions", sampling_baggage),
 #undef TEMPO
 #undef ZIPKIN
+#undef SAMPLING
 };
 enum { ROUTES = sizeof routes / sizeof *routes };
 
@@ -400,14 +410,23 @@ static int listen_all(struct web *web, const struct web_options *options,
     const uint16_t ports[ADDRESS_N] = {
         [ADDRESS_PAGE] = options->port,
         [ADDRESS_TEMPO] = options->tempo_port,
+        [ADDRESS_SAMPLING] = options->sampling_port,
     };
     int err = 0;
     for (int i = 0; i < ADDRESS_N && !err; i++) {
-        if (!endpoint_names[i] || i == ADDRESS_SAMPLING)
+        struct error_detail detail = {0};
+        if (!endpoint_names[i])
             continue;
         http.port = ports[i];
         http.arg = &web->listeners[i];
-        err = http_server_new(&http, &web->listeners[i].http, ret_detail);
+        err = http_server_new(&http, &web->listeners[i].http, &detail);
+        /* Where a Jaeger agent runs already, all else is served all the same. */
+        if (err == ERR_BUSY && i == ADDRESS_SAMPLING) {
+            log_warn("%s; going on without %s", detail.message, endpoint_names[i]);
+            err = 0;
+        }
+        if (err && ret_detail)
+            *ret_detail = detail;
     }
     return err;
 }
@@ -441,7 +460,9 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
         web_stop(web, 0);
         return error_set(ret_detail, err, 0, "the web server cannot start: %s", err_text(err));
     }
-    err = listen_all(web, options, ret_detail);
+    err = sampling_new(options->sampling_strategies, &web->sampling, ret_detail);
+    if (!err)
+        err = listen_all(web, options, ret_detail);
     if (!err && (err = copy_endpoints(web, options)))
         error_set(ret_detail, err, 0, "out of memory");
     if (err) {
@@ -464,6 +485,12 @@ uint16_t web_tempo_port(const struct web *web)
     return http_server_port(web->listeners[ADDRESS_TEMPO].http);
 }
 
+uint16_t web_sampling_port(const struct web *web)
+{
+    const struct http_server *http = web->listeners[ADDRESS_SAMPLING].http;
+    return http ? http_server_port(http) : 0;
+}
+
 void web_stop(struct web *web, unsigned deadline_ms)
 {
     if (!web)
@@ -481,6 +508,7 @@ void web_stop(struct web *web, unsigned deadline_ms)
     live_free(web->live);
     for (int i = 0; i < ADDRESS_N; i++)
         http_server_free(web->listeners[i].http);
+    sampling_free(web->sampling);
     free(web->stats);
     arena_done(&web->arena);
     free(web);

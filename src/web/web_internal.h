@@ -19,6 +19,7 @@ static inline struct buf web_answer(void)
 
 struct live;
 struct pool;
+struct sampling;
 struct traces;
 
 struct live;
@@ -46,6 +47,7 @@ struct web {
     struct pool *pool;
     struct live *live;
     struct traces *traces;
+    struct sampling *sampling;
     uint64_t started_ns; /* monotonic */
     uint64_t query_timeout_ns;
     bool loopback_only; /* only names of this machine are taken as Host */
@@ -169,6 +171,7 @@ web_handler_fn tempo_tags, tempo_tags_v2, tempo_values, tempo_values_v2;
 web_handler_fn zipkin_services, zipkin_span_names, zipkin_remote_services, zipkin_traces,
     zipkin_trace, zipkin_trace_many, zipkin_dependencies, zipkin_autocomplete_keys,
     zipkin_autocomplete_values, zipkin_health, zipkin_info, zipkin_config;
+web_handler_fn sampling_strategy, sampling_baggage;
 web_handler_fn live_events;
 web_handler_fn page_document, page_asset;
 web_handler_fn health_healthz, health_readyz, health_metrics;
