@@ -12,6 +12,7 @@ int cli_query(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_store(int argc, char **argv);
+int cli_tail(int argc, char **argv);
 int cli_trace(int argc, char **argv);
 
 #endif

@@ -1,12 +1,14 @@
 #include "cli/client.h"
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "cli/term.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
+#include <unistd.h>
 
-enum { CONNECT_TIMEOUT_S = 5, TIMEOUT_S = 120 };
+enum { CONNECT_TIMEOUT_S = 5, TIMEOUT_S = 120, PATIENCE_MS = 700, REFUSAL_BYTES_MAX = 64 << 10 };
 #define BODY_BYTES_MAX ((size_t)1 << 30)
 
 static size_t take(char *bytes, size_t size, size_t n, void *arg)
@@ -60,41 +62,84 @@ static int say_unreachable(const char *verb, const char *server, CURLcode code, 
     }
 }
 
-int client_get(const char *verb, const char *server, const char *path, long *ret_status,
-               struct buf *ret_body)
+/* The options that all requests have; NULL: no memory, which has been said. */
+static CURL *request_new(const char *verb, const char *server, const char *path, char *detail)
 {
-    char detail[CURL_ERROR_SIZE] = "";
     size_t n = strlen(server);
     while (n && server[n - 1] == '/')
         n--;
     struct buf url = BUF_INIT;
     buf_put(&url, server, n);
     buf_put(&url, path, strlen(path) + 1);
-    struct buf body = {.bytes_max = BODY_BYTES_MAX};
-    CURL *curl = curl_easy_init();
-    if (!curl || !buf_ok(&url)) {
+    CURL *curl = buf_ok(&url) ? curl_easy_init() : NULL;
+    if (!curl || curl_easy_setopt(curl, CURLOPT_URL, url.ptr)) {
         curl_easy_cleanup(curl);
         buf_done(&url);
         fprintf(stderr, "pugmark %s: out of memory\n", verb);
-        return ERR_NOMEM;
+        return NULL;
     }
-    curl_easy_setopt(curl, CURLOPT_URL, url.ptr);
+    buf_done(&url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "pugmark/" PUGMARK_VERSION);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
     if (is_loopback(server))
         curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    return curl;
+}
+
+/* ---- somebody waits ---- */
+
+/* On a terminal, when the answer lets itself be waited for: how long already, and what has come. */
+struct wait {
+    uint64_t started_ns, said_ns;
+    bool said;
+};
+
+static int wait_say(void *arg, curl_off_t total, curl_off_t now, curl_off_t sent_total,
+                    curl_off_t sent)
+{
+    struct wait *w = arg;
+    uint64_t at_ns = clock_monotonic_ns();
+    (void)total, (void)sent_total, (void)sent;
+    if (at_ns - w->started_ns < PATIENCE_MS * NS_PER_MS || at_ns - w->said_ns < 200 * NS_PER_MS)
+        return 0;
+    w->said_ns = at_ns;
+    w->said = true;
+    double seconds = (double)(at_ns - w->started_ns) / (double)NS_PER_S;
+    if (now)
+        fprintf(stderr, "\rreceiving... %.1f MB  \x1b[K", (double)now / 1e6);
+    else
+        fprintf(stderr, "\rthe server looks... %.1f s\x1b[K", seconds);
+    fflush(stderr);
+    return 0;
+}
+
+int client_get(const char *verb, const char *server, const char *path, long *ret_status,
+               struct buf *ret_body)
+{
+    char detail[CURL_ERROR_SIZE] = "";
+    struct buf body = {.bytes_max = BODY_BYTES_MAX};
+    struct wait wait = {.started_ns = clock_monotonic_ns()};
+    CURL *curl = request_new(verb, server, path, detail);
+    if (!curl)
+        return ERR_NOMEM;
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
+    if (isatty(STDERR_FILENO)) {
+        curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, wait_say);
+        curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &wait);
+    }
     CURLcode code = curl_easy_perform(curl);
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(curl);
-    buf_done(&url);
+    if (wait.said)
+        fputs("\r\x1b[K", stderr);
     if (code) {
         buf_done(&body);
         return say_unreachable(verb, server, code, detail);
@@ -102,6 +147,65 @@ int client_get(const char *verb, const char *server, const char *path, long *ret
     *ret_status = status;
     *ret_body = body;
     return 0;
+}
+
+/* ---- a stream ---- */
+
+struct streaming {
+    const struct client_stream *stream;
+    CURL *curl;
+    struct buf *refusal; /* the body of an answer that is not 200 */
+    bool enough;
+};
+
+static size_t stream_bytes(char *bytes, size_t size, size_t n, void *arg)
+{
+    struct streaming *s = arg;
+    long status = 0;
+    curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 200) {
+        buf_put(s->refusal, bytes, size * n);
+        return buf_ok(s->refusal) ? size * n : 0;
+    }
+    s->enough = !s->stream->take(s->stream->arg, (struct str){bytes, size * n});
+    return s->enough ? 0 : size * n;
+}
+
+static int stream_asks(void *arg, curl_off_t total, curl_off_t now, curl_off_t sent_total,
+                       curl_off_t sent)
+{
+    struct streaming *s = arg;
+    (void)total, (void)now, (void)sent_total, (void)sent;
+    s->enough |= !s->stream->wants(s->stream->arg);
+    return s->enough;
+}
+
+int client_stream(const char *verb, const char *server, const char *path,
+                  const struct client_stream *stream, bool quiet, long *ret_status,
+                  struct buf *ret_body)
+{
+    char detail[CURL_ERROR_SIZE] = "";
+    struct buf refusal = {.bytes_max = REFUSAL_BYTES_MAX};
+    CURL *curl = request_new(verb, server, path, detail);
+    if (!curl)
+        return ERR_NOMEM;
+    struct streaming s = {.stream = stream, .curl = curl, .refusal = &refusal};
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)CLIENT_SILENCE_S);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, stream_bytes);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &s);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, stream_asks);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &s);
+    CURLcode code = curl_easy_perform(curl);
+    long status = 0;
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(curl);
+    *ret_status = status;
+    *ret_body = refusal;
+    if (!code || s.enough)
+        return 0;
+    return quiet || status == 200 ? ERR_CLOSED : say_unreachable(verb, server, code, detail);
 }
 
 /* {"error":{"message":..,"position":..}}, of ours and of Jaeger's version 3. */

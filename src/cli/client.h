@@ -12,6 +12,19 @@
 MUST_USE int client_get(const char *verb, const char *server, const char *path, long *ret_status,
                         struct buf *ret_body);
 
+/* An answer without an end, as it comes. `take` and `wants` say whether to go on. */
+struct client_stream {
+    bool (*take)(void *arg, struct str bytes);
+    bool (*wants)(void *arg); /* asked about once a second */
+    void *arg;
+};
+/* GETs it until the server ends it, the connection is silent for CLIENT_SILENCE_S, or enough has come. Bytes of an
+ * answer that is not 200 go to `ret_body`. Errors as of client_get, but with `quiet` the user is not told. */
+#define CLIENT_SILENCE_S 10
+MUST_USE int client_stream(const char *verb, const char *server, const char *path,
+                           const struct client_stream *stream, bool quiet, long *ret_status,
+                           struct buf *ret_body);
+
 /* Tells the user what an answer that is not 200 said. With `query` and a position in the answer, it
  * shows the place. */
 void client_say_error(const char *verb, long status, struct str body, const char *query);

@@ -17,6 +17,7 @@ static const struct verb {
     {"run", cli_run, "a program with spans for its HTTP, SQL and Redis calls, no source needed"},
     {"serve", cli_serve, "receive spans, keep them, serve the page and the APIs"},
     {"store", cli_store, "check, describe or compact the spans on disk"},
+    {"tail", cli_tail, "spans as they are stored"},
     {"trace", cli_trace, "one trace as a waterfall in the terminal"},
     {NULL, NULL, NULL},
 };

@@ -511,7 +511,13 @@ static void put_head(struct waterfall *w)
     }
     char id[2 * TRACE_ID_SIZE], time[TERM_TIME_SIZE], duration[TERM_DURATION_SIZE];
     hex_put(id, first->trace_id.bytes, TRACE_ID_SIZE);
-    size_t services = count_services(w);
+    size_t services = count_services(w), n = w->n;
+    if (w->options->whole) {
+        n = (size_t)w->options->whole->spans;
+        services = (size_t)w->options->whole->services;
+        errors = (size_t)w->options->whole->errors;
+        orphans = (size_t)w->options->whole->orphans;
+    }
     const char *plain = term_style(t, TERM_PLAIN);
     buf_printf(w->out, "%strace %.*s%s\n%s", term_style(t, TERM_DIM), (int)sizeof id, id, plain,
                term_style(t, TERM_BOLD));
@@ -520,7 +526,7 @@ static void put_head(struct waterfall *w)
     size_t used = 0;
     put_fact(w, &used, plain, "%s", term_time(time, w->start_ns, true));
     put_fact(w, &used, plain, "%s", term_duration(duration, w->end_ns - w->start_ns));
-    put_fact(w, &used, plain, "%zu %s", w->n, w->n == 1 ? "span" : "spans");
+    put_fact(w, &used, plain, "%zu %s", n, n == 1 ? "span" : "spans");
     put_fact(w, &used, plain, "%zu %s", services, services == 1 ? "service" : "services");
     if (errors)
         put_fact(w, &used, term_style(t, TERM_RED), "%zu %s", errors,
@@ -538,10 +544,19 @@ int waterfall_put(const struct span_batch *batch, const struct waterfall_options
     int err = tree_build(&w, batch, arena);
     if (err)
         return err;
+    if (options->whole) {
+        w.start_ns = options->whole->start_ns;
+        w.end_ns = options->whole->end_ns;
+    }
     measure(&w);
     put_head(&w);
     err = put_rows(&w, arena);
-    if (!err && w.shown < w.n)
+    if (!err && options->whole) {
+        if (w.shown < options->whole->lines)
+            buf_printf(out,
+                       "\nand %llu more lines; --depth N folds, --max-rows N and --all show more\n",
+                       (unsigned long long)(options->whole->lines - w.shown));
+    } else if (!err && w.shown < w.n)
         buf_printf(out, "\nand %zu more spans; --all shows them\n", w.n - w.shown);
     return err;
 }
