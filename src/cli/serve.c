@@ -31,7 +31,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PORT_PAGE = 16686, PORT_TEMPO = 3200, PORT_SAMPLING = 5778 };
+enum { PORT_PAGE = 16686, PORT_TEMPO = 3200, PORT_SAMPLING = 5778, PORT_JAEGER_GRPC = 16685 };
 enum {
     /* For the receivers, then for the page: together less than who stops us waits. */
     DRAIN_MS = 4000,
@@ -97,7 +97,7 @@ static const char help[] =
     "  --ports default     OTLP over gRPC 4317, OTLP over HTTP 4318, page 16686,\n"
     "                      Tempo's API 3200,\n"
     "                      Zipkin 9411, Jaeger 14268, 6831/udp and 6832/udp, X-Ray 2000/udp,\n"
-    "                      sampling strategies 5778\n"
+    "                      Jaeger's gRPC queries 16685, sampling strategies 5778\n"
     "  --ports auto        free ports; the ready file says which\n"
     "  --ready-file FILE   written when everything listens: {\"pid\":..,\"endpoints\":{..}}\n"
     "  --durability sync   an answer means that the spans survive a power cut (default)\n"
@@ -435,6 +435,7 @@ static int web_listen(struct serve *s, struct error_detail *detail)
         .port = port_of(s, SERVER_PORT_PAGE, PORT_PAGE),
         .tempo_port = port_of(s, SERVER_PORT_TEMPO, PORT_TEMPO),
         .sampling_port = port_of(s, SERVER_PORT_SAMPLING, PORT_SAMPLING),
+        .jaeger_grpc_port = port_of(s, SERVER_PORT_JAEGER_GRPC, PORT_JAEGER_GRPC),
         .sampling_strategies = value_text(s, SERVER_SAMPLING_STRATEGIES),
         .connections_max = (unsigned)value_count(s, SERVER_PAGE_CONNECTIONS_MAX),
         .query_threads = (unsigned)value_count(s, SERVER_QUERY_THREADS),
@@ -455,6 +456,8 @@ static int web_listen(struct serve *s, struct error_detail *detail)
         endpoint_add(s, "tempo", "http", web_tempo_port(s->web));
         if (web_sampling_port(s->web))
             endpoint_add(s, "sampling", "http", web_sampling_port(s->web));
+        if (web_jaeger_grpc_port(s->web))
+            endpoint_add(s, "jaeger_grpc", "http", web_jaeger_grpc_port(s->web));
     }
     return err;
 }

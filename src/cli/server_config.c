@@ -108,6 +108,7 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
         [SERVER_PORT_PAGE] = PORT("page", "the page and the APIs"),
     [SERVER_PORT_TEMPO] = PORT("tempo", "Tempo's API"),
     [SERVER_PORT_SAMPLING] = PORT("sampling", "the strategies of sampling"),
+    [SERVER_PORT_JAEGER_GRPC] = PORT("jaeger_grpc", "Jaeger's gRPC queries"),
 };
 
 bool server_setting_is_live(int id)

@@ -5,11 +5,13 @@
  * reads the store goes to the pool. Stopping goes from the outside in: live streams end, the server
  * takes no more and waits for answers, the pool runs dry (what it still answers finds its
  * connection gone, which http_server.h allows), then all is freed. */
+#include "web/jaeger_grpc.h"
 #include "web/sampling.h"
 #include "web/traces.h"
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/grpc_server.h"
 
 #include <arpa/inet.h>
 #include <pugmark/pugmark.h>
@@ -351,7 +353,7 @@ static bool is_loopback(const char *address)
 }
 
 static void endpoint_add(struct web *web, const struct web_options *options, const char *name,
-                         const struct http_server *http)
+                         uint16_t port)
 {
     const char *address = options->address ? options->address : "127.0.0.1";
     /* What listens everywhere is reached here. */
@@ -362,7 +364,7 @@ static void endpoint_add(struct web *web, const struct web_options *options, con
     web->endpoints[web->n_endpoints++] = (struct web_endpoint){
         .name = name,
         .url = arena_printf(&web->arena, strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u",
-                            address, http_server_port(http)),
+                            address, port),
     };
 }
 
@@ -374,7 +376,7 @@ static const char *const endpoint_names[ADDRESS_N] = {
 
 static int copy_endpoints(struct web *web, const struct web_options *options)
 {
-    size_t n = options->n_endpoints + ADDRESS_N;
+    size_t n = options->n_endpoints + ADDRESS_N + 1;
     web->endpoints = arena_array(&web->arena, n, sizeof *web->endpoints);
     if (!web->endpoints)
         return ERR_NOMEM;
@@ -387,7 +389,9 @@ static int copy_endpoints(struct web *web, const struct web_options *options)
     }
     for (int i = 0; i < ADDRESS_N; i++)
         if (web->listeners[i].http)
-            endpoint_add(web, options, endpoint_names[i], web->listeners[i].http);
+            endpoint_add(web, options, endpoint_names[i], http_server_port(web->listeners[i].http));
+    if (web->jaeger_grpc)
+        endpoint_add(web, options, "jaeger_grpc", grpc_server_port(web->jaeger_grpc));
     for (size_t i = 0; i < web->n_endpoints; i++)
         if (!web->endpoints[i].name || !web->endpoints[i].url)
             return ERR_NOMEM;
@@ -423,6 +427,17 @@ static int listen_all(struct web *web, const struct web_options *options,
         /* Where a Jaeger agent runs already, all else is served all the same. */
         if (err == ERR_BUSY && i == ADDRESS_SAMPLING) {
             log_warn("%s; going on without %s", detail.message, endpoint_names[i]);
+            err = 0;
+        }
+        if (err && ret_detail)
+            *ret_detail = detail;
+    }
+    if (!err) {
+        struct error_detail detail = {0};
+        err = jaeger_grpc_new(web, options->address, options->jaeger_grpc_port, &web->jaeger_grpc,
+                              &detail);
+        if (err == ERR_BUSY) {
+            log_warn("%s; going on without jaeger_grpc", detail.message);
             err = 0;
         }
         if (err && ret_detail)
@@ -491,6 +506,11 @@ uint16_t web_sampling_port(const struct web *web)
     return http ? http_server_port(http) : 0;
 }
 
+uint16_t web_jaeger_grpc_port(const struct web *web)
+{
+    return web->jaeger_grpc ? grpc_server_port(web->jaeger_grpc) : 0;
+}
+
 void web_stop(struct web *web, unsigned deadline_ms)
 {
     if (!web)
@@ -503,7 +523,12 @@ void web_stop(struct web *web, unsigned deadline_ms)
             http_server_stop(web->listeners[i].http,
                              waited_ms < deadline_ms ? deadline_ms - (unsigned)waited_ms : 0);
     }
+    /* Streams that still wait for their clients are told, and come to the pool once more. */
+    uint64_t grpc_waited_ms = (clock_monotonic_ns() - stopped_ns) / NS_PER_MS;
+    grpc_server_stop(web->jaeger_grpc,
+                     grpc_waited_ms < deadline_ms ? deadline_ms - (unsigned)grpc_waited_ms : 0);
     pool_free(web->pool);
+    grpc_server_free(web->jaeger_grpc);
     traces_free(web->traces);
     live_free(web->live);
     for (int i = 0; i < ADDRESS_N; i++)

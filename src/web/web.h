@@ -46,9 +46,9 @@ struct web_ingest_stats {
 };
 
 struct web_options {
-    const char *address;                /* as http_server_options */
-    uint16_t port;                      /* 0: a free one */
-    uint16_t tempo_port, sampling_port; /* the same */
+    const char *address;                                  /* as http_server_options */
+    uint16_t port;                                        /* 0: a free one */
+    uint16_t tempo_port, sampling_port, jaeger_grpc_port; /* the same */
     /* In Jaeger's format, read again when it changes; NULL: clients are told to keep everything. */
     const char *sampling_strategies;
     unsigned connections_max, query_threads, query_timeout_ms, live_clients_max; /* 0: defaults */
@@ -68,7 +68,9 @@ MUST_USE int web_start(const struct web_options *options, struct web **ret,
                        struct error_detail *ret_detail);
 uint16_t web_port(const struct web *web);
 uint16_t web_tempo_port(const struct web *web);
-uint16_t web_sampling_port(const struct web *web); /* 0: somebody else has it, and it is left out */
+/* 0: somebody else has it, and it is left out. */
+uint16_t web_sampling_port(const struct web *web);
+uint16_t web_jaeger_grpc_port(const struct web *web);
 /* Zipkin's query API, for requests that came to another server (ingest_zipkin_other): an http_handler_fn. Not
  * any more once web_stop is called. */
 void web_zipkin(void *web, struct http_request *request);

@@ -17,6 +17,7 @@ static inline struct buf web_answer(void)
     return (struct buf){.bytes_max = ANSWER_BYTES_MAX};
 }
 
+struct grpc_server;
 struct live;
 struct pool;
 struct sampling;
@@ -43,7 +44,8 @@ struct web {
     struct store *store;
     struct records *records; /* may be NULL */
     struct listener listeners[ADDRESS_N];
-    struct budget bodies; /* of requests in memory */
+    struct grpc_server *jaeger_grpc; /* NULL: its port was taken */
+    struct budget bodies;            /* of requests in memory */
     struct pool *pool;
     struct live *live;
     struct traces *traces;

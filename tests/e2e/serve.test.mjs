@@ -30,7 +30,7 @@ const memoryMiB = async (pid, field) =>
 describe('starting', () => {
   test('names each endpoint in the ready file, and each answers', async (t) => {
     const server = await start(t);
-    assert.deepEqual(Object.keys(server.endpoints).sort(), ['jaeger_binary', 'jaeger_compact', 'jaeger_http', 'otlp_grpc', 'otlp_http', 'page', 'sampling', 'tempo', 'xray', 'zipkin']);
+    assert.deepEqual(Object.keys(server.endpoints).sort(), ['jaeger_binary', 'jaeger_compact', 'jaeger_grpc', 'jaeger_http', 'otlp_grpc', 'otlp_http', 'page', 'sampling', 'tempo', 'xray', 'zipkin']);
     for (const url of Object.values(server.endpoints)) assert.match(url, /^(http|udp):\/\/127\.0\.0\.1:\d+$/);
     assert.equal((await fetch(`${server.endpoints.page}/healthz`)).status, 200);
     assert.equal((await fetch(`${server.endpoints.page}/readyz`)).status, 200);
