@@ -396,8 +396,11 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
         .spans_stored = from.spans_stored,
         .values_cut = from.values_cut,
         .bytes_in_flight = from.bytes_in_flight,
+        .connections_now = from.connections_now,
+        .connections_full = from.connections_full,
     };
-    static_assert(REFUSED_N <= WEB_REFUSED_MAX, "a row for each reason");
+    static_assert(REFUSED_N <= WEB_REFUSED_MAX && TURNED_N <= WEB_REFUSED_MAX,
+                  "a row for each reason");
     static_assert(RECEIVER_N <= WEB_RECEIVERS_MAX, "a row for each receiver");
     for (int i = 0; i < RECEIVER_N; i++)
         ret->receivers[ret->n_receivers++] = (struct web_receiver_stats){
@@ -421,6 +424,10 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
     for (int reason = 0; reason < REFUSED_N; reason++) {
         ret->refused[ret->n_refused].reason = refused_text(reason);
         ret->refused[ret->n_refused++].count = from.spans_refused[reason];
+    }
+    for (int reason = 0; reason < TURNED_N; reason++) {
+        ret->turned[ret->n_turned].reason = turned_text(reason);
+        ret->turned[ret->n_turned++].count = from.requests_turned[reason];
     }
 }
 

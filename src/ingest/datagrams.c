@@ -34,7 +34,7 @@ static const struct intake_format formats[RECEIVER_N] = {
 /* Without room for it a datagram counts as a refused request; nobody knows how many spans it had. */
 static void refuse(struct ingest *in, enum receiver receiver)
 {
-    atomic_fetch_add_explicit(&in->counters[receiver].requests_refused, 1, memory_order_release);
+    intake_count_turned(in, receiver, TURNED_BUSY);
     atomic_fetch_add_explicit(&in->counters[receiver].requests, 1, memory_order_release);
 }
 

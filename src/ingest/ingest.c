@@ -27,6 +27,16 @@ const char *refused_text(enum refused reason)
     return texts[reason];
 }
 
+const char *turned_text(enum turned reason)
+{
+    static const char *const texts[] = {
+#define X(name, text) text,
+        TURNED_MAP(X)
+#undef X
+    };
+    return texts[reason];
+}
+
 static const struct {
     const char *name;
     uint16_t port;
@@ -164,6 +174,7 @@ static void add_server(const struct ingest *in, enum receiver receiver, struct i
         server.refused_busy = grpc.refused_busy;
         server.body_bytes = grpc.message_bytes;
         server.connections_now = grpc.connections_now;
+        server.connections_full = grpc.connections_full;
     } else if (in->http[receiver]) {
         http_server_stats(in->http[receiver], &server);
     }
@@ -171,7 +182,11 @@ static void add_server(const struct ingest *in, enum receiver receiver, struct i
     r->requests += refused;
     r->requests_refused += refused;
     s->body_bytes += server.body_bytes;
+    s->requests_turned[TURNED_TOO_LARGE] += server.refused_too_large;
+    s->requests_turned[TURNED_BAD] += server.refused_bad;
+    s->requests_turned[TURNED_BUSY] += server.refused_busy;
     s->connections_now += server.connections_now;
+    s->connections_full += server.connections_full;
 }
 
 void ingest_stats(const struct ingest *in, struct ingest_stats *ret)
@@ -185,6 +200,8 @@ void ingest_stats(const struct ingest *in, struct ingest_stats *ret)
     }
     for (int i = 0; i < RECEIVER_N; i++)
         s.receivers[i].spans_stored = read_counter(&in->counters[i].spans_stored);
+    for (size_t i = 0; i < TURNED_N; i++)
+        s.requests_turned[i] = read_counter(&in->requests_turned[i]);
     for (size_t i = 0; i < REFUSED_N; i++)
         s.spans_refused[i] = read_counter(&in->spans_refused[i]);
     for (int i = 0; i < RECEIVER_N; i++) {

@@ -92,6 +92,22 @@ enum refused {
 
 const char *refused_text(enum refused reason);
 
+/* Why a request was refused as a whole: one row each in the metrics. */
+#define TURNED_MAP(X)                                                                              \
+    X(TURNED_BAD, "cannot be read")                                                                \
+    X(TURNED_TOO_LARGE, "larger than a limit")                                                     \
+    X(TURNED_BUSY, "no room for now")                                                              \
+    X(TURNED_STORE, "the store could not write")
+
+enum turned {
+#define X(name, text) name,
+    TURNED_MAP(X)
+#undef X
+        TURNED_N
+};
+
+const char *turned_text(enum turned reason);
+
 struct receiver_stats {
     uint64_t requests; /* or datagrams */
     uint64_t requests_refused;
@@ -111,7 +127,10 @@ struct ingest_stats {
     struct receiver_stats receivers[RECEIVER_N];
     uint64_t requests, requests_refused; /* the second: of them, with an error as their answer */
     uint64_t spans_received, spans_stored, spans_refused[REFUSED_N];
+    uint64_t requests_turned[TURNED_N]; /* sum: requests_refused */
     uint64_t values_cut, body_bytes, bytes_in_flight, connections_now;
+    uint64_t
+        connections_full; /* how often a port had as many as it may, so that newcomers waited */
 };
 /* Thread-safe, also after ingest_stop. */
 void ingest_stats(const struct ingest *ingest, struct ingest_stats *ret);

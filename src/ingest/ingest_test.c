@@ -119,6 +119,10 @@ static int teardown(void **state)
         fates += stats.spans_refused[i];
     assert_int_equal(stats.spans_received, fates);
     assert_int_equal(stats.spans_received, f->received);
+    uint64_t turned = 0;
+    for (int i = 0; i < TURNED_N; i++)
+        turned += stats.requests_turned[i];
+    assert_int_equal(turned, stats.requests_refused);
     assert_int_equal(stats.bytes_in_flight, 0);
     if (f->store.has_thread)
         pthread_join(f->store.thread, NULL);

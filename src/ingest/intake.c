@@ -51,8 +51,8 @@ static void end(struct intake *e, enum outcome outcome, uint64_t n_rejected, str
         trace_end(e, outcome, message);
     if (outcome == OUTCOME_TAKEN)
         drain_count(&in->drain, e->body_bytes + e->charged, clock_monotonic_ns());
-    if (outcome != OUTCOME_TAKEN)
-        count(&in->counters[e->receiver].requests_refused, 1);
+    else
+        intake_count_turned(in, e->receiver, intake_turned(outcome));
     buf_done(&e->rewritten);
     budget_give(&in->budget, e->charged);
     e->answer(e, outcome, n_rejected, message);

@@ -40,7 +40,7 @@ struct ingest {
     struct http_server *http[RECEIVER_N]; /* of those that speak HTTP */
     struct udp_server *udp[RECEIVER_N];   /* of those that take datagrams */
     struct receiver_counters counters[RECEIVER_N];
-    _Atomic uint64_t spans_refused[REFUSED_N], values_cut;
+    _Atomic uint64_t spans_refused[REFUSED_N], requests_turned[TURNED_N], values_cut;
     void *zipkin_other_arg; /* set before the handler, once */
     void (*_Atomic zipkin_other)(void *arg, struct http_request *request);
 };
@@ -83,6 +83,29 @@ struct intake {
     bool is_own;
     struct pug_span span, append_span;
 };
+
+/* Counts a request that is refused as a whole. */
+static inline void intake_count_turned(struct ingest *in, enum receiver receiver,
+                                       enum turned reason)
+{
+    /* release pairs with the acquire in ingest_stats */
+    atomic_fetch_add_explicit(&in->requests_turned[reason], 1, memory_order_release);
+    atomic_fetch_add_explicit(&in->counters[receiver].requests_refused, 1, memory_order_release);
+}
+/* The reason for an answer that is not OUTCOME_TAKEN. */
+static inline enum turned intake_turned(enum outcome outcome)
+{
+    switch (outcome) {
+    case OUTCOME_TOO_LARGE:
+        return TURNED_TOO_LARGE;
+    case OUTCOME_BUSY:
+        return TURNED_BUSY;
+    case OUTCOME_UNAVAILABLE:
+        return TURNED_STORE;
+    default:
+        return TURNED_BAD;
+    }
+}
 
 /* In how many seconds a request that is refused now may find room. `ingest` is a struct ingest. */
 unsigned intake_retry_after_s(void *ingest);

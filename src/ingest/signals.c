@@ -27,7 +27,7 @@ static struct signal_counters *counters(struct signal_intake *e)
 static void end(struct signal_intake *e, enum outcome outcome, struct str message)
 {
     if (outcome != OUTCOME_TAKEN)
-        count(&e->ingest->counters[e->receiver].requests_refused, 1);
+        intake_count_turned(e->ingest, e->receiver, intake_turned(outcome));
     budget_give(&e->ingest->budget, e->charged);
     e->answer(e, outcome, outcome == OUTCOME_TAKEN ? e->n_rejected : 0, message);
 }

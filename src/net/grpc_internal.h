@@ -90,6 +90,7 @@ struct grpc_server {
     int wake_fd;
     _Atomic bool stopping;
     _Atomic uint64_t stop_by_ns;
+    _Atomic uint64_t connections_full;
     _Atomic uint64_t calls, connections_now, message_bytes, refused_too_large, refused_bad,
         refused_busy;
 

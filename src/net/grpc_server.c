@@ -494,6 +494,7 @@ static void accept_all(struct grpc_server *s)
 {
     for (;;) {
         if (atomic_load(&s->connections_now) >= s->options.connections_max) {
+            atomic_fetch_add_explicit(&s->connections_full, 1, memory_order_relaxed);
             listen_arm(s, false);
             return;
         }
@@ -766,6 +767,7 @@ uint16_t grpc_server_port(const struct grpc_server *s)
 void grpc_server_stats(const struct grpc_server *s, struct grpc_server_stats *ret)
 {
     *ret = (struct grpc_server_stats){
+        .connections_full = atomic_load_explicit(&s->connections_full, memory_order_relaxed),
         .calls = atomic_load_explicit(&s->calls, memory_order_relaxed),
         .connections_now = atomic_load_explicit(&s->connections_now, memory_order_relaxed),
         .message_bytes = atomic_load_explicit(&s->message_bytes, memory_order_relaxed),

@@ -73,6 +73,7 @@ void grpc_server_free(struct grpc_server *server); /* NULL is allowed */
 uint16_t grpc_server_port(const struct grpc_server *server);
 
 struct grpc_server_stats {
+    uint64_t connections_full; /* how often the limit of connections was reached */
     uint64_t calls, connections_now, message_bytes, refused_too_large, refused_bad, refused_busy;
 };
 void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *ret);

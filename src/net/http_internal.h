@@ -96,6 +96,7 @@ struct http_server {
     uint16_t port;
     _Atomic bool stopping;
     _Atomic uint64_t open_requests; /* between their first line and their last byte out */
+    _Atomic uint64_t connections_full;
     _Atomic uint64_t requests, body_bytes, refused_too_large, refused_bad, refused_busy;
 
     pthread_mutex_t lock;

@@ -431,10 +431,15 @@ static void *accept_main(void *arg)
 {
     struct http_server *server = arg;
     const struct timespec pause = {.tv_nsec = ACCEPT_PAUSE_MS * (long)NS_PER_MS};
+    bool was_full = false;
     while (!atomic_load(&server->stopping)) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
-        if (connections_now(server) >= server->options.connections_max) {
+        bool full = connections_now(server) >= server->options.connections_max;
+        if (full && !was_full)
+            atomic_fetch_add_explicit(&server->connections_full, 1, memory_order_relaxed);
+        was_full = full;
+        if (full) {
             nanosleep(&pause, NULL);
             continue;
         }
@@ -604,6 +609,7 @@ void http_server_stats(const struct http_server *server, struct http_server_stat
     *ret = (struct http_server_stats){
         .requests = atomic_load_explicit(&server->requests, memory_order_relaxed),
         .connections_now = connections_now(server),
+        .connections_full = atomic_load_explicit(&server->connections_full, memory_order_relaxed),
         .body_bytes = atomic_load_explicit(&server->body_bytes, memory_order_relaxed),
         .refused_too_large = atomic_load_explicit(&server->refused_too_large, memory_order_relaxed),
         .refused_bad = atomic_load_explicit(&server->refused_bad, memory_order_relaxed),

@@ -48,6 +48,7 @@ void http_server_free(struct http_server *server); /* NULL is allowed */
 uint16_t http_server_port(const struct http_server *server);
 
 struct http_server_stats {
+    uint64_t connections_full; /* how often the limit of connections was reached */
     uint64_t requests, connections_now, body_bytes, refused_too_large, refused_bad, refused_busy;
 };
 void http_server_stats(const struct http_server *server, struct http_server_stats *ret);

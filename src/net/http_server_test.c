@@ -482,6 +482,10 @@ static void connections_beyond_the_limit_wait_until_one_ends(void **state)
     say_text(third, kept_alive);
     struct pollfd answer = {.fd = third, .events = POLLIN};
     assert_int_equal(poll(&answer, 1, 100), 0);
+    struct http_server_stats stats;
+    http_server_stats(f->server, &stats);
+    assert_int_equal(stats.connections_now, 2);
+    assert_int_equal(stats.connections_full, 1);
     close(first);
     assert_answer(hear(third, "GET /x"), "200 OK", "GET /x");
     close(second);

@@ -89,6 +89,18 @@ static void ingest(struct buf *out, const struct web *web)
            "Attribute values that were too long.", stats.values_cut);
     number(out, "pugmark_ingest_bytes_in_flight", "gauge", "Bodies held until they are durable.",
            stats.bytes_in_flight);
+    number(out, "pugmark_ingest_connections", "gauge", "Connections to the receivers.",
+           stats.connections_now);
+    number(out, "pugmark_ingest_connections_full_total", "counter",
+           "Times a receiver had as many connections as it may, and newcomers waited.",
+           stats.connections_full);
+    head(out, "pugmark_ingest_requests_refused_total", "counter",
+         "Requests refused as a whole, by reason.");
+    for (size_t i = 0; i < stats.n_turned; i++) {
+        buf_cstr(out, "pugmark_ingest_requests_refused_total{reason=\"");
+        label(out, str_from(stats.turned[i].reason));
+        buf_printf(out, "\"} %llu\n", (unsigned long long)stats.turned[i].count);
+    }
     head(out, "pugmark_ingest_spans_refused_total", "counter", "Spans refused, by reason.");
     for (size_t i = 0; i < stats.n_refused; i++) {
         buf_cstr(out, "pugmark_ingest_spans_refused_total{reason=\"");

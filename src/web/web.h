@@ -34,8 +34,9 @@ struct web_ingest_stats {
     struct {
         const char *reason;
         uint64_t count;
-    } refused[WEB_REFUSED_MAX];
-    size_t n_refused;
+    } refused[WEB_REFUSED_MAX], turned[WEB_REFUSED_MAX]; /* spans; requests as a whole */
+    size_t n_refused, n_turned;
+    uint64_t connections_now, connections_full;
     struct web_receiver_stats receivers[WEB_RECEIVERS_MAX];
     size_t n_receivers;
     struct {
