@@ -63,7 +63,9 @@ enum pug_tracing {
 };
 
 /* What the library wants to tell (a full disk, a collector that refuses): each kind of trouble
- * once, from the library's own thread. */
+ * once, from the library's own thread, or from pug_start on its caller's: why tracing stays off is told
+ * here alone. From within pug_start, pug_flush() has nothing to do, and pug_start() and pug_stop() say
+ * PUG_ERR_BUSY. */
 typedef void pug_log_fn(void *user, const char *message);
 
 /* Fields that are 0 or NULL are taken from the environment, else have the default. Strings are
@@ -85,8 +87,8 @@ struct pug_options {
      * of the process decides; later ones keep its rings. */
     size_t ring_bytes;
     size_t queue_bytes_max; /* encoded and not yet sent; 16 MiB */
-    /* How often the rings are emptied: sooner when much was in them, up to four times later when
-     * little was; 5000 */
+    /* How often the rings are looked at: sooner when much comes, up to four times later when little does.
+     * They are emptied when one is an eighth full, and every 20 times this in any case; 5000 */
     unsigned drain_interval_us;
     unsigned flush_interval_ms; /* how long spans are gathered before they are sent; 200 */
     unsigned stop_timeout_ms;   /* how long pug_stop() and exit() wait for the last spans; 2000 */

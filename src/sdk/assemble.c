@@ -432,8 +432,10 @@ static void span_id_of(struct assembler *a, const struct lane_reader *r, uint64_
 }
 
 /* Who a scope's span is. The trace state is the context's. */
-static inline void identify(struct assembler *a, struct lane_reader *r, uint64_t seq,
-                            uint64_t parent, uint64_t trace, struct plain_span *ret)
+static inline __attribute__((always_inline)) void identify(struct assembler *a,
+                                                           struct lane_reader *r, uint64_t seq,
+                                                           uint64_t parent, uint64_t trace,
+                                                           struct plain_span *ret)
 {
     const struct reader_context *c = r->n_contexts ? context_of(r, trace) : NULL;
     ret->parent_id = (struct span_id){{0}};

@@ -140,7 +140,7 @@ static void report_lost(struct drain *d, uint64_t now_ns, bool last)
 
 /* ---- to the exporter ---- */
 
-static void settle(struct drain *d)
+__attribute__((noinline)) static void settle(struct drain *d)
 {
     struct pug_counts totals;
     if (!d->unsettled)

@@ -102,14 +102,18 @@ static void json_take(struct exporter *e, const struct taken_batch *batch,
     sender_put_spans(o->sender, TARGET_SPANS, &batch->spans, spans_json);
 }
 
-/* A span will be written: where? */
-static struct buf *body_open(struct otlp *o)
+__attribute__((noinline)) static void body_begin(struct otlp *o)
 {
-    if (!o->is_open) {
-        o->is_open = true;
-        o->body = sender_body(o->sender);
-        o->request = otlp_encode_open(&o->config->resource, &o->config->scope, &o->body);
-    }
+    o->is_open = true;
+    o->body = sender_body(o->sender);
+    o->request = otlp_encode_open(&o->config->resource, &o->config->scope, &o->body);
+}
+
+/* A span will be written: where? */
+static inline struct buf *body_open(struct otlp *o)
+{
+    if (!o->is_open)
+        body_begin(o);
     return &o->body;
 }
 

@@ -18,6 +18,10 @@
 
 struct sdk sdk = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* This thread is in pug_start, with the lock: what it calls from the host's log callback must not wait for
+ * it. */
+static __thread bool is_starting __attribute__((tls_model("initial-exec")));
+
 /* Of the whole life of the process, so that they go on counting over stop and start. */
 static struct exporter_counts counts;
 
@@ -258,9 +262,13 @@ int pug_start(const struct pug_options *options)
 {
     ALLOC_OURS;
     struct guest g;
+    if (is_starting)
+        return PUG_ERR_BUSY;
     guest_enter(&g);
     pthread_mutex_lock(&sdk.lock);
+    is_starting = true;
     int err = start_locked(options);
+    is_starting = false;
     pthread_mutex_unlock(&sdk.lock);
     guest_leave(&g);
     return err;
@@ -327,6 +335,8 @@ int pug_stop(void)
 {
     ALLOC_OURS;
     struct guest g;
+    if (is_starting)
+        return PUG_ERR_BUSY;
     guest_enter(&g);
     uint64_t deadline = clock_monotonic_ns() + sdk.config.stop_timeout_ns;
     int err = PUG_ERR_TIMEOUT;
@@ -342,6 +352,8 @@ int pug_flush(unsigned timeout_ms)
 {
     struct guest g;
     int err = 0;
+    if (is_starting)
+        return 0; /* nothing is recorded yet */
     guest_enter(&g);
     pthread_mutex_lock(&sdk.lock);
     /* Not waited for with the lock held: somebody may want to stop meanwhile. The drain is there

@@ -712,6 +712,36 @@ static void our_threads_interrupt_nobody(void **state)
     assert_int_equal(in_child(threads_body), 0);
 }
 
+/* ---- the log callback calls us ---- */
+
+static void call_back(void *user, const char *message)
+{
+    int *said = user;
+    tell(NULL, message);
+    said[0] = pug_flush(1000);
+    said[1] = pug_start(NULL);
+    said[2] = pug_stop();
+}
+
+static void callback_body(void)
+{
+    int said[3] = {1, 1, 1};
+    struct pug_options o = local_options();
+    alarm(20); /* instead of for ever */
+    o.log = call_back;
+    o.log_user = said;
+    o.trace_dir = "/proc/there/is/none";
+    CHECK(pug_start(&o) != 0 && told == 1);
+    CHECK(said[0] == 0 && said[1] == PUG_ERR_BUSY && said[2] == PUG_ERR_BUSY);
+    o.trace_dir = dir;
+    CHECK(pug_start(&o) == 0 && pug_flush(5000) == 0 && pug_stop() == 0);
+}
+
+static void a_log_callback_may_call_the_library_inside_a_start(void **state)
+{
+    assert_int_equal(in_child(callback_body), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -734,6 +764,7 @@ int main(void)
         TEST(lanes_of_finished_threads_are_used_again),
         TEST(what_was_lost_is_in_the_data),
         TEST(our_threads_interrupt_nobody),
+        TEST(a_log_callback_may_call_the_library_inside_a_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

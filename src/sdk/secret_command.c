@@ -134,10 +134,13 @@ int secret_from_command(const struct settings *s, const char *name, uint64_t dea
         return error_set(ret_detail, err_from_errno(e), 0, "%.100s: %s", argv[0], strerror(e));
     }
     int err = read_until(ends[0], deadline_ns, ret, ret_detail);
+    bool is_there = err != 0; /* whatever went wrong */
     close(ends[0]);
-    if (!err)
+    if (!err) {
         err = wait_for(pid, deadline_ns, ret_detail);
-    if (err == ERR_TIMEOUT || err == ERR_TOO_LARGE || err == ERR_IO)
+        is_there = err == ERR_TIMEOUT;
+    }
+    if (is_there)
         end_all(pid);
     return err;
 }

@@ -5,7 +5,9 @@
 #include "sdk/secret.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[64], told[4096];
@@ -190,6 +193,28 @@ static void a_command_that_fails_is_told(void **state)
     assert_true(clock_monotonic_ns() - start < 50 * NS_PER_S);
 }
 
+/* Put between the library and poll() in this program. */
+static _Atomic bool poll_fails;
+int __real_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    if (!atomic_load(&poll_fails))
+        return __real_poll(fds, n, timeout_ms);
+    errno = ENOMEM;
+    return -1;
+}
+
+static void a_command_leaves_no_process_when_it_cannot_be_read(void **state)
+{
+    atomic_store(&poll_fails, true);
+    check_missing("provider = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"sleep 100\"]",
+                  "poll: ");
+    atomic_store(&poll_fails, false);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+}
+
 /* ---- a small Vault ---- */
 
 struct vault {
@@ -342,6 +367,7 @@ int main(void)
         TEST(a_file_has_it),
         TEST(a_command_prints_it),
         TEST(a_command_that_fails_is_told),
+        TEST(a_command_leaves_no_process_when_it_cannot_be_read),
         TEST(vault_has_it),
         TEST(what_vault_refuses_is_told),
         TEST(a_vault_that_is_silent_costs_no_more_than_the_deadline),

@@ -202,6 +202,9 @@ static void transferred(struct sender *s, struct target *t, CURLcode code)
     t->resume_ns = now +
                    wait; /* also of the next request: the collector's wish is not this one's */
     t->state = PAUSING;
+    /* A pause that the collector names is waited for, however long: what comes meanwhile has its bound. */
+    if (t->transfer.retry_after_ns && t->resume_ns > t->give_up_ns)
+        t->give_up_ns = t->resume_ns + t->is.to.timeout_ns;
     if (t->resume_ns > t->give_up_ns || t->attempts >= ATTEMPTS_MAX)
         finish(s, t, t->n_things);
 }

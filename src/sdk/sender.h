@@ -5,8 +5,9 @@
  * Targets do not wait for each other. Bodies of one target that wait together are joined in one
  * request; they wait for each other for a moment, unless there are many or somebody flushes.
  *
- * A request that a collector cannot take now is sent again after pauses that grow, or that the
- * collector names, for at most GIVE_UP_TIMEOUTS request timeouts; then, or when it is refused, it is lost. A target's
+ * A request that a collector cannot take now is sent again after pauses that grow, for at most
+ * GIVE_UP_TIMEOUTS request timeouts, or after those that the collector names (retry.h has their bound),
+ * ATTEMPTS_MAX times in all; then, or when it is refused, it is lost. A target's
  * queue is bounded in bytes; what does not fit is lost. Every loss is counted, and each kind of
  * trouble told once. */
 #ifndef SDK_SENDER_H

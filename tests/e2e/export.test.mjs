@@ -230,6 +230,15 @@ test('a date in Retry-After is waited for', async () => {
   assert.equal(said.exported, 2);
 });
 
+test('a pause that the collector names is waited for, however long its requests may take', async () => {
+  // Requests may take a second, so what is only busy is given up after three.
+  const c = await httpCollector([[503, { 'retry-after': '5' }, ''], [200, {}, '']]);
+  const said = await run(otlp(c.endpoint, 'http/protobuf', { OTEL_EXPORTER_OTLP_TIMEOUT: '1000' }), 'span:1', 'flush:300', 'span:1', 'flush:15000');
+  c.close();
+  assert.deepEqual([c.requests.length, said.exported, said.lostExport], [3, 4, 0], 'the batch, again, and what came meanwhile');
+  assert.ok(c.requests[1].at - c.requests[0].at >= 4990, 'not before it');
+});
+
 test('without a wish of the collector the pauses grow', async () => {
   const c = await httpCollector([[502, {}, ''], [503, {}, ''], [504, {}, ''], [429, {}, ''], [200, {}, '']]);
   const said = await run(otlp(c.endpoint, 'http/protobuf'), 'span:1', 'flush:9000');
