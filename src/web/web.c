@@ -81,6 +81,7 @@ static const struct route {
     {"/api/pugmark/spans/redact", api_redact, DIALECT_OWN, true, METHOD_POST},
     {"/api/pugmark/retention", api_retention, DIALECT_OWN, true},
     {"/api/pugmark/status", api_status, DIALECT_OWN, false},
+    {"/api/pugmark/openapi.json", api_openapi, DIALECT_OWN, false},
     {"/api/v3/services", v3_services, DIALECT_V3, true},
     {"/api/v3/operations", v3_operations, DIALECT_V3, true},
     {"/api/v3/trace-summaries", v3_summaries, DIALECT_V3, true},

@@ -173,6 +173,7 @@ web_handler_fn tempo_tags, tempo_tags_v2, tempo_values, tempo_values_v2;
 web_handler_fn zipkin_services, zipkin_span_names, zipkin_remote_services, zipkin_traces,
     zipkin_trace, zipkin_trace_many, zipkin_dependencies, zipkin_autocomplete_keys,
     zipkin_autocomplete_values, zipkin_health, zipkin_info, zipkin_config;
+web_handler_fn api_openapi;
 web_handler_fn sampling_strategy, sampling_baggage;
 web_handler_fn live_events;
 web_handler_fn page_document, page_asset;
