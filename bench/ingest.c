@@ -12,11 +12,12 @@
  * everything and ended, which is what counts; and by the server's processor time for all of it.
  *
  * Two cores. The sender needs a core of its own, so a rate on both cores says little on a machine
- * with two. What can be said: how much processor time a span costs when the server may use both
- * (threads that wait for each other, caches that travel, show there), and how much of all of that
- * the busiest thread does, because a thread uses one core at most. Twice the core gives
+ * with two; it is printed beside how many cores were in use. What can be said: how much processor
+ * time a span costs when the server may use both (threads that wait for each other, caches that
+ * travel, show there), and how much of all of that the busiest thread does, because a thread uses
+ * one core at most. Twice the core gives
  *   min(2 x cost on one core / cost on two cores, 1 / share of the busiest thread)
- * times the spans. That is what the report calls the gain of a second core.
+ * times the spans, as far as processors are what limits; the log thread also waits for the disk.
  *
  * Refusals and rejections are printed; a span that was acknowledged and is not in the server's own
  * count, or one that is there and was not acknowledged, fails the run. */
@@ -74,12 +75,12 @@ struct measured {
     struct sender_result sent;                    /* its latencies are this struct's */
 };
 
-static void send_all(const struct body_set *set, uint16_t port, double seconds, pid_t server,
-                     struct sender_result *ret)
+static void send_all(const struct body_set *set, uint16_t port, unsigned connections,
+                     double seconds, pid_t server, struct sender_result *ret)
 {
     struct sender_options send = {.set = set,
                                   .port = port,
-                                  .connections = bench.o.connections,
+                                  .connections = connections,
                                   .seconds = seconds,
                                   .cpu = bench.sender_cpu};
     errno = 0;
@@ -97,7 +98,7 @@ static struct measured floor_measure(const struct body_set *set)
     snprintf(path, sizeof path, "%s/floor", bench.dir);
     pid_t pid = floor_start(set->form == BODY_OTLP_GRPC, path, &port);
     struct sender_result sent;
-    send_all(set, port, 0, pid, &sent);
+    send_all(set, port, bench.o.connections, 0, pid, &sent);
     struct rusage usage;
     process_end(pid, &usage);
     unlink(path);
@@ -125,7 +126,9 @@ static int server_measure(const struct arm *arm, const struct body_set *set, int
         bench_die("the ready file names no endpoint for this protocol");
     }
     double busiest_s, cpu_before = served_cpu_s(&served, NULL);
-    send_all(set, port, seconds, served.pid, &sent);
+    /* Twice as many requests under way, or two cores would wait for them. */
+    send_all(set, port, cpu < 0 ? 2 * bench.o.connections : bench.o.connections, seconds,
+             served.pid, &sent);
     double cpu_taking = served_cpu_s(&served, &busiest_s) - cpu_before;
     *ret = (struct measured){
         .memory_mib = served_memory_peak_mib(&served),
@@ -228,6 +231,13 @@ static void report_two_cores(struct report *r, const struct arm *arm, const stru
     report_row(r, text(name, "two cores, part of the busiest thread"), two->busiest_part, "");
     report_row(r, text(name, "two cores beside the sender, to answer"), two->spans_per_s,
                "spans/s");
+    report_ratio(r, "one core", one->spans_per_s);
+    report_row(
+        r, text(name, "cores in use then, the sender's too"),
+        two->spans_per_s *
+            (two->cpu_us_per_span_taking + two->sent.cpu_s * 1e6 / (double)two->sent.spans_acked) /
+            1e6,
+        "");
     report_row(r, text(name, "gain of a second core"), by_cost < by_thread ? by_cost : by_thread,
                "x");
     report_row(r, text(name, "spans lost with two cores"),
