@@ -316,6 +316,34 @@ PUG__INLINE struct pug__slot *pug__begin_bare(struct pug__lane *lane, struct pug
     return slot ? pug__begin(lane, slot) : 0;
 }
 
+/* The end of the top slot. 0: it does not fit into its record. */
+PUG__INLINE int pug__end_put(struct pug__lane *lane, struct pug__slot *slot, uint64_t now)
+{
+    /* Atomic so that they stay two loads: one wide load over two fresh narrow stores would stall.
+     */
+    uint64_t start = __atomic_load_n(&slot->start, __ATOMIC_RELAXED);
+    uint64_t seq = __atomic_load_n(&slot->seq, __ATOMIC_RELAXED);
+    uint64_t duration = now - start, trace = seq - slot->trace;
+    if (PUG__UNLIKELY((duration | trace) >> 32))
+        return 0;
+    lane->limit = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    uint64_t head = lane->head;
+    struct pug__end_record *r =
+        (struct pug__end_record *)(void *)(lane->ring + (head & lane->mask));
+    r->kind_site = PUG__RECORD_END | slot->site << 8;
+    r->duration = (uint32_t)duration;
+    r->start = start;
+    r->seq = seq;
+    r->parent = (uint32_t)(seq - slot[-1].seq);
+    r->trace = (uint32_t)trace;
+    __atomic_store_n(&lane->head, head + sizeof *r, __ATOMIC_RELEASE);
+    __atomic_store_n(&lane->top, slot - 1, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    lane->limit = lane->room;
+    return 1;
+}
+
 PUG__INLINE void pug__end(struct pug__slot **scope)
 {
     struct pug__slot *slot = *scope;
@@ -335,30 +363,8 @@ PUG__INLINE void pug__end(struct pug__slot **scope)
         return;
     }
     uint64_t now = pug__ticks(lane->clock);
-    /* Atomic so that they stay two loads: one wide load over two fresh narrow stores would stall.
-     */
-    uint64_t start = __atomic_load_n(&slot->start, __ATOMIC_RELAXED);
-    uint64_t seq = __atomic_load_n(&slot->seq, __ATOMIC_RELAXED);
-    uint64_t duration = now - start, trace = seq - slot->trace;
-    if (PUG__UNLIKELY((duration | trace) >> 32)) {
+    if (PUG__UNLIKELY(!pug__end_put(lane, slot, now)))
         pug__end_slow(slot, now);
-        return;
-    }
-    lane->limit = 0;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    uint64_t head = lane->head;
-    struct pug__end_record *r =
-        (struct pug__end_record *)(void *)(lane->ring + (head & lane->mask));
-    r->kind_site = PUG__RECORD_END | slot->site << 8;
-    r->duration = (uint32_t)duration;
-    r->start = start;
-    r->seq = seq;
-    r->parent = (uint32_t)(seq - slot[-1].seq);
-    r->trace = (uint32_t)trace;
-    __atomic_store_n(&lane->head, head + sizeof *r, __ATOMIC_RELEASE);
-    __atomic_store_n(&lane->top, slot - 1, __ATOMIC_RELEASE);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    lane->limit = lane->room;
 }
 
 PUG__INLINE void pug__detach_scope(struct pug__slot **scope)

@@ -13,12 +13,14 @@
  *    given back, and is not counted.
  * 4. A function of the allocator that calls another one of the family by its name comes through here
  *    twice; what the inner call counted is undone (`counts = before`).
- * 5. libpugmark's own work in the program's threads is undone in the same way (pug__alloc_write).
+ * 5. libpugmark's own work in the program's threads is undone in the same way (pug__alloc_here).
  * 6. Asking glibc for a size costs as much as half of a malloc, and all it does is to read the word in
  *    front of the block. So that word is read here, if at the start it says for blocks of many sizes
  *    what malloc_usable_size() says; any other allocator is asked.
  *
  * Nothing here locks, and nothing is done at fork: a child's thread goes on with its sums. */
+#include "sdk/alloc.h"
+
 #include "pugmark/alloc.h"
 
 #include <dlfcn.h>
@@ -30,24 +32,28 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 #define EARLY_BYTES 16384
+#define WORD_OF_PAGES ((size_t)2)
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
+/* The sums of bytes with ALLOC_BLOCK_EXTRA for each block. */
 static __thread struct pug_alloc_counts counts __attribute__((tls_model("initial-exec")));
 
 /* ---- the allocator below ---- */
 
+/* What every call looks at, on one line. */
 static struct {
+    bool reads_words; /* 6. */
     void *(*malloc)(size_t);
+    void (*free)(void *);
     void *(*calloc)(size_t, size_t);
     void *(*realloc)(void *, size_t);
-    void (*free)(void *);
     void *(*memalign)(size_t, size_t);
     void *(*aligned_alloc)(size_t, size_t);
     int (*posix_memalign)(void **, size_t, size_t);
     void *(*valloc)(size_t);
     void *(*pvalloc)(size_t);
     size_t (*usable)(void *);
-} next;
+} next __attribute__((aligned(64)));
 
 static enum { UNKNOWN, ASKING, KNOWN } state;
 
@@ -59,7 +65,8 @@ static bool is_early(const void *p)
     return (uintptr_t)p - (uintptr_t)early < EARLY_BYTES;
 }
 
-/* Zeros, for it is used once. Its size stands in front of it. */
+/* Zeros, for it is used once. In front of it stand its size and a word that free() takes for that of a block with pages of
+ * its own, which it looks at closer. */
 static void *early_alloc(size_t n)
 {
     size_t room = (n + 31) & ~(size_t)15;
@@ -70,6 +77,8 @@ static void *early_alloc(size_t n)
     char *p = early + early_used;
     early_used += room;
     memcpy(p, &n, sizeof n);
+    n = WORD_OF_PAGES;
+    memcpy(p + 8, &n, sizeof n);
     return p + 16;
 }
 
@@ -118,18 +127,28 @@ static inline bool known(void)
     return LIKELY(state == KNOWN) || ask();
 }
 
-static bool reads_words; /* 6. */
+static inline size_t word_of(const void *p)
+{
+    size_t word;
+    __builtin_memcpy(&word, (const char *)p - sizeof word, sizeof word);
+    return word;
+}
+
+/* Of a block without pages of its own: its bytes and ALLOC_BLOCK_EXTRA. */
+static inline size_t word_more(size_t word)
+{
+    return word & ~(size_t)7;
+}
 
 #if defined(__x86_64__) && defined(__GLIBC__)
 /* The lowest bits are flags; the second one says that the block has pages of its own, and then the
  * word behind it is not lent to it. */
 static inline size_t word_size(const void *p)
 {
-    size_t word;
-    __builtin_memcpy(&word, (const char *)p - sizeof word, sizeof word);
-    if (LIKELY(!(word & 2)))
-        return (word & ~(size_t)7) - sizeof word;
-    return (word & ~(size_t)7) - 2 * sizeof word;
+    size_t word = word_of(p);
+    if (LIKELY(!(word & WORD_OF_PAGES)))
+        return word_more(word) - ALLOC_BLOCK_EXTRA;
+    return word_more(word) - 2 * sizeof word;
 }
 
 static bool words_are_right(void)
@@ -173,28 +192,39 @@ static bool is_glibc(void)
 
 static inline size_t size_of(void *p)
 {
-    return LIKELY(reads_words) ? word_size(p) : next.usable(p);
+    return LIKELY(next.reads_words) ? word_size(p) : next.usable(p);
 }
 
 __attribute__((constructor)) static void begin(void)
 {
     int errno_before = errno;
-    reads_words = known() && is_glibc() && words_are_right();
+    next.reads_words = known() && is_glibc() && words_are_right();
     errno = errno_before;
 }
 
 /* ---- counting ---- */
 
-static inline void count_alloc(uint64_t bytes)
+/* `more`: the bytes and ALLOC_BLOCK_EXTRA. */
+static inline void count_alloc_more(uint64_t more)
 {
     counts.alloc_count++;
-    counts.alloc_bytes += bytes;
+    counts.alloc_bytes += more;
+}
+
+static inline void count_free_more(uint64_t more)
+{
+    counts.dealloc_count++;
+    counts.dealloc_bytes += more;
+}
+
+static inline void count_alloc(uint64_t bytes)
+{
+    count_alloc_more(bytes + ALLOC_BLOCK_EXTRA);
 }
 
 static inline void count_free(uint64_t bytes)
 {
-    counts.dealloc_count++;
-    counts.dealloc_bytes += bytes;
+    count_free_more(bytes + ALLOC_BLOCK_EXTRA);
 }
 
 static inline void *counted(void *p)
@@ -204,17 +234,11 @@ static inline void *counted(void *p)
     return p;
 }
 
-PUBLIC void pug__alloc_read(struct pug_alloc_counts *ret);
-PUBLIC void pug__alloc_write(const struct pug_alloc_counts *to);
+PUBLIC struct pug_alloc_counts *pug__alloc_here(void);
 
-void pug__alloc_read(struct pug_alloc_counts *ret)
+struct pug_alloc_counts *pug__alloc_here(void)
 {
-    *ret = counts;
-}
-
-void pug__alloc_write(const struct pug_alloc_counts *to)
-{
-    counts = *to;
+    return &counts;
 }
 
 /* ---- the family ---- */
@@ -224,19 +248,28 @@ static __attribute__((noinline)) void *malloc_slow(size_t n)
     return known() ? counted(next.malloc(n)) : early_alloc(n);
 }
 
+static __attribute__((noinline)) void *counted_slow(void *p)
+{
+    return counted(p);
+}
+
 PUBLIC void *malloc(size_t n)
 {
-    if (!LIKELY(reads_words)) /* then the one below is known too */
+    if (!LIKELY(next.reads_words)) /* then the one below is known too */
         return malloc_slow(n);
     void *p = next.malloc(n);
-    if (LIKELY(p))
-        count_alloc(word_size(p));
+    if (!LIKELY(p))
+        return p;
+    size_t word = word_of(p);
+    if (!LIKELY(!(word & WORD_OF_PAGES)))
+        return counted_slow(p);
+    count_alloc_more(word_more(word));
     return p;
 }
 
 static __attribute__((noinline)) void free_slow(void *p)
 {
-    if (!known())
+    if (is_early(p) || !known())
         return;
     count_free(size_of(p));
     next.free(p);
@@ -244,13 +277,19 @@ static __attribute__((noinline)) void free_slow(void *p)
 
 PUBLIC void free(void *p)
 {
-    if (!p || is_early(p))
+    size_t word;
+    if (!p)
         return;
-    if (!LIKELY(reads_words)) {
+    if (!LIKELY(next.reads_words)) {
         free_slow(p);
         return;
     }
-    count_free(word_size(p));
+    word = word_of(p);
+    if (!LIKELY(!(word & WORD_OF_PAGES))) {
+        free_slow(p);
+        return;
+    }
+    count_free_more(word_more(word));
     next.free(p);
 }
 

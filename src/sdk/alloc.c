@@ -8,8 +8,7 @@
 #include <string.h>
 
 /* In libpugmark-alloc. Weak, for it is seldom there. */
-extern void pug__alloc_read(struct pug_alloc_counts *ret) __attribute__((weak));
-extern void pug__alloc_write(const struct pug_alloc_counts *to) __attribute__((weak));
+extern struct pug_alloc_counts *pug__alloc_here(void) __attribute__((weak));
 
 _Static_assert(sizeof(struct watch_counters) == sizeof(struct pug_alloc_counts) &&
                    offsetof(struct watch_counters, alloc_bytes) ==
@@ -20,65 +19,56 @@ _Static_assert(sizeof(struct watch_counters) == sizeof(struct pug_alloc_counts) 
                        offsetof(struct pug_alloc_counts, dealloc_bytes),
                "they are read by one function");
 
-typedef void read_fn(struct pug_alloc_counts *ret);
-typedef void write_fn(const struct pug_alloc_counts *to);
+typedef struct pug_alloc_counts *here_fn(void);
 
-static _Atomic(read_fn *) reads;
-static _Atomic(write_fn *) writes;
+static _Atomic(here_fn *) here;
 
-/* A preloaded object is not seen by a weak name in a program that libpugmark.a is linked into. */
-static void *look(const char *name)
+static here_fn *find(void)
 {
-    return dlsym(RTLD_DEFAULT, name);
-}
-
-static read_fn *find(void)
-{
-    read_fn *found = atomic_load(&reads);
+    here_fn *found = atomic_load(&here);
     if (found)
         return found;
-    write_fn *writer = pug__alloc_write;
-    found = pug__alloc_read;
+    found = pug__alloc_here;
     if (!found) {
-        void *at[2] = {look("pug__alloc_read"), look("pug__alloc_write")};
-        memcpy(&found, &at[0], sizeof found);
-        memcpy(&writer, &at[1], sizeof writer);
+        /* A preloaded object is not seen by a weak name in a program that libpugmark.a is linked into. */
+        void *at = dlsym(RTLD_DEFAULT, "pug__alloc_here");
+        memcpy(&found, &at, sizeof found);
     }
-    if (!found || !writer)
-        return NULL;
-    atomic_store(&writes, writer);
-    atomic_store(&reads, found);
+    if (found)
+        atomic_store(&here, found);
     return found;
 }
 
 bool alloc_find(void)
 {
-    read_fn *found = find();
+    here_fn *found = find();
     watch_allocations_fn *same;
     if (!found)
         return false;
     memcpy(&same, &found, sizeof same);
-    watch_allocations_from(same);
+    watch_allocations_in(same);
     return true;
 }
 
 int pug_alloc_counts_read(struct pug_alloc_counts *ret)
 {
-    read_fn *found = find();
+    here_fn *found = find();
     if (!found) {
         memset(ret, 0, sizeof *ret);
         return PUG_ERR_UNSUPPORTED;
     }
-    found(ret);
+    *ret = *found();
+    ret->alloc_bytes -= ALLOC_BLOCK_EXTRA * ret->alloc_count;
+    ret->dealloc_bytes -= ALLOC_BLOCK_EXTRA * ret->dealloc_count;
     return 0;
 }
 
 struct alloc_ours alloc_ours_begin(void)
 {
     struct alloc_ours ours = {.known = false};
-    read_fn *found = atomic_load(&reads);
+    here_fn *found = atomic_load(&here);
     if (found) {
-        found(&ours.before);
+        ours.before = *found();
         ours.known = true;
     }
     return ours;
@@ -87,5 +77,5 @@ struct alloc_ours alloc_ours_begin(void)
 void alloc_ours_end(struct alloc_ours *ours)
 {
     if (ours->known)
-        atomic_load (&writes)(&ours->before);
+        *atomic_load (&here)() = ours->before;
 }

@@ -6,6 +6,10 @@
 
 #include "pugmark/alloc.h"
 
+/* A thread's counters, as libpugmark-alloc keeps them, have so much more in each sum of bytes for each block: what glibc's word
+ * in front of a block says, to be added as it is. */
+#define ALLOC_BLOCK_EXTRA 8
+
 /* Gives the counters to watch.h. False: nobody counts. */
 bool alloc_find(void);
 

@@ -340,6 +340,7 @@ struct lane *lane_claim(struct memory *m, pthread_key_t key)
             !atomic_compare_exchange_strong(&lane->state, &expected, LANE_OWNED))
             continue;
         lane->thread = (uint64_t)(uintptr_t)pthread_self();
+        lane->allocated = NULL;
         if (pthread_setspecific(key, lane) != 0) {
             atomic_store(&lane->state, LANE_FREE);
             return NULL;

@@ -43,7 +43,7 @@
 
 enum lane_state { LANE_NONE, LANE_FREE, LANE_OWNED, LANE_LEFT };
 
-/* Of one thread; they only grow. See watch.h. */
+/* Of one thread; they only grow. The bytes with ALLOC_BLOCK_EXTRA for each block (alloc.h). See watch.h. */
 struct watch_counters {
     uint64_t alloc_count, alloc_bytes, dealloc_count, dealloc_bytes;
 };
@@ -66,6 +66,7 @@ struct lane {
     uint64_t random;          /* of PUG_SPAN_ONE_IN, and of how many roots are not kept */
     uint64_t root_threshold;  /* that the root below the base was decided with; else OT_RANGE */
     uint64_t thread;          /* pthread_self() of the owner */
+    const struct watch_counters *allocated; /* its counters; NULL: not looked for yet */
     uint64_t self; /* address of this struct in its own process: `top` - self is an offset */
     struct pug_context contexts[LANE_CONTEXT_SLOTS];
     struct pug__slot slots[1 + PUG_DEPTH_MAX];

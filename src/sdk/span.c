@@ -253,10 +253,24 @@ static struct pug__slot *slot_begin(struct lane *lane, struct pug__slot *slot,
     return slot;
 }
 
+/* Below a parent that is recorded, or would be, and asks for nothing but allocations to be counted. */
+static struct pug__slot *begin_counted(struct lane *lane, struct pug__site *site)
+{
+    struct pug__slot *slot = pug__open(&lane->fast, site);
+    if (!slot)
+        return NULL;
+    watch_begin_counted(lane, slot);
+    return pug__begin(&lane->fast, slot);
+}
+
 struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site,
                                   const union pug__value *values)
 {
     struct lane *lane = lane_of(fast);
+    if (fast && !(values && site->n_keys) &&
+        (PUG__STATE_OF(fast->top) & PUG__STATE_ASIDE) == PUG__STATE_WATCH &&
+        watch_is_counting(lane))
+        return begin_counted(lane, site);
     struct pug__slot *slot = fast ? slot_open(lane, site) : NULL;
     if (!slot)
         return NULL;
@@ -356,6 +370,10 @@ void pug__end_slow(struct pug__slot *slot, uint64_t now)
     }
     if (!now && lane)
         now = ticks_now(lane->fast.clock);
+    if (lane && slot == lane->fast.top && lane->fast.limit &&
+        (slot->state & PUG__STATE_MASK) == PUG__STATE_WATCH && watch_end_counted(lane, slot) &&
+        pug__end_put(&lane->fast, slot, now))
+        return;
     /* Of another thread, or of the parent process, or ended already. */
     if (!lane || !is_open(lane, slot))
         return;

@@ -1,12 +1,13 @@
 #include "sdk/watch.h"
 
+#include "sdk/alloc.h"
 #include "sdk/probes.h"
 #include "sdk/sdk.h"
 #include "sdk/span.h"
 #include "sdk/thread_context.h"
 
 static _Atomic unsigned reasons_now;
-static _Atomic(watch_allocations_fn *) read_allocations;
+static _Atomic(watch_allocations_fn *) allocations_here;
 
 static const struct pug__key alloc_keys[] = {
     {"alloc.count", PUG__TYPE_INT},     {"alloc.bytes", PUG__TYPE_INT},
@@ -16,14 +17,14 @@ static const struct pug__key alloc_keys[] = {
 static struct pug__site alloc_site = {
     .n_keys = 5, .name = "alloc", .file = "", .function = "", .keys = alloc_keys};
 
-void watch_allocations_from(watch_allocations_fn *read)
+void watch_allocations_in(watch_allocations_fn *here)
 {
-    atomic_store(&read_allocations, read);
+    atomic_store(&allocations_here, here);
 }
 
 bool watch_has_allocations(void)
 {
-    return atomic_load(&read_allocations) != NULL;
+    return atomic_load(&allocations_here) != NULL;
 }
 
 void watch_set(struct memory *m, unsigned reasons)
@@ -39,47 +40,85 @@ unsigned watch_reasons(void)
 
 /* ---- allocations ---- */
 
-/* The one indirect call on the way of a span (tests/library knows it by this name). */
-static __attribute__((noinline)) bool watch_counters_read(struct watch_counters *ret)
+/* The one indirect call on the way of a span, at a thread's first one (tests/library knows it by this name). */
+static __attribute__((noinline)) void watch_counters_find(struct lane *lane)
 {
-    watch_allocations_fn *read = atomic_load_explicit(&read_allocations, memory_order_relaxed);
-    if (!read)
-        return false;
-    read(ret);
-    return true;
+    watch_allocations_fn *here = atomic_load_explicit(&allocations_here, memory_order_relaxed);
+    lane->allocated = here ? here() : NULL;
 }
 
 static void allocations_begin(struct lane *lane, const struct pug__slot *slot)
 {
     size_t depth = (size_t)(slot - lane->slots);
-    lane->counters_seq[depth] = watch_counters_read(&lane->counters[depth]) ? slot->seq : 0;
+    if (!lane->allocated)
+        watch_counters_find(lane);
+    lane->counters_seq[depth] = lane->allocated ? slot->seq : 0;
+    if (lane->allocated)
+        lane->counters[depth] = *lane->allocated;
+}
+
+/* It may have begun before the counters were there. */
+static bool allocations_are_known(const struct lane *lane, const struct pug__slot *slot)
+{
+    return lane->counters_seq[slot - lane->slots] == slot->seq && lane->allocated;
+}
+
+enum { ALLOC_WORDS = 7 };
+
+static void allocations_record(struct lane *lane, const struct pug__slot *slot)
+{
+    const struct watch_counters *then = &lane->counters[slot - lane->slots], *now = lane->allocated;
+    uint64_t allocs = now->alloc_count - then->alloc_count;
+    uint64_t frees = now->dealloc_count - then->dealloc_count;
+    uint64_t allocated = now->alloc_bytes - then->alloc_bytes - ALLOC_BLOCK_EXTRA * allocs;
+    uint64_t freed = now->dealloc_bytes - then->dealloc_bytes - ALLOC_BLOCK_EXTRA * frees;
+    uint32_t site = lane_site_id(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head,
+                                 &alloc_site);
+    const uint64_t words[ALLOC_WORDS] = {RECORD_ATTRS | ALLOC_WORDS << 8 | (uint64_t)site << 32,
+                                         slot->seq,
+                                         allocs,
+                                         allocated,
+                                         frees,
+                                         freed,
+                                         allocated - freed};
+    struct pug__lane *fast = &lane->fast;
+    memcpy(fast->ring + (fast->head & fast->mask), words, sizeof words);
+    __atomic_store_n(&fast->head, fast->head + sizeof words, __ATOMIC_RELEASE);
+    lane->counters_seq[slot - lane->slots] = 0; /* once is enough */
 }
 
 static void allocations_end(struct lane *lane, const struct pug__slot *slot)
 {
-    size_t depth = (size_t)(slot - lane->slots);
-    struct watch_counters now;
-    /* It may have begun before the counters were there. */
-    if (lane->counters_seq[depth] != slot->seq || !lane_slot_is_recorded(slot))
+    if (!allocations_are_known(lane, slot) || !lane_slot_is_recorded(slot))
         return;
-    if (!lane_has_room(lane)) {
+    if (lane_has_room(lane))
+        allocations_record(lane, slot);
+    else
         lane_count(&lane->lost_details);
-        return;
-    }
-    if (!watch_counters_read(&now))
-        return;
-    const struct watch_counters *then = &lane->counters[depth];
-    uint64_t allocated = now.alloc_bytes - then->alloc_bytes;
-    uint64_t freed = now.dealloc_bytes - then->dealloc_bytes;
-    struct record_writer w =
-        record_begin(lane, RECORD_ATTRS, lane_site_id(atomic_load(&sdk.memory)->head, &alloc_site));
-    record_u64(&w, slot->seq);
-    record_u64(&w, now.alloc_count - then->alloc_count);
-    record_u64(&w, allocated);
-    record_u64(&w, now.dealloc_count - then->dealloc_count);
-    record_u64(&w, freed);
-    record_u64(&w, allocated - freed);
-    record_commit(&w);
+}
+
+bool watch_is_counting(const struct lane *lane)
+{
+    return watch_reasons() == WATCH_ALLOCATIONS && lane->allocated && !otel_thread_ctx_v1;
+}
+
+void watch_begin_counted(struct lane *lane, const struct pug__slot *slot)
+{
+    size_t depth = (size_t)(slot - lane->slots);
+    lane->counters_seq[depth] = slot->seq;
+    lane->counters[depth] = *lane->allocated;
+}
+
+bool watch_end_counted(struct lane *lane, const struct pug__slot *slot)
+{
+    if (!watch_is_counting(lane) || !allocations_are_known(lane, slot) ||
+        lane->fast.head > lane->fast.room)
+        return false;
+    lane->fast.limit = 0;
+    atomic_signal_fence(memory_order_seq_cst);
+    allocations_record(lane, slot);
+    lane_leave(lane);
+    return true;
 }
 
 /* ---- probes ---- */

@@ -14,8 +14,8 @@
  *     watch_moved   the top is another one now: attach, detach, end
  *
  * Allocations. Who counts them (a preload object, or the program's own malloc) gives the function
- * that reads the counters of the calling thread to watch_allocations_from(), before pug_start. The
- * counters only ever grow. Each recorded scope then gets what was added between its begin and its
+ * that says where the calling thread's counters are to watch_allocations_in(), before pug_start. It
+ * is asked once for a thread; they stay where they are while the thread lives, and only ever grow. Each recorded scope then gets what was added between its begin and its
  * end, children included, as alloc.count, alloc.bytes, dealloc.count, dealloc.bytes and
  * alloc.net_bytes. */
 #ifndef SDK_WATCH_H
@@ -30,8 +30,8 @@ enum watch_reason {
 };
 
 /* Must be callable on the hot path. */
-typedef void watch_allocations_fn(struct watch_counters *ret);
-void watch_allocations_from(watch_allocations_fn *read);
+typedef const struct watch_counters *watch_allocations_fn(void);
+void watch_allocations_in(watch_allocations_fn *here);
 /* Is there one? */
 bool watch_has_allocations(void);
 
@@ -46,5 +46,12 @@ void watch_look(struct memory *m);
 void watch_begin(struct lane *lane, struct pug__slot *slot, const struct pug__site *site);
 void watch_end(struct lane *lane, struct pug__slot *slot);
 void watch_moved(struct lane *lane);
+
+/* A lane that is watched for allocations and nothing else, which is short work for a span without attributes.
+ * watch_is_counting: watch_begin_counted, with the lane entered, is all that is to be done at a begin.
+ * watch_end_counted: all that is to be done at an end, with the lane not entered; false: it must end as others do. */
+bool watch_is_counting(const struct lane *lane);
+void watch_begin_counted(struct lane *lane, const struct pug__slot *slot);
+bool watch_end_counted(struct lane *lane, const struct pug__slot *slot);
 
 #endif

@@ -31,7 +31,7 @@ HARMLESS = {
 EXCEPTIONS = {("pug__lane_claim", "sdk_revive")}
 # Calls through a pointer, and why each is harmless: the counters of an allocator that the program was built or run with.
 # A wrapped function is called between the begin and the end of its span.
-INDIRECT = {"watch_counters_read", "pug__wrap_common"}
+INDIRECT = {"watch_counters_find", "pug__wrap_common"}
 # Every function of the library that a span's life goes through, from the header's macros and from its users.
 ENTRIES = [
     "pug__lane_claim", "pug__open_slow", "pug__begin_slow", "pug__begin_alone",
