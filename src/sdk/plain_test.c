@@ -339,6 +339,66 @@ static void spans_from_their_records_are_the_same_bytes_as_spans_that_are_assemb
     assert_true(n_general > n_plain / 8);
 }
 
+/* ---- without memory ---- */
+
+/* Put between the library and the allocator in this program. */
+static bool no_memory;
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_malloc(size_t n)
+{
+    return no_memory ? NULL : __real_malloc(n);
+}
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return no_memory ? NULL : __real_calloc(n, size);
+}
+
+static struct span told[4];
+static size_t n_told;
+
+static void tell_spans(void *user, const struct taken_batch *batch)
+{
+    (void)user;
+    for (size_t i = 0; i < batch->spans.n && n_told < 4; i++)
+        told[n_told++] = batch->spans.spans[i];
+}
+
+static void no_memory_costs_details_and_never_the_trace(void **state)
+{
+    struct assembler *a;
+    struct pug_context c = {.trace_id = "a trace of many", .span_id = "parent_", .flags = 1};
+    memcpy(c.tracestate, "a=1", c.tracestate_len = 3);
+    lanes_start(NULL, 0);
+    {
+        PUG_SPAN_FROM(&c, "from", PUG_INT("number", 1));
+        PUG_SPAN("inner");
+        pug_event(PUG_CURRENT, "happened");
+    }
+    ticks_update(&lanes.ticks, &lanes.memory->head->clock);
+    assert_int_equal(assembler_new(lanes.memory, &lanes.config, &lanes.ticks, tell_spans, NULL, &a),
+                     0);
+    struct lane_reader *r = assembler_reader(a, 0);
+    r->head = r->lane->fast.head;
+    n_told = 0;
+    no_memory = true;
+    assembler_lane(a, r);
+    assembler_flush(a);
+    no_memory = false;
+    assert_int_equal(n_told, 2);
+    for (size_t i = 0; i < n_told; i++)
+        assert_memory_equal(told[i].trace_id.bytes, c.trace_id, 16);
+    assert_memory_equal(told[1].parent_id.bytes, c.span_id, 8);
+    assert_int_equal(a->recorded, 2);
+    assert_int_equal(a->lost_memory, 0);
+    assert_true(a->lost_details >= 3); /* the state, the attribute, the event */
+    assembler_free(a);
+    lanes_stop();
+    lanes_forget();
+}
+
 /* ---- edges ---- */
 
 static const struct plain_place place = {
@@ -402,6 +462,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spans_from_their_records_are_the_same_bytes_as_spans_that_are_assembled),
+        cmocka_unit_test(no_memory_costs_details_and_never_the_trace),
         cmocka_unit_test(values_that_are_cut_short_are_not_plain),
         cmocka_unit_test(a_length_beyond_the_record_is_not_plain),
         cmocka_unit_test(without_memory_the_failure_is_in_the_buffer),
