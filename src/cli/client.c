@@ -117,8 +117,9 @@ static int wait_say(void *arg, curl_off_t total, curl_off_t now, curl_off_t sent
     return 0;
 }
 
-int client_get(const char *verb, const char *server, const char *path, long *ret_status,
-               struct buf *ret_body)
+/* `content_type` NULL: a GET. */
+static int ask(const char *verb, const char *server, const char *path, const char *content_type,
+               struct str sent, long *ret_status, struct buf *ret_body)
 {
     char detail[CURL_ERROR_SIZE] = "";
     struct buf body = {.bytes_max = BODY_BYTES_MAX};
@@ -126,10 +127,19 @@ int client_get(const char *verb, const char *server, const char *path, long *ret
     CURL *curl = request_new(verb, server, path, detail);
     if (!curl)
         return ERR_NOMEM;
+    struct curl_slist *headers = NULL;
+    if (content_type) {
+        char header[100];
+        snprintf(header, sizeof header, "Content-Type: %s", content_type);
+        headers = curl_slist_append(NULL, header);
+        curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)sent.len);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, sent.ptr);
+    }
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
-    if (isatty(STDERR_FILENO)) {
+    if (!content_type && isatty(STDERR_FILENO)) {
         curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, wait_say);
         curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &wait);
@@ -138,6 +148,7 @@ int client_get(const char *verb, const char *server, const char *path, long *ret
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(curl);
+    curl_slist_free_all(headers);
     if (wait.said)
         fputs("\r\x1b[K", stderr);
     if (code) {
@@ -147,6 +158,18 @@ int client_get(const char *verb, const char *server, const char *path, long *ret
     *ret_status = status;
     *ret_body = body;
     return 0;
+}
+
+int client_get(const char *verb, const char *server, const char *path, long *ret_status,
+               struct buf *ret_body)
+{
+    return ask(verb, server, path, NULL, STR_NONE, ret_status, ret_body);
+}
+
+int client_post(const char *verb, const char *server, const char *path, const char *content_type,
+                struct str body, long *ret_status, struct buf *ret_body)
+{
+    return ask(verb, server, path, content_type, body, ret_status, ret_body);
 }
 
 /* ---- a stream ---- */

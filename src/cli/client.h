@@ -12,6 +12,11 @@
 MUST_USE int client_get(const char *verb, const char *server, const char *path, long *ret_status,
                         struct buf *ret_body);
 
+/* The same for a POST of `body`. */
+MUST_USE int client_post(const char *verb, const char *server, const char *path,
+                         const char *content_type, struct str body, long *ret_status,
+                         struct buf *ret_body);
+
 /* An answer without an end, as it comes. `take` and `wants` say whether to go on. */
 struct client_stream {
     bool (*take)(void *arg, struct str bytes);

@@ -1,6 +1,7 @@
 /* pugmark store verify|stats|compact|pin|unpin|pins|delete|redact DIR: a store that no server has open. */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/store_files.h"
 #include "cli/term.h"
 
 #include "base/clock.h"
@@ -21,6 +22,8 @@ static const char help[] =
     "       pugmark store compact DIR [--retention AGE] [--disk-max BYTES]\n"
     "       pugmark store pin|unpin DIR TRACE_ID...\n"
     "       pugmark store pins DIR\n"
+    "       pugmark store export DIR FILE [QUERY] [--since AGE] [--until AGE] [--force]\n"
+    "       pugmark store import DIR FILE...\n"
     "       pugmark store delete DIR QUERY [--since AGE] [--until AGE] [--confirm]\n"
     "       pugmark store redact DIR [QUERY] --keys GLOB,... [--pattern P] [--confirm]\n"
     "\n"
@@ -30,6 +33,8 @@ static const char help[] =
     "stats    spans, services, times, and what takes the room\n"
     "compact  merges small segments; with the options, first drops what is too old or too much\n"
     "pin      keeps a trace, whatever retention says; unpin ends that; pins lists them\n"
+    "export   writes spans as length-delimited OTLP protobuf, - to standard output;\n"
+    "         import takes any kind of file that `pugmark import` does\n"
     "delete   takes spans out that a TraceQL query finds; redact replaces values in them by\n"
     "         \"[redacted]\". Without --confirm they only say how many it would be\n"
     "\n"
@@ -39,6 +44,7 @@ static const char help[] =
     "  --since AGE       only spans that started since: 2h, 7d\n"
     "  --until AGE       only spans that started before that\n"
     "  --confirm         do it\n"
+    "  --force           replace a file that is there\n"
     "  --retention AGE   drop segments whose spans all started longer ago: 7d, 12h\n"
     "  --disk-max BYTES  drop the oldest segments while the store takes more: 10G\n"
     "  --json            for programs\n";
@@ -47,7 +53,7 @@ struct options {
     const char *what, *dir;
     char **ids; /* also the query */
     int n_ids;
-    bool json, confirm;
+    bool json, confirm, force;
     const char *keys, *pattern, *since, *until;
     uint64_t since_ns, until_ns;
     uint64_t retention_ns, disk_bytes_max;
@@ -66,6 +72,7 @@ static int parse(int argc, char **argv, struct options *o)
     const struct args_option options[] = {
         {.name = "json", .flag = &o->json},
         {.name = "confirm", .flag = &o->confirm},
+        {.name = "force", .flag = &o->force},
         {.name = "keys", .text = &o->keys},
         {.name = "pattern", .text = &o->pattern},
         {.name = "since", .text = &o->since, .duration_ns = &o->since_ns},
@@ -85,8 +92,9 @@ static int parse(int argc, char **argv, struct options *o)
     o->n_ids = n - 2;
     bool takes_ids = is(o, "pin") || is(o, "unpin"), deletes = is(o, "delete");
     bool redacts = is(o, "redact"), erases = deletes || redacts;
+    bool exports = is(o, "export"), imports = is(o, "import");
     bool known = takes_ids || is(o, "verify") || is(o, "stats") || is(o, "compact") ||
-                 is(o, "pins") || erases;
+                 is(o, "pins") || erases || exports || imports;
     if (!known)
         return args_wrong("store", "\"%s\" is not known", o->what);
     if (erases && (o->n_ids > 1 || (deletes && !o->n_ids)))
@@ -95,11 +103,18 @@ static int parse(int argc, char **argv, struct options *o)
                           o->ids[o->n_ids ? 1 : 0]);
     if (redacts && !o->keys && !o->pattern)
         return args_wrong("store", "what to take out: --keys, --pattern");
-    if (!erases && (o->confirm || o->since || o->until))
-        return args_wrong("store", "--confirm, --since and --until are for delete and redact");
+    if ((exports || imports) && !o->n_ids)
+        return args_wrong("store", "which file");
+    if (exports && o->n_ids > 2)
+        return args_wrong("store", "one file and one query, not also \"%s\"", o->ids[2]);
+    if (o->force && !exports)
+        return args_wrong("store", "--force is for export");
+    if (!erases && (o->confirm || (!exports && (o->since || o->until))))
+        return args_wrong("store", "--confirm, --since and --until are for delete and redact%s",
+                          o->confirm ? "" : ", and export");
     if (!redacts && (o->keys || o->pattern))
         return args_wrong("store", "--keys and --pattern are for redact");
-    if (!erases && (takes_ids ? !o->n_ids : o->n_ids))
+    if (!erases && !exports && !imports && (takes_ids ? !o->n_ids : o->n_ids))
         return args_wrong("store", takes_ids ? "which trace" : "what is \"%s\"", o->ids[0]);
     if (o->json && !is(o, "verify") && !is(o, "stats") && !erases)
         return args_wrong("store", "--json is for verify, stats, delete and redact");
@@ -509,6 +524,24 @@ static int erase(const struct options *o)
     return status;
 }
 
+static int files(const struct options *o)
+{
+    struct store *store;
+    uint64_t now = clock_realtime_ns();
+    int status = open_existing(o, &store);
+    if (status)
+        return status;
+    if (is(o, "import"))
+        status = store_files_import(store, o->ids, o->n_ids);
+    else
+        status = store_files_export(store, o->ids[0], o->n_ids > 1 ? o->ids[1] : NULL,
+                                    o->since && o->since_ns < now ? now - o->since_ns : 0,
+                                    o->until && o->until_ns < now ? now - o->until_ns : 0,
+                                    o->force);
+    store_close(store);
+    return status;
+}
+
 int cli_store(int argc, char **argv)
 {
     struct options o;
@@ -522,5 +555,6 @@ int cli_store(int argc, char **argv)
            : is(&o, "compact")                    ? compact(&o)
            : is(&o, "pins")                       ? pins(&o)
            : is(&o, "delete") || is(&o, "redact") ? erase(&o)
+           : is(&o, "export") || is(&o, "import") ? files(&o)
                                                   : pin(&o);
 }

@@ -5,6 +5,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/span_io.h"
 #include "cli/term.h"
 #include "cli/waterfall.h"
 
@@ -29,8 +30,8 @@ static const char help[] =
     "usage: pugmark trace ID|FILE [--attributes] [--all] [--depth N] [--max-rows N]\n"
     "                     [--json] [--server URL]\n"
     "\n"
-    "Shows one trace as a waterfall: of a server, or those in a file of OTLP (JSON or\n"
-    "protobuf).\n"
+    "Shows one trace as a waterfall: of a server, or those in any file that `pugmark import`\n"
+    "reads.\n"
     "\n"
     "  --attributes  attributes and events of every span; else of errors only\n"
     "  --all         every span, also of a trace with more than 500\n"
@@ -68,28 +69,6 @@ static int parse(int argc, char **argv, struct options *o)
 
 /* ---- a file ---- */
 
-static int file_read(const char *path, struct buf *ret)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        fprintf(stderr, "pugmark trace: %s: %s\n", path, strerror(errno));
-        return err_from_errno(errno);
-    }
-    struct buf bytes = {.bytes_max = FILE_BYTES_MAX};
-    char block[1 << 14];
-    for (size_t n; (n = fread(block, 1, sizeof block, file)) > 0;)
-        buf_put(&bytes, block, n);
-    bool failed = ferror(file) || !buf_ok(&bytes);
-    fclose(file);
-    if (failed) {
-        fprintf(stderr, "pugmark trace: %s cannot be read\n", path);
-        buf_done(&bytes);
-        return ERR_IO;
-    }
-    *ret = bytes;
-    return 0;
-}
-
 static int by_trace(const void *a, const void *b)
 {
     const struct span *x = a, *y = b;
@@ -119,25 +98,40 @@ static int put_all(struct span_batch *batch, const struct waterfall_options *opt
     return 0;
 }
 
+struct file_spans {
+    struct arena *arena;
+    struct buf spans;
+};
+
+/* A batch lives as long as its part of the file: what is kept of it is encoded and decoded once more. */
+static int spans_keep(void *arg, const struct span_batch *batch)
+{
+    struct file_spans *f = arg;
+    struct buf body = BUF_INIT;
+    struct span_batch own = {0};
+    otlp_encode(batch, &body);
+    struct str copy = buf_ok(&body) ? arena_str(f->arena, buf_as_str(&body)) : STR_NONE;
+    buf_done(&body);
+    int err = copy.ptr ? otlp_decode(copy, f->arena, &own, NULL) : ERR_NOMEM;
+    if (!err && own.n)
+        buf_put(&f->spans, own.spans, own.n * sizeof *own.spans);
+    return err ? err : buf_ok(&f->spans) ? 0 : ERR_NOMEM;
+}
+
 static int show_file(const struct options *o, const struct waterfall_options *options,
                      struct arena *arena, struct buf *out)
 {
-    struct buf bytes = BUF_INIT;
-    if (file_read(o->what, &bytes))
-        return CLI_COULD_NOT;
-    struct span_batch batch = {0};
-    struct error_detail detail = {0};
-    struct str text = str_trim(buf_as_str(&bytes));
-    int err = str_starts(text, STR("{")) ? otlp_json_decode(text, arena, &batch, &detail)
-                                         : otlp_decode(buf_as_str(&bytes), arena, &batch, &detail);
-    if (err)
-        fprintf(stderr, "pugmark trace: %s is no OTLP: at byte %zu: %s\n", o->what, detail.position,
-                detail.message[0] ? detail.message : err_text(err));
-    else if (!batch.n)
+    struct file_spans f = {.arena = arena, .spans = {.bytes_max = FILE_BYTES_MAX}};
+    int err = span_io_read("trace", o->what, spans_keep, &f, NULL);
+    struct span_batch batch = {.spans = (struct span *)(void *)f.spans.ptr,
+                               .n = f.spans.len / sizeof(struct span)};
+    if (err == ERR_NOMEM)
+        fprintf(stderr, "pugmark trace: %s does not fit into memory\n", o->what);
+    else if (!err && !batch.n)
         fprintf(stderr, "pugmark trace: there are no spans in %s\n", o->what);
-    else if ((err = put_all(&batch, options, arena, out)))
+    else if (!err && (err = put_all(&batch, options, arena, out)))
         fprintf(stderr, "pugmark trace: %s\n", err_text(err));
-    buf_done(&bytes);
+    buf_done(&f.spans);
     return !err && batch.n ? CLI_DONE : CLI_COULD_NOT;
 }
 

@@ -313,6 +313,13 @@ struct scan_cost {
 MUST_USE int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *arg,
                         struct scan_cost *ret_cost /* may be NULL */);
 
+/* Every span that a store_erase is about (its kind, keys and patterns do not matter), whole, in no order that
+ * is defined; a batch lives until `fn` returns, and its spans are the callee's to change. A non-zero return ends
+ * it. Damaged segments are passed over (store_view_is_damaged). */
+typedef int store_spans_fn(void *arg, struct span_batch *batch);
+MUST_USE int store_spans(struct store_view *view, const struct store_erase *which,
+                         store_spans_fn *fn, void *arg);
+
 /* ---- names and counts ---- */
 
 /* In byte order, each once; strings live in `arena`. */

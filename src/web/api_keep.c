@@ -2,6 +2,10 @@
 #include "web/web_internal.h"
 
 #include "query/erasure.h"
+#include "wire/span_file.h"
+
+/* More than that is asked for in parts. */
+#define EXPORT_BYTES_MAX ((size_t)32 << 20)
 
 static void key_u64_str(struct json_writer *w, const char *key, uint64_t value)
 {
@@ -193,4 +197,49 @@ void api_delete(struct web_request *q)
 void api_redact(struct web_request *q)
 {
     erase(q, ERASE_REDACT);
+}
+
+/* ---- export ---- */
+
+static int export_put(void *arg, struct span_batch *batch)
+{
+    struct buf *out = arg;
+    span_file_put(batch, out);
+    return buf_ok(out) ? 0 : ERR_TOO_LARGE;
+}
+
+void api_export(struct web_request *q)
+{
+    uint64_t start_ns, end_ns;
+    struct error_detail detail = {0};
+    struct erasure which;
+    struct buf out = {.bytes_max = EXPORT_BYTES_MAX};
+    if (!web_param_u64(q, "start", 0, UINT64_MAX, 0, &start_ns) ||
+        !web_param_u64(q, "end", 0, UINT64_MAX, 0, &end_ns))
+        return;
+    struct store_view *view = store_view_new(q->web->store);
+    int err = view ? erasure_find(view, web_param(q, "q"), start_ns, end_ns, q->arena, &which,
+                                  &detail)
+                   : ERR_NOMEM;
+    bool too_many = err == ERR_TOO_LARGE && !detail.position;
+    if (!err) {
+        err = store_spans(view, &which.erase, export_put, &out);
+        too_many = err == ERR_TOO_LARGE;
+    }
+    bool partial = !err && (which.is_damaged || store_view_is_damaged(view));
+    store_view_free(view);
+    if (!err) {
+        if (partial)
+            http_reply_header(q->http, "Warning",
+                              "199 pugmark \"a damaged segment could not be read\"");
+        web_reply(q, partial ? 206 : 200, "application/x-protobuf", &out);
+        return;
+    }
+    buf_done(&out);
+    if (too_many)
+        web_fail(q, 413, "the spans do not fit in one answer: ask for a shorter range of time");
+    else if (err == ERR_INVALID || err == ERR_UNSUPPORTED || err == ERR_TOO_LARGE)
+        web_fail_at(q, 400, "q", detail.position, detail.message);
+    else
+        web_fail_err(q, err, &detail);
 }

@@ -78,6 +78,7 @@ static const struct route {
     {"/api/pugmark/series", api_series, DIALECT_OWN, true},
     {"/api/pugmark/live", live_events, DIALECT_OWN, false},
     {"/api/pugmark/spans", api_delete, DIALECT_OWN, true, METHOD_DELETE},
+    {"/api/pugmark/export", api_export, DIALECT_OWN, true},
     {"/api/pugmark/spans/redact", api_redact, DIALECT_OWN, true, METHOD_POST},
     {"/api/pugmark/retention", api_retention, DIALECT_OWN, true},
     {"/api/pugmark/status", api_status, DIALECT_OWN, false},

@@ -15,7 +15,9 @@
 #ifndef WIRE_CHROME_H
 #define WIRE_CHROME_H
 
+#include "base/arena.h"
 #include "base/buf.h"
+#include "base/err.h"
 #include "model/span.h"
 
 struct chrome_process {
@@ -45,5 +47,9 @@ struct chrome_total {
     uint64_t value;
 };
 void chrome_tail(const struct chrome_total *totals, size_t n, struct buf *out);
+
+/* As otlp_decode: the spans of such a file (chrome_read.c). */
+MUST_USE int chrome_decode(struct str body, struct arena *arena, struct span_batch *ret_batch,
+                           struct error_detail *ret_detail);
 
 #endif

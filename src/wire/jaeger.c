@@ -1,6 +1,7 @@
 #include "wire/jaeger.h"
 
 #include "wire/collect.h"
+#include "wire/jaeger_tag.h"
 #include "wire/thrift.h"
 
 enum tag_type { TAG_STRING, TAG_DOUBLE, TAG_BOOL, TAG_LONG, TAG_BINARY };
@@ -11,12 +12,6 @@ struct decoder {
     struct collect c;
     struct thrift r;
     struct resource *resource;
-};
-
-/* What a span says in tags and references, before it is known what they mean. */
-struct told {
-    struct span span;
-    struct scope *scope;
 };
 
 static void put_be64(uint8_t *out, int64_t n)
@@ -107,8 +102,7 @@ static bool is_text(const struct attr *a, struct str key)
     return a->value.type == VALUE_STRING && str_eq(a->key, key);
 }
 
-/* Does the tag say what the model has a place for? */
-static bool is_known_tag(struct decoder *d, struct told *t, const struct attr *a)
+bool jaeger_tag_take(struct collect *c, struct jaeger_told *t, const struct attr *a)
 {
     const struct value *v = &a->value;
     if (str_eq(a->key, STR("error"))) {
@@ -139,15 +133,15 @@ static bool is_known_tag(struct decoder *d, struct told *t, const struct attr *a
     if (!name && !version)
         return false;
     if (!t->scope)
-        t->scope = arena_zalloc(d->c.arena, sizeof *t->scope);
+        t->scope = arena_zalloc(c->arena, sizeof *t->scope);
     if (t->scope)
         *(name ? &t->scope->name : &t->scope->version) = v->string;
     else
-        d->c.err = ERR_NOMEM;
+        c->err = ERR_NOMEM;
     return true;
 }
 
-static void tags_decode(struct decoder *d, const struct thrift_field *f, struct told *t)
+static void tags_decode(struct decoder *d, const struct thrift_field *f, struct jaeger_told *t)
 {
     uint32_t n;
     if (!thrift_list(&d->r, f, &n))
@@ -155,7 +149,7 @@ static void tags_decode(struct decoder *d, const struct thrift_field *f, struct 
     while (n-- > 0 && !d->r.err && !d->c.err) {
         struct attr a;
         tag_decode(d, &a);
-        if (!t || !is_known_tag(d, t, &a))
+        if (!t || !jaeger_tag_take(&d->c, t, &a))
             collect_attr(&d->c, a.key, &a.value);
     }
 }
@@ -224,7 +218,7 @@ static void reference_decode(struct decoder *d, struct reference *ret)
 }
 
 /* A span's own ids and parent come before its references (fields are written in order). */
-static void reference_take(struct decoder *d, struct told *t, const struct reference *ref)
+static void reference_take(struct decoder *d, struct jaeger_told *t, const struct reference *ref)
 {
     struct span *s = &t->span;
     if (ref->type == REF_CHILD_OF && trace_id_cmp(&ref->trace_id, &s->trace_id) == 0) {
@@ -243,7 +237,7 @@ static void reference_take(struct decoder *d, struct told *t, const struct refer
     collect_link(&d->c, &link);
 }
 
-static void span_field(struct decoder *d, const struct thrift_field *f, struct told *t,
+static void span_field(struct decoder *d, const struct thrift_field *f, struct jaeger_told *t,
                        int64_t *start_us, int64_t *duration_us, int64_t *flags)
 {
     struct span *s = &t->span;
@@ -297,7 +291,7 @@ static void span_field(struct decoder *d, const struct thrift_field *f, struct t
 
 static void span_decode(struct decoder *d)
 {
-    struct told t = {.span = {.name = STR("")}};
+    struct jaeger_told t = {.span = {.name = STR("")}};
     struct thrift_field f = {0};
     int64_t start_us = 0, duration_us = 0, flags = 0;
     while (thrift_next(&d->r, &f) && !d->c.err)

@@ -22,5 +22,8 @@ MUST_USE int jaeger_compact_decode(struct str body, struct arena *arena,
                                    struct span_batch *ret_batch, struct error_detail *ret_detail);
 MUST_USE int jaeger_binary_decode(struct str body, struct arena *arena,
                                   struct span_batch *ret_batch, struct error_detail *ret_detail);
+/* What its query API answers and its UI downloads: {"data":[{"spans":[..],"processes":{..}}]}. */
+MUST_USE int jaeger_json_decode(struct str body, struct arena *arena, struct span_batch *ret_batch,
+                                struct error_detail *ret_detail);
 
 #endif

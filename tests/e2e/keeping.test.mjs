@@ -1,4 +1,5 @@
-// What a server keeps and lets go: its configuration, rules of retention, deletion, redaction.
+// What a server keeps and lets go: its configuration, rules of retention, deletion, redaction, and files
+// of spans that go out and come in.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -6,6 +7,7 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { PUGMARK, Server, otlpRequest, until } from './lib.mjs';
 
@@ -205,5 +207,100 @@ describe('erasing', () => {
       assert.ok(said.stderr.includes(words), said.stderr);
     }
     assert.match(run(['store', 'delete', data, '{ .a = }']).stderr, /expected an attribute/);
+  });
+});
+
+const CORPUS = fileURLToPath(new URL('../../fuzz/corpus/span_file/', import.meta.url));
+/** All spans of a server, by id, as its API tells them. */
+async function everything(server) {
+  const { traces } = await server.get('/api/pugmark/search?start=0&limit=1000');
+  const spans = new Map();
+  for (const { traceId } of traces) {
+    const trace = await server.get(`/api/pugmark/traces/${traceId}`);
+    for (const s of trace.spans) spans.set(`${traceId} ${s.spanId}`, { ...s, resource: trace.resources[s.resource], scope: trace.scopes[s.scope] });
+  }
+  return new Map([...spans].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+describe('files of spans', () => {
+  test('what a server exports another imports, span for span', async (t) => {
+    const from = await start(t, { args: ['--memtable-bytes', '200K'] });
+    const made = path.join(scratch, 'load.pb');
+    assert.equal(run(['load', '--traces', '60', '--spans-per-trace', '12', '--seed', '7', '--out', made]).status, 0);
+    const imported = run(['import', made, '--server', from.endpoints.page]);
+    assert.equal(imported.status, 0, imported.stderr);
+    assert.match(imported.stderr, /720 spans from OTLP protobuf/);
+    const file = path.join(scratch, 'all.pb');
+    const exported = run(['export', file, '--server', from.endpoints.page]);
+    assert.equal(exported.status, 0, exported.stderr);
+    assert.match(exported.stderr, /720 spans/);
+    assert.match(run(['export', file, '--server', from.endpoints.page]).stderr, /is there already/);
+    const to = await start(t);
+    assert.equal(run(['import', file, '--otlp', to.endpoints.otlp_http]).status, 0);
+    const [sent, got] = [await everything(from), await everything(to)];
+    assert.equal(sent.size, 720);
+    assert.deepEqual(got, sent);
+    // The same without a server, in parts and by query.
+    const [one, two] = ['a.pb', 'b.pb'].map((name) => path.join(scratch, name));
+    await from.stop();
+    const store = path.join(scratch, 'imported');
+    const data = to.data;
+    to.process.kill('SIGTERM');
+    await to.exited;
+    const by = (q, out) => run(['store', 'export', data, out, q]).status;
+    assert.deepEqual([by('{ status = error }', one), by('{ status != error }', two)], [0, 0]);
+    const empty = await start(t, { data: store });
+    await empty.stop();
+    const back = run(['store', 'import', store, one, two]);
+    assert.equal(back.status, 0, back.stderr);
+    const again = await start(t, { data: store });
+    assert.deepEqual(await everything(again), sent);
+    await again.stop();
+    await rm(to.scratch, { recursive: true, force: true });
+  });
+
+  test('of other kinds are known by their content', async (t) => {
+    const server = await start(t);
+    const words = { otlp_json: 'OTLP JSON', otlp_json_lines: 'OTLP JSON', jaeger_json: "Jaeger's JSON", chrome: 'a Chrome trace', zipkin: "Zipkin's JSON", zipkin_v1: "Zipkin's JSON, version 1" };
+    for (const [name, kind] of Object.entries(words)) {
+      const said = run(['import', path.join(CORPUS, name), '--server', server.endpoints.page]);
+      assert.equal(said.status, 0, said.stderr);
+      assert.ok(said.stderr.includes(` spans from ${kind}\n`), said.stderr);
+      const shown = run(['trace', path.join(CORPUS, name)]);
+      assert.equal(shown.status, 0, shown.stderr);
+      assert.match(shown.stdout, /shop/);
+    }
+    for (const [name, why] of [['none', 'expected "resourceSpans"'], ['list', 'at byte']]) {
+      const said = run(['import', path.join(CORPUS, name), '--server', server.endpoints.page]);
+      assert.equal(said.status, 1);
+      assert.ok(said.stderr.includes(why), said.stderr);
+    }
+    assert.match(run(['import', path.join(scratch, 'nothing'), '--server', server.endpoints.page]).stderr, /No such file/);
+    await server.stop();
+  });
+
+  test('Jaeger and Chrome files say what they know of a span', async (t) => {
+    const id = '00112233445566778899aabbccddeeff';
+    for (const [name, check] of [['jaeger_json', (spans, resources) => {
+      const [s] = spans;
+      assert.deepEqual([s.name, s.kind, s.status.code, s.parentSpanId, s.startUnixNano, s.durationNano], ['get', 'SERVER', 'ERROR', '2222222222222222', '1700000000000000000', '1500000']);
+      assert.deepEqual(Object.fromEntries(s.attributes.map((a) => [a.key, a.value])), { n: { intValue: '5' }, f: { doubleValue: 1 }, ok: { boolValue: true }, raw: { bytesValue: 'AQID' } });
+      assert.deepEqual(s.links.map((l) => l.spanId), ['3333333333333333']);
+      assert.deepEqual(s.events.map((e) => [e.name, e.timeUnixNano, e.attributes.length]), [['retry', '1700000000000700000', 1]]);
+      assert.deepEqual(resources[s.resource].attributes.map((a) => a.key).sort(), ['host.name', 'service.name']);
+    }], ['chrome', (spans) => {
+      const [pay, far] = spans;
+      assert.deepEqual([pay.name, pay.kind, pay.status, pay.startUnixNano, pay.durationNano], ['pay', 'SERVER', { code: 'ERROR', message: 'no' }, '1700000000000012345', '100001']);
+      assert.deepEqual(pay.attributes.map((a) => a.key), ['n', 'f', 'list', 'map']);
+      assert.deepEqual(pay.attributes[2].value.arrayValue.values.length, 3);
+      assert.deepEqual(pay.events.map((e) => [e.name, e.timeUnixNano]), [['retry', '1700000000000013000']]);
+      assert.deepEqual([far.name, far.parentSpanId, far.durationNano], ['far', '1111111111111111', '6500']);
+    }]]) {
+      const server = await start(t);
+      assert.equal(run(['import', path.join(CORPUS, name), '--server', server.endpoints.page]).status, 0);
+      const trace = await server.get(`/api/pugmark/traces/${id}`);
+      check(trace.spans, trace.resources);
+      await server.stop();
+    }
   });
 });

@@ -23,12 +23,9 @@
 
 /* One erasure at work. */
 struct erasing {
-    const struct store_erase *e;
-    struct filter *filter;
-    unsigned leaves;
+    struct erase_choice which;
     struct redact *redact;
-    struct arena arena;       /* of `redact` */
-    struct erase_span *spans; /* in order */
+    struct arena arena; /* of `redact` */
     struct store_erased done;
 };
 
@@ -39,27 +36,45 @@ static int span_order(const void *a, const void *b)
     return memcmp(a, b, sizeof(struct erase_span));
 }
 
-static bool is_listed(const struct erasing *x, const struct span *s)
+int erase_choice_init(struct erase_choice *c, const struct store_erase *e)
 {
-    struct erase_span key = {.trace_id = s->trace_id};
-    if (bsearch(&key, x->spans, x->e->n_spans, sizeof key, span_order)) /* all of the trace */
-        return true;
-    key.span_id = s->span_id;
-    return bsearch(&key, x->spans, x->e->n_spans, sizeof key, span_order);
+    *c = (struct erase_choice){.e = e};
+    int err = filter_new(e->where, &c->filter, &c->leaves);
+    if (err || !e->spans)
+        return err;
+    c->spans = malloc((e->n_spans + 1) * sizeof *c->spans);
+    if (!c->spans)
+        return ERR_NOMEM;
+    if (e->n_spans) {
+        memcpy(c->spans, e->spans, e->n_spans * sizeof *c->spans);
+        qsort(c->spans, e->n_spans, sizeof *c->spans, span_order);
+    }
+    return 0;
 }
 
-static bool is_meant(const struct erasing *x, const struct span *s)
+void erase_choice_done(struct erase_choice *c)
 {
-    const struct store_erase *e = x->e;
-    if (x->spans)
-        return is_listed(x, s);
-    return s->start_ns >= e->start_min_ns && (!e->start_max_ns || s->start_ns <= e->start_max_ns) &&
-           filter_span(x->filter, s);
+    filter_free(c->filter);
+    free(c->spans);
+}
+
+bool erase_choice_has(const struct erase_choice *c, const struct span *s)
+{
+    const struct store_erase *e = c->e;
+    if (!c->spans)
+        return s->start_ns >= e->start_min_ns &&
+               (!e->start_max_ns || s->start_ns <= e->start_max_ns) && filter_span(c->filter, s);
+    struct erase_span key = {.trace_id = s->trace_id};
+    if (bsearch(&key, c->spans, e->n_spans, sizeof key, span_order)) /* all of the trace */
+        return true;
+    key.span_id = s->span_id;
+    return bsearch(&key, c->spans, e->n_spans, sizeof key, span_order);
 }
 
 static bool erase_drops(void *arg, const struct span *s)
 {
-    return is_meant(arg, s);
+    const struct erasing *x = arg;
+    return erase_choice_has(&x->which, s);
 }
 
 /* ---- redaction ---- */
@@ -139,7 +154,7 @@ static int erase_changes(void *arg, struct span_batch *batch, struct arena *aren
     const struct resource *from = NULL, *to = NULL; /* neighbours share theirs */
     for (size_t i = 0; i < batch->n; i++) {
         struct span *s = &batch->spans[i];
-        if (!is_meant(x, s))
+        if (!erase_choice_has(&x->which, s))
             continue;
         uint64_t hits = redact_hits(x->redact);
         if (!span_own(s, arena))
@@ -169,31 +184,32 @@ static int segment_has_listed(const struct erasing *x, struct segment *seg, bool
 {
     int err = 0;
     *ret = false;
-    for (size_t i = 0; i < x->e->n_spans && !err && !*ret; i++)
-        if (!i || trace_id_cmp(&x->spans[i].trace_id, &x->spans[i - 1].trace_id))
-            err = segment_has(seg, &x->spans[i].trace_id, ret);
+    for (size_t i = 0; i < x->which.e->n_spans && !err && !*ret; i++)
+        if (!i || trace_id_cmp(&x->which.spans[i].trace_id, &x->which.spans[i - 1].trace_id))
+            err = segment_has(seg, &x->which.spans[i].trace_id, ret);
     return err;
 }
 
 /* Whether something of it may be in the segment; told by index and columns. */
 static int segment_concerns(const struct erasing *x, struct segment_file *file, bool *ret)
 {
-    const struct store_erase *e = x->e;
+    const struct store_erase *e = x->which.e;
     struct scan scan = {.start_min_ns = e->start_min_ns, .start_max_ns = e->start_max_ns};
     struct scan_cost cost = {0};
     struct segment *seg;
     bool damaged = false;
     *ret = false;
-    if (!x->spans && (file->info.start_max_ns < e->start_min_ns ||
-                      (e->start_max_ns && file->info.start_min_ns > e->start_max_ns)))
+    if (!x->which.spans && (file->info.start_max_ns < e->start_min_ns ||
+                            (e->start_max_ns && file->info.start_min_ns > e->start_max_ns)))
         return 0;
     int err = segment_open(file->dir, file->info.name, &seg);
     if (err)
         return err;
-    if (x->spans)
+    if (x->which.spans)
         err = segment_has_listed(x, seg, ret);
     else
-        err = segment_scan(seg, x->filter, x->leaves, &scan, row_see, ret, &cost, &damaged);
+        err = segment_scan(seg, x->which.filter, x->which.leaves, &scan, row_see, ret, &cost,
+                           &damaged);
     segment_close(seg);
     return err == 1 ? 0 : err ? err : damaged ? ERR_CORRUPT : 0;
 }
@@ -202,7 +218,7 @@ static int erase_segment(struct store *st, struct erasing *x, struct segment_fil
 {
     struct rewrite w = {.bytes_max = UINT64_MAX, .arg = x};
     struct catalogue_change change = {.sealed = 0};
-    bool redacts = x->e->kind == ERASE_REDACT, concerns;
+    bool redacts = x->which.e->kind == ERASE_REDACT, concerns;
     int err = segment_concerns(x, file, &concerns);
     if (err || !concerns)
         return err;
@@ -250,16 +266,8 @@ static int erase_all(struct store *st, struct erasing *x, uint64_t last_sequence
 
 static int erasing_init(struct erasing *x, const struct store_erase *e, struct error_detail *detail)
 {
-    *x = (struct erasing){.e = e, .arena = ARENA_INIT};
-    int err = filter_new(e->where, &x->filter, &x->leaves);
-    if (!err && e->spans) {
-        x->spans = arena_array(&x->arena, e->n_spans, sizeof *x->spans);
-        if (x->spans && e->n_spans) {
-            memcpy(x->spans, e->spans, e->n_spans * sizeof *x->spans);
-            qsort(x->spans, e->n_spans, sizeof *x->spans, span_order);
-        }
-        err = x->spans ? 0 : ERR_NOMEM;
-    }
+    *x = (struct erasing){.arena = ARENA_INIT};
+    int err = erase_choice_init(&x->which, e);
     if (!err && e->kind == ERASE_REDACT)
         err = redact_new(e->keys, e->n_keys, e->patterns, e->n_patterns, &x->arena, &x->redact,
                          detail);
@@ -268,7 +276,7 @@ static int erasing_init(struct erasing *x, const struct store_erase *e, struct e
 
 static void erasing_done(struct erasing *x)
 {
-    filter_free(x->filter);
+    erase_choice_done(&x->which);
     arena_done(&x->arena);
 }
 

@@ -4,6 +4,7 @@
 
 #include "store/local/calls.h"
 #include "store/local/engine.h"
+#include "store/local/erase.h"
 #include "store/local/keys.h"
 
 struct store_view {
@@ -551,5 +552,70 @@ int store_keys(struct store_view *view, uint64_t start_min_ns, uint64_t start_ma
         *ret_n = n;
     }
     key_set_done(&set);
+    return err;
+}
+
+/* ---- all spans ---- */
+
+struct spans_pass {
+    const struct erase_choice *which;
+    store_spans_fn *fn;
+    void *arg;
+    int err; /* of `fn` */
+};
+
+static int spans_pass(void *arg, const struct span_batch *batch)
+{
+    struct spans_pass *p = arg;
+    struct span_batch some = {.spans = batch->spans};
+    for (size_t i = 0; i < batch->n; i++)
+        if (erase_choice_has(p->which, &batch->spans[i]))
+            some.spans[some.n++] = batch->spans[i];
+    p->err = some.n ? p->fn(p->arg, &some) : 0;
+    return p->err;
+}
+
+static int memtable_spans(const struct memtable *mt, uint32_t rows, struct spans_pass *p)
+{
+    uint32_t n = intern_count(&mt->traces);
+    int err = 0;
+    for (uint32_t i = 0; i < n && !err; i++) {
+        struct arena arena = ARENA_INIT;
+        struct span_list list = {.arena = &arena};
+        struct str bytes = intern_get(&mt->traces, i);
+        struct trace_id id;
+        memcpy(id.bytes, bytes.ptr, TRACE_ID_SIZE);
+        bool has;
+        err = memtable_trace(mt, rows, &id, 0, UINT64_MAX, &arena, &list, &has);
+        if (!err && list.n)
+            err = spans_pass(p, &(struct span_batch){.spans = list.spans, .n = list.n});
+        arena_done(&arena);
+    }
+    return err;
+}
+
+int store_spans(struct store_view *view, const struct store_erase *which, store_spans_fn *fn,
+                void *arg)
+{
+    struct erase_choice choice;
+    struct spans_pass p = {.which = &choice, .fn = fn, .arg = arg};
+    const struct scan range = {.start_min_ns = which->spans ? 0 : which->start_min_ns,
+                               .start_max_ns = which->spans ? 0 : which->start_max_ns};
+    int err = erase_choice_init(&choice, which);
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i] && view->rows[i])
+            err = memtable_spans(view->memtables[i], view->rows[i], &p);
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        const struct segment_info *info = &view->segments->items[i]->info;
+        struct segment *seg;
+        if (range_misses(&range, info->start_min_ns, info->start_max_ns))
+            continue;
+        err = reader_get(view, i, &seg);
+        if (!err)
+            err = segment_spans(seg, spans_pass, &p);
+        if (!p.err)
+            err = pass_damage(view, i, err);
+    }
+    erase_choice_done(&choice);
     return err;
 }
