@@ -17,9 +17,9 @@ enum { SPANS_AT_ONCE = 8192, TRIES_MAX = 60, BUSY_WAIT_S = 1 };
 static const char help[] =
     "usage: pugmark import FILE... [--server URL] [--otlp URL]\n"
     "\n"
-    "Sends the spans in files to a server: OTLP (JSON, or protobuf as `pugmark export` and\n"
-    "`pugmark load --out` write it), Zipkin's JSON, Jaeger's JSON as its UI downloads it,\n"
-    "our own Chrome traces. What a file is, its content says; - is standard input.\n"
+    "Sends the spans in files to a server: OTLP (JSON, or protobuf as `pugmark export`\n"
+    "writes it), Zipkin's JSON, Jaeger's JSON as its UI downloads it, our own Chrome\n"
+    "traces. What a file is, its content says; - is standard input.\n"
     "\n"
     "  --server URL  the page of the server; default " CLIENT_SERVER_DEFAULT "\n"
     "  --otlp URL    instead: any server that takes OTLP over HTTP\n";

@@ -4,7 +4,7 @@
 #include "sdk/bridge.h"
 #include "sdk/meter.h"
 #include "sdk/own_thread.h"
-#include "sdk/redact.h"
+#include "model/redact.h"
 #include "sdk/sdk.h"
 #include "sdk/watch.h"
 

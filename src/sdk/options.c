@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "sdk/lane.h"
-#include "sdk/redact.h"
+#include "model/redact.h"
 #include "sdk/secret.h"
 #include "sdk/settings_file.h"
 

@@ -1,6 +1,6 @@
 #include "base/test.h"
 #include "pugmark/pugmark.h"
-#include "sdk/redact.h"
+#include "model/redact.h"
 
 #include <stdio.h>
 #include <stdlib.h>

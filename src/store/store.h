@@ -126,7 +126,7 @@ struct store_erase {
     size_t n_spans;
     const struct predicate *where;
     uint64_t start_min_ns, start_max_ns;
-    /* Of a redaction, in the words of sdk/redact.h: globs of keys whose values go, of span, events, links and
+    /* Of a redaction, in the words of model/redact.h: globs of keys whose values go, of span, events, links and
      * resource, and patterns that go from all texts. */
     const char *const *keys, *const *patterns;
     size_t n_keys, n_patterns;

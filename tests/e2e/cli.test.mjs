@@ -162,7 +162,7 @@ describe('pugmark trace', () => {
     await writeFile(file, '{"resourceSpans":[{"scopeSpans":7}]}');
     const bad = await run(['trace', file]);
     assert.equal(bad.status, 1);
-    assert.match(bad.stderr, /is no OTLP: at byte \d+: /);
+    assert.match(bad.stderr, /at byte \d+, read as OTLP JSON: /);
   });
 
   test('uses ASCII where the terminal knows nothing else', async () => {

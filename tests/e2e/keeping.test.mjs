@@ -40,7 +40,8 @@ describe('the configuration of the server', () => {
   test('is read from the file, under environment and command line', async (t) => {
     const file = await config('[server]\nreceivers = ["otlp_http", "zipkin"]\nspans_max = 2\ndata = "/nowhere"\nlisten = "127.0.0.3"\n');
     const server = await start(t, { args: ['--config', file], env: { PUG_SERVER_LISTEN: '127.0.0.2' } });
-    assert.deepEqual(Object.keys(server.endpoints).sort(), ['otlp_http', 'page', 'tempo', 'zipkin']);
+    for (const name of ['otlp_http', 'zipkin', 'page']) assert.ok(server.endpoints[name], name);
+    for (const name of ['otlp_grpc', 'jaeger_http', 'jaeger_compact', 'jaeger_binary', 'xray']) assert.equal(server.endpoints[name], undefined, name);
     assert.match(server.endpoints.page, /127\.0\.0\.2/);
     await server.send(otlpRequest('a', [{}, {}]));
     await assert.rejects(server.send(otlpRequest('a', [{}, {}, {}])), /limit/);
@@ -110,7 +111,10 @@ describe('rules of retention', () => {
 /** Names of the files of a store in which some bytes stand as they are. */
 async function filesWith(data, text) {
   const names = [];
-  for (const name of await readdir(data)) if ((await readFile(path.join(data, name))).includes(text)) names.push(name);
+  for (const entry of await readdir(data, { withFileTypes: true })) {
+    if (entry.isDirectory()) names.push(...await filesWith(path.join(data, entry.name), text));
+    else if ((await readFile(path.join(data, entry.name))).includes(text)) names.push(entry.name);
+  }
   return names;
 }
 const text = (key, value) => ({ key, value: { stringValue: value } });

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "sdk/redact.h"
+#include "model/redact.h"
 #include "store/local/rewrite.h"
 
 /* One erasure at work. */

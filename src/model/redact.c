@@ -1,4 +1,4 @@
-#include "sdk/redact.h"
+#include "model/redact.h"
 
 #include "base/hash.h"
 #include "base/matcher.h"

@@ -1,11 +1,11 @@
 /* What must not leave the process: attribute values by their key, and text by what it looks like.
  *
- * Applied by the drain to each batch before any exporter sees it, and to the resource at start. The
- * recording side knows nothing of it. Everything is compiled once, at start; a key is judged once
+ * The library's drain applies it to each batch before any exporter sees it, and to the resource at start; the
+ * store to what somebody wants gone (store/local/erase.c). Everything is compiled once, at start; a key is judged once
  * and remembered, text costs time linear in its length, with a budget: what cannot be looked
  * through within it is taken out as a whole. No memory: likewise. */
-#ifndef SDK_REDACT_H
-#define SDK_REDACT_H
+#ifndef MODEL_REDACT_H
+#define MODEL_REDACT_H
 
 #include "base/arena.h"
 #include "model/span.h"
