@@ -57,6 +57,15 @@ static int take(const char *verb, const struct args_option *o, const char *text)
         *o->flag = true;
         return 0;
     }
+    if (o->list) {
+        if (!*text)
+            return args_wrong(verb, "--%s is empty", o->name);
+        if (*o->n_list == o->max)
+            return args_wrong(verb, "--%s more than %llu times", o->name,
+                              (unsigned long long)o->max);
+        o->list[(*o->n_list)++] = text;
+        return 0;
+    }
     if (o->duration_ns) {
         uint64_t ns;
         if (!args_duration(text, &ns) || (o->max && ns > o->max))

@@ -25,6 +25,9 @@ struct args_option {
     uint64_t
         *duration_ns;    /* "1h30m", also days: "7d"; more than none, within `max` if that is set */
     const char **choice; /* one of `choices` */
+    /* May come up to `max` times: their texts, and how many there are. */
+    const char **list;
+    size_t *n_list;
     uint64_t min, max;
     const char *const *choices; /* ends with NULL */
 };

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "ingest/follow.h"
 #include "ingest/ingest.h"
 #include "store/records.h"
 #include "store/store.h"
@@ -45,6 +46,7 @@ enum {
     MALLOC_KEPT_BYTES = 64 << 20,
     FILES_WANTED = 16384,
     MEMTABLE_BYTES_LIMIT = 1 << 30,
+    FOLLOW_MAX = 64,
     RECORDS_DISK_PART = 4, /* so much of the disk budget may be logs and metrics */
 };
 
@@ -53,6 +55,8 @@ struct options {
     const char *config_file, *ready_file, *sampling_strategies;
     const char *data, *listen, *ports, *durability, *retention;
     uint64_t retention_ns, memtable_bytes, disk_bytes_max;
+    const char *follow[FOLLOW_MAX];
+    size_t n_follow;
     bool trace_self, verbose;
 };
 
@@ -70,6 +74,7 @@ struct serve {
     struct store *store;
     struct records *records;
     struct ingest *ingest;
+    struct follow *follow;
     struct web *web;
     _Atomic bool is_ready;
     struct endpoint endpoints[ENDPOINTS_MAX];
@@ -80,7 +85,8 @@ static const char help[] =
     "usage: pugmark serve [--config FILE] [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
     "                     [--ready-file FILE] [--durability sync|write]\n"
     "                     [--memtable-bytes N] [--retention AGE] [--disk-max BYTES]\n"
-    "                     [--sampling-strategies FILE] [--trace-self] [-v]\n"
+    "                     [--sampling-strategies FILE] [--follow FILE]... [--trace-self]\n"
+    "                     [-v]\n"
     "\n"
     "Receives spans (OTLP, Zipkin, Jaeger, X-Ray), keeps them, and serves the page and\n"
     "the APIs.\n"
@@ -111,6 +117,8 @@ static const char help[] =
     "  --sampling-strategies FILE\n"
     "                      how much Jaeger's clients keep, in Jaeger's format; read again\n"
     "                      when it changes. Default: everything\n"
+    "  --follow FILE       lines of JSON with _trace become spans as they are written, over\n"
+    "                      rotation and truncation; may be a pattern, and come again\n"
     "  --trace-self        the server's own work appears as service \"pugmark\"; "
     "PUG_TRACING=true\n"
     "                      does the same\n"
@@ -154,6 +162,7 @@ static int parse(int argc, char **argv, struct options *o)
         {.name = "retention", .text = &o->retention, .duration_ns = &o->retention_ns},
         {.name = "disk-max", .bytes = &o->disk_bytes_max, .min = 1, .max = INT64_MAX},
         {.name = "sampling-strategies", .text = &o->sampling_strategies},
+        {.name = "follow", .list = o->follow, .n_list = &o->n_follow, .max = FOLLOW_MAX},
         {.name = "trace-self", .flag = &o->trace_self},
         {.name = "verbose", .letter = 'v', .flag = &o->verbose},
     };
@@ -385,6 +394,21 @@ static bool is_ready(void *arg)
     return atomic_load(&s->is_ready);
 }
 
+static void follow_counters(const struct follow *from, struct web_ingest_stats *ret)
+{
+    struct follow_stats follow;
+    if (!from)
+        return;
+    follow_stats(from, &follow);
+    ret->has_follow = true;
+    ret->follow_files = follow.files;
+    ret->follow_bytes = follow.bytes;
+    ret->follow_lost = follow.lost;
+    const uint64_t lines[] = {follow.spans, follow.logs, follow.passed, follow.invalid,
+                              follow.repeated};
+    memcpy(ret->follow_lines, lines, sizeof lines);
+}
+
 static void ingest_counters(void *arg, struct web_ingest_stats *ret)
 {
     struct serve *s = arg;
@@ -412,6 +436,8 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
             .spans_stored = from.receivers[i].spans_stored,
             .datagrams_dropped = from.receivers[i].datagrams_dropped,
         };
+    if (atomic_load(&s->is_ready)) /* it is there from then on, and goes after that */
+        follow_counters(s->follow, ret);
     static const char *const signals[SIGNAL_N] = {
         [SIGNAL_LOGS] = "logs", [SIGNAL_METRICS] = "points"};
     static_assert(SIGNAL_N <= WEB_SIGNALS_MAX, "a row for each signal");
@@ -592,6 +618,15 @@ static int start(struct serve *s)
                              ingest_port(s->ingest, (enum receiver)i));
         err = web_listen(s, &detail);
     }
+    if (!err && s->options.n_follow) {
+        struct follow_options follow = {
+            .store = s->store,
+            .records = s->records,
+            .patterns = s->options.follow,
+            .n_patterns = s->options.n_follow,
+        };
+        err = follow_start(&follow, &s->follow, &detail);
+    }
     if (err)
         fprintf(stderr, "pugmark serve: %s%s\n", detail.message[0] ? detail.message : err_text(err),
                 err == ERR_BUSY ? "; --ports auto takes free ones" : "");
@@ -606,6 +641,7 @@ static void stop(struct serve *s)
         log_warn("the server's own last spans: %s", pug_error_text(err));
     ingest_stop(s->ingest, DRAIN_MS);
     web_stop(s->web, DRAIN_MS);
+    follow_stop(s->follow); /* the page asked it for its counts */
     store_close(s->store);
     records_close(s->records);
     ingest_free(s->ingest);

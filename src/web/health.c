@@ -74,6 +74,21 @@ static void receivers(struct buf *out, const struct web_ingest_stats *stats)
 #undef OFFSET
 }
 
+static void follow(struct buf *out, const struct web_ingest_stats *stats)
+{
+    static const char *const fates[] = {"span", "log", "passed", "invalid", "repeated"};
+    number(out, "pugmark_follow_files", "gauge", "Followed files that are open.",
+           stats->follow_files);
+    number(out, "pugmark_follow_bytes_total", "counter", "Bytes read of followed files.",
+           stats->follow_bytes);
+    number(out, "pugmark_follow_lost_total", "counter",
+           "Followed files that were cut or replaced without a copy.", stats->follow_lost);
+    head(out, "pugmark_follow_lines_total", "counter", "Lines of followed files, by fate.");
+    for (size_t i = 0; i < sizeof fates / sizeof *fates; i++)
+        buf_printf(out, "pugmark_follow_lines_total{fate=\"%s\"} %llu\n", fates[i],
+                   (unsigned long long)stats->follow_lines[i]);
+}
+
 static void ingest(struct buf *out, const struct web *web)
 {
     struct web_ingest_stats stats = {0};
@@ -108,6 +123,8 @@ static void ingest(struct buf *out, const struct web *web)
         buf_printf(out, "\"} %llu\n", (unsigned long long)stats.refused[i].count);
     }
     receivers(out, &stats);
+    if (stats.has_follow)
+        follow(out, &stats);
     for (size_t i = 0; i < stats.n_signals; i++) {
         char name[64], help[96];
         const char *const what[] = {"received", "stored", "refused"};

@@ -44,6 +44,10 @@ struct web_ingest_stats {
         uint64_t received, stored, refused;
     } signals[WEB_SIGNALS_MAX];
     size_t n_signals;
+    /* Followed files. */
+    bool has_follow;
+    uint64_t follow_files, follow_bytes, follow_lost;
+    uint64_t follow_lines[5]; /* spans, logs, passed over, invalid, repeated */
 };
 
 struct web_options {
