@@ -22,8 +22,15 @@ static uint64_t test_clock(void *arg)
     return now_ns;
 }
 
-static const struct store_options timed = {.durability = STORE_DURABILITY_WRITE,
-                                           .clock = test_clock};
+static uint64_t steady_ns; /* 0: goes with the other */
+
+static uint64_t test_steady(void *arg)
+{
+    return steady_ns ? steady_ns : now_ns;
+}
+
+static const struct store_options timed = {
+    .durability = STORE_DURABILITY_WRITE, .clock = test_clock, .steady_clock = test_steady};
 
 /* `n` spans of one new trace that start at `start`, sealed. */
 static struct trace_id seal_trace(struct fixture *f, uint64_t start, size_t n)
@@ -178,8 +185,45 @@ static void pinned_traces_outlive_retention(void **state)
     assert_int_equal(store_unpin(f.store, &pinned), 0);
     assert_int_equal(store_unpin(f.store, &pinned), ERR_NOT_FOUND);
     assert_int_equal(store_keep(f.store, false), 0);
+    now_ns = 122 * DAY; /* a clock that is ahead of all that is stored is believed after a day */
+    assert_int_equal(store_keep(f.store, false), 0);
     assert_int_equal(spans_of(&f, &pinned), 0);
     assert_int_equal(stats_of(&f).expired_age_spans, 12);
+    fixture_done(&f);
+}
+
+static void a_clock_that_steps_forward_by_years_drops_nothing_for_a_day(void **state)
+{
+    struct fixture f;
+    struct store_options options = timed;
+    options.retention.keep_ns = 7 * DAY;
+    now_ns = 100 * DAY;
+    steady_ns = 5 * DAY;
+    fixture_init(&f, 9, &options);
+    struct trace_id id = seal_trace(&f, 99 * DAY, 3);
+    assert_int_equal(store_keep(f.store, false), 0);
+    log_set_level(LOG_LEVEL_OFF);
+    for (int again = 0; again < 2; again++) { /* while it is open, and at the next opening */
+        now_ns = 4000 * DAY;
+        assert_int_equal(store_keep(f.store, false), 0);
+        assert_int_equal(spans_of(&f, &id), 3);
+        steady_ns += DAY / 2;
+        assert_int_equal(store_keep(f.store, false), 0);
+        assert_int_equal(spans_of(&f, &id), 3);
+        if (!again)
+            fixture_reopen(&f);
+    }
+    now_ns = 101 * DAY; /* somebody sets it right */
+    assert_int_equal(store_keep(f.store, false), 0);
+    assert_int_equal(spans_of(&f, &id), 3);
+    now_ns = 4000 * DAY; /* or it is so */
+    assert_int_equal(store_keep(f.store, false), 0);
+    assert_int_equal(spans_of(&f, &id), 3);
+    steady_ns += 2 * DAY;
+    assert_int_equal(store_keep(f.store, false), 0);
+    log_set_level(LOG_LEVEL_INFO);
+    assert_int_equal(spans_of(&f, &id), 0);
+    steady_ns = 0;
     fixture_done(&f);
 }
 
@@ -842,6 +886,7 @@ int main(void)
         cmocka_unit_test(a_sender_whose_clock_is_ahead_keeps_nothing_forever),
         cmocka_unit_test(the_disk_budget_drops_the_oldest),
         cmocka_unit_test(pinned_traces_outlive_retention),
+        cmocka_unit_test(a_clock_that_steps_forward_by_years_drops_nothing_for_a_day),
         cmocka_unit_test(the_first_rule_that_a_span_fulfils_says_how_long_it_stays),
         cmocka_unit_test(spans_of_a_rule_that_keeps_them_for_ever_stay),
         cmocka_unit_test(a_segment_of_a_long_time_loses_the_old_part_of_it),

@@ -58,6 +58,10 @@ struct store_options {
     uint64_t queue_bytes_max;     /* bodies waiting for the log; beyond: ERR_BUSY; 0: the default */
     struct store_retention retention; /* copied */
     store_clock_fn *clock;            /* NULL: the real one */
+    store_clock_fn *steady_clock;     /* NULL: since the machine started; nobody sets it */
+    /* Retention believes the clock at once. Else a clock that is a day ahead of what the store has seen, or
+     * steps forward by an hour, is believed after a day: nothing is dropped for a wrong one. */
+    bool clock_is_trusted;
     void *clock_arg;
 };
 

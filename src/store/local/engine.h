@@ -62,8 +62,9 @@ struct store {
     char *path;
     int dir, lock_fd;
     uint64_t memtable_bytes_max, memtable_age_ns_max, queue_bytes_max;
-    store_clock_fn *clock;
+    store_clock_fn *clock, *steady_clock;
     void *clock_arg;
+    bool clock_is_trusted;
     uint64_t damaged_at_open; /* places in the log */
     uint64_t lost_segments, lost_spans;
     pthread_t log_thread, seal_thread, keep_thread;
@@ -71,6 +72,11 @@ struct store {
 
     /* The log thread's. */
     struct log log;
+
+    /* The keeper's: what it believes the time to be (keep.c). */
+    uint64_t believed_ns, believed_at_ns; /* and when, on the steady clock */
+    uint64_t doubted_since_ns;            /* on the steady clock; 0: the clock is believed */
+    bool doubt_was_told;
 
     /* Held by whoever changes the catalogue or `segments`: the seal thread and the keeper. */
     pthread_mutex_t change_lock;
@@ -146,5 +152,7 @@ static inline void store_wait_ns(struct store *st, pthread_cond_t *cond, uint64_
 /* ---- keep.c ---- */
 
 void *keep_thread(void *store);
+/* At open, when the segments are known. */
+void keep_time_init(struct store *st);
 
 #endif

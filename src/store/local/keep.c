@@ -24,6 +24,9 @@ enum {
     MERGE_MIN = 4,
     MERGE_MAX = 64,
 };
+#define CLOCK_STEP_NS (3600 * NS_PER_S)
+#define CLOCK_AWAY_NS NS_PER_DAY /* that a store may have been closed or quiet */
+#define CLOCK_DOUBT_NS NS_PER_DAY
 
 /* ---- what goes ---- */
 
@@ -211,6 +214,61 @@ static int merge_all(struct store *st, bool all)
 
 /* ---- the thread ---- */
 
+/* ---- the time ---- */
+
+/* When the newest segment was made, by the clock of then; 0: there is none. */
+static uint64_t time_seen(struct store *st)
+{
+    struct segment_list *list = segment_list_now(st);
+    uint64_t seen = 0;
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->items[i]->info.made_ns > seen)
+            seen = list->items[i]->info.made_ns;
+    segment_list_unref(list);
+    return seen;
+}
+
+void keep_time_init(struct store *st)
+{
+    uint64_t now = store_now(st), seen = time_seen(st);
+    st->believed_ns = now;
+    st->believed_at_ns = st->steady_clock(st->clock_arg);
+    if (seen && now > seen && now - seen > CLOCK_AWAY_NS) {
+        st->believed_ns = seen;
+        st->doubted_since_ns = st->believed_at_ns ? st->believed_at_ns : 1;
+    }
+}
+
+/* A clock that steps forward by years would have everything dropped. The time that retention goes by is the
+ * clock's while that agrees with the steady clock, and at first with what the store has seen; a step forward is
+ * believed when it has lasted a day, and until then time goes on from before it. */
+static uint64_t keep_now(struct store *st)
+{
+    uint64_t now = store_now(st), steady = st->steady_clock(st->clock_arg);
+    if (st->clock_is_trusted)
+        return now;
+    uint64_t expected = st->believed_ns + (steady - st->believed_at_ns);
+    if (now <= expected || now - expected < CLOCK_STEP_NS) {
+        st->doubted_since_ns = 0;
+        st->doubt_was_told = false;
+    } else {
+        if (!st->doubted_since_ns)
+            st->doubted_since_ns = steady ? steady : 1;
+        if (!st->doubt_was_told) {
+            st->doubt_was_told = true;
+            log_warn("the clock is %llu hours ahead of what the store knows: retention waits a day "
+                     "before it believes that",
+                     (unsigned long long)((now - expected) / (3600 * NS_PER_S)));
+        }
+        if (steady - st->doubted_since_ns < CLOCK_DOUBT_NS)
+            return expected;
+        st->doubted_since_ns = 0;
+    }
+    st->believed_ns = now;
+    st->believed_at_ns = steady;
+    return now;
+}
+
 /* The rules that are in force stay until the round is over. */
 static struct retention *retention_take(struct store *st)
 {
@@ -239,7 +297,7 @@ static int keep_round(struct store *st, bool all)
     do {
         err = pins_copy(st, &pins);
         if (!err)
-            err = retention_apply(st, retention, &pins, store_now(st));
+            err = retention_apply(st, retention, &pins, keep_now(st));
         if (!err)
             err = expire_by_disk(st, retention, &pins);
         free(pins.ids);

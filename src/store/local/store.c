@@ -571,6 +571,14 @@ static uint64_t real_clock(void *arg)
     return clock_realtime_ns();
 }
 
+/* Counts on while the machine sleeps. */
+static uint64_t boot_clock(void *arg)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
 static uint64_t or_default(uint64_t given, uint64_t by_default)
 {
     return given ? given : by_default;
@@ -603,6 +611,8 @@ int store_open(const struct store_options *options, struct store **ret_store,
                               NS_PER_MS;
     st->queue_bytes_max = or_default(options->queue_bytes_max, QUEUE_BYTES_DEFAULT);
     st->clock = options->clock ? options->clock : real_clock;
+    st->steady_clock = options->steady_clock ? options->steady_clock : boot_clock;
+    st->clock_is_trusted = options->clock_is_trusted;
     st->clock_arg = options->clock_arg;
     st->path = strdup(options->dir);
     st->segments = segment_list_new(0);
@@ -617,6 +627,8 @@ int store_open(const struct store_options *options, struct store **ret_store,
         err = store_recover(st, sync, ret_detail);
     if (!err && ((err = retention_counts_read(st, st->retention)) || (err = erasures_open(st))))
         error_set(ret_detail, err, 0, "%s/catalogue.db: %s", st->path, err_text(err));
+    if (!err)
+        keep_time_init(st);
     if (!err && (err = threads_start(st)))
         error_set(ret_detail, err, 0, "no thread can be started");
     if (err) {
