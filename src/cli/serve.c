@@ -44,7 +44,7 @@ enum {
      * they cost no page faults; `housekeeping` gives them back when it is quiet. */
     MALLOC_MMAP_BYTES = 32 << 20,
     MALLOC_KEPT_BYTES = 64 << 20,
-    FILES_WANTED = 16384,
+    FILES_WANTED = 65536,
     MEMTABLE_BYTES_LIMIT = 1 << 30,
     FOLLOW_MAX = 64,
     RECORDS_DISK_PART = 4, /* so much of the disk budget may be logs and metrics */

@@ -77,7 +77,7 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
                           .doc = "of a span, event, link, resource or scope; the rest is left out "
                                  "and counted as dropped"},
     [SERVER_CONNECTIONS_MAX] = {MAIN, .name = "connections_max", .type = SETTING_COUNT,
-                                ENV("CONNECTIONS_MAX"), .otherwise = "1000", .min = 1,
+                                ENV("CONNECTIONS_MAX"), .otherwise = "6000", .min = 1,
                                 .max = 100000, .doc = "of each receiver's port; newcomers wait"},
     [SERVER_HTTP_THREADS] = {MAIN, .name = "http_threads", .type = SETTING_COUNT,
                              ENV("HTTP_THREADS"), .min = 1, .max = 16,
@@ -90,7 +90,7 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
                               ENV("QUERY_TIMEOUT"), .otherwise = "30s", .min = 1e6, .max = 3.6e12,
                               .doc = "a search that takes longer ends with an error"},
     [SERVER_PAGE_CONNECTIONS_MAX] = {MAIN, .name = "page_connections_max", .type = SETTING_COUNT,
-                                     ENV("PAGE_CONNECTIONS_MAX"), .otherwise = "256", .min = 1,
+                                     ENV("PAGE_CONNECTIONS_MAX"), .otherwise = "1000", .min = 1,
                                      .max = 10000, .doc = "of the page's port; newcomers wait"},
     [SERVER_LIVE_CLIENTS_MAX] = {MAIN, .name = "live_clients_max", .type = SETTING_COUNT,
                                  ENV("LIVE_CLIENTS_MAX"), .otherwise = "32", .min = 1, .max = 1000,

@@ -88,6 +88,7 @@ struct http_worker {
 struct http_server {
     struct http_server_options options;
     struct budget own_budget;
+    struct budget unread; /* answers that clients have not read */
     struct body_limits limits;
     struct http_worker workers[HTTP_THREADS_MAX];
     pthread_t accept_thread;

@@ -10,6 +10,8 @@
 /* Below this a compressed body saves no packet. */
 enum { DEFLATE_BYTES_MIN = 1400, DEFLATE_LEVEL = 1 };
 enum { STREAM_BLOCK_BYTES = 16 << 10 };
+/* Below this an answer is in no budget: the limit of connections bounds them. */
+enum { COUNTED_BYTES_MIN = 4 << 10 };
 
 void http_reply_header(struct http_request *r, const char *name, const char *value)
 {
@@ -122,6 +124,61 @@ static struct MHD_Response *response_of(char *bytes, size_t n, enum MHD_Response
     return response;
 }
 
+/* The bytes of a large answer until the client has read them. */
+struct unread {
+    struct budget *budget;
+    char *bytes;
+    size_t n;
+};
+
+static void unread_free(void *arg)
+{
+    struct unread *u = arg;
+    budget_give(u->budget, u->n);
+    free(u->bytes);
+    free(u);
+}
+
+/* Takes `bytes`, and n of the budget. */
+static struct MHD_Response *response_unread(struct budget *budget, char *bytes, size_t n,
+                                            const char *content_type)
+{
+    struct unread *u = malloc(sizeof *u);
+    struct MHD_Response *response = NULL;
+    if (u) {
+        *u = (struct unread){budget, bytes, n};
+        response = MHD_create_response_from_buffer_with_free_callback_cls(n, bytes, unread_free, u);
+    }
+    if (!response) {
+        budget_give(budget, n);
+        free(bytes);
+        free(u);
+    } else if (content_type) {
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    }
+    return response;
+}
+
+/* Clients that ask and do not read hold what may be held. */
+static void reply_later(struct http_request *r)
+{
+    const struct str why = STR("too many answers wait to be read; try again later");
+    const struct http_server_options *o = &r->server->options;
+    struct buf body = BUF_INIT;
+    const char *type = "text/plain; charset=utf-8";
+    char seconds[12];
+    if (o->error_body) {
+        type = o->error_body(o->arg, r, 503, why, &body);
+    } else {
+        buf_str(&body, why);
+        buf_byte(&body, '\n');
+    }
+    snprintf(seconds, sizeof seconds, "%u", o->retry_after_s ? o->retry_after_s(o->arg) : 1);
+    http_reply_header(r, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    atomic_fetch_add_explicit(&r->server->refused_busy, 1, memory_order_relaxed);
+    http_reply(r, 503, type, &body);
+}
+
 void http_reply(struct http_request *r, int status, const char *content_type, struct buf *body)
 {
     if (!buf_ok(body)) {
@@ -139,7 +196,15 @@ void http_reply(struct http_request *r, int status, const char *content_type, st
         bytes = packed;
         n = packed_n;
     }
-    struct MHD_Response *response = response_of(bytes, n, MHD_RESPMEM_MUST_FREE, content_type);
+    bool is_counted = n >= COUNTED_BYTES_MIN;
+    if (is_counted && !budget_take(&r->server->unread, n)) {
+        free(bytes);
+        reply_later(r);
+        return;
+    }
+    struct MHD_Response *response =
+        is_counted ? response_unread(&r->server->unread, bytes, n, content_type)
+                   : response_of(bytes, n, MHD_RESPMEM_MUST_FREE, content_type);
     if (response && packed)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
     if (response && may_pack)

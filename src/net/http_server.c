@@ -40,6 +40,7 @@ enum {
 };
 #define BODY_BYTES_MAX ((size_t)64 << 20)
 #define INFLATED_BYTES_MAX ((size_t)256 << 20)
+#define UNREAD_BYTES_MAX ((size_t)256 << 20)
 
 struct header *http__header_copy(struct arena *arena, struct str name, struct str value)
 {
@@ -525,6 +526,7 @@ int http_server_new(const struct http_server_options *options, struct http_serve
         .inflated_bytes_max = o->inflated_bytes_max ? o->inflated_bytes_max : INFLATED_BYTES_MAX,
         .budget = o->budget ? o->budget : &server->own_budget,
     };
+    server->unread.max = o->unread_bytes_max ? o->unread_bytes_max : UNREAD_BYTES_MAX;
     pthread_mutex_init(&server->lock, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);

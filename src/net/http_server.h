@@ -31,6 +31,7 @@ struct http_server_options {
     size_t body_bytes_max;     /* on the wire; 0: the default, 64 MiB */
     size_t inflated_bytes_max; /* after Content-Encoding; 0: the default, 256 MiB */
     struct budget *budget;     /* of bodies in memory, may be shared; NULL: no limit of that kind */
+    size_t unread_bytes_max;   /* of answers that clients have not read; 0: the default, 256 MiB */
     http_handler_fn *handler;
     http_error_body_fn *error_body; /* NULL: text/plain */
     /* The Retry-After of what this server refuses itself, called with `arg`; NULL: one second. */
@@ -77,7 +78,7 @@ struct str http_content_type(const struct http_request *r);
 /* Before the answer; copies both. */
 void http_reply_header(struct http_request *r, const char *name, const char *value);
 /* Takes the bytes of `body` (detached; the struct is left empty). Deflates when the client accepts
- * gzip and it pays. */
+ * gzip and it pays. Where clients have left too much unread, 503 is answered instead. */
 void http_reply(struct http_request *r, int status, const char *content_type, struct buf *body);
 void http_reply_text(struct http_request *r, int status, const char *content_type, struct str body);
 /* Borrows: for what is built into the binary. `gzip` says that the bytes are gzip already; a client

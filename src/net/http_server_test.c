@@ -18,7 +18,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-enum { PATIENCE_MS = 10000 };
+enum { PATIENCE_MS = 10000, HUGE_ANSWER = 20000000 };
 
 /* ---- a server whose handler does what the path says ---- */
 
@@ -110,6 +110,11 @@ static void handle(void *arg, struct http_request *r)
         for (int i = 0; i < 20000; i++)
             buf_cstr(&out, "0123456789");
         http_reply(r, 200, "application/json", &out);
+    } else if (str_eq(http_path(r), STR("/huge"))) { /* more than the kernel keeps of it */
+        struct buf out = BUF_INIT;
+        for (int i = 0; i < HUGE_ANSWER / 10; i++)
+            buf_cstr(&out, "0123456789");
+        http_reply(r, 200, "application/octet-stream", &out);
     } else {
         echo(r);
     }
@@ -145,6 +150,7 @@ static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
         .error_body = error_body,
         .retry_after_s = retry_after_s,
         .body_bytes_max = 1 << 20,
+        .unread_bytes_max = HUGE_ANSWER * 3 / 2,
         .inflated_bytes_max = 2 << 20,
         .budget = &f->budget,
         .arg = f,
@@ -537,6 +543,31 @@ static void a_large_answer_is_compressed_for_those_who_take_it(void **state)
     free(packed);
 }
 
+static void clients_that_do_not_read_hold_no_more_than_the_bound(void **state)
+{
+    struct fixture *f = *state;
+    int deaf = dial(f);
+    say_text(deaf, "GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+    struct pollfd answer = {.fd = deaf, .events = POLLIN};
+    assert_int_equal(poll(&answer, 1, PATIENCE_MS), 1);
+    char *refused = post(f, "/huge", "", "", 0);
+    assert_has(refused, "HTTP/1.1 503");
+    assert_has(refused, "<503 too many answers wait to be read");
+    assert_answer(refused, "HTTP/1.1 503", "Retry-After: 1\r\n");
+    assert_answer(post(f, "/x", "", "", 0), "200 OK", "POST /x"); /* small ones pass */
+    struct http_server_stats stats;
+    http_server_stats(f->server, &stats);
+    assert_int_equal(stats.refused_busy, 1);
+    close(deaf);
+    char *served;
+    int tries = 0;
+    while (!strstr(served = post(f, "/huge", "", "", 0), "HTTP/1.1 200") && tries++ < 1000) {
+        free(served);
+        usleep(10000);
+    }
+    assert_answer(served, "HTTP/1.1 200", "0123456789");
+}
+
 static void a_stream_carries_what_is_written_and_ends_when_closed(void **state)
 {
     struct fixture *f = *state;
@@ -698,6 +729,7 @@ int main(void)
                                         setup_narrow, teardown),
         T(query_parameters_are_decoded_and_repeat),
         T(a_large_answer_is_compressed_for_those_who_take_it),
+        T(clients_that_do_not_read_hold_no_more_than_the_bound),
         T(a_stream_carries_what_is_written_and_ends_when_closed),
         POOL(a_stream_carries_what_is_written_and_ends_when_closed),
         T(a_stream_to_a_slow_client_takes_no_more_than_its_bound),

@@ -35,7 +35,7 @@
 enum {
     SPANS = 4,
     SENDERS = 3,
-    BODIES_MAX = 400000,
+    BODIES_MAX = 6000000,
     KILL_AFTER_MS_MAX = 150,
     READY_MS = 20000,
     CHECK_EVERY = 10,
@@ -58,7 +58,7 @@ static void give_up(const char *format, ...)
     exit(1);
 }
 
-/* ---- directories: flat ones ---- */
+/* ---- directories ---- */
 
 static bool file_copy(int from, int to, const char *name)
 {
@@ -92,14 +92,29 @@ static bool is_own(const char *name)
     return strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
+static void dir_copy(const char *from_path, const char *to_path);
+
+static void entry_copy(const char *from_path, const char *to_path, DIR *from, DIR *to,
+                       const struct dirent *e)
+{
+    char from_sub[200], to_sub[200];
+    if (e->d_type == DT_DIR) {
+        snprintf(from_sub, sizeof from_sub, "%s/%.60s", from_path, e->d_name);
+        snprintf(to_sub, sizeof to_sub, "%s/%.60s", to_path, e->d_name);
+        dir_copy(from_sub, to_sub);
+    } else if (!file_copy(dirfd(from), dirfd(to), e->d_name)) {
+        give_up("%s/%s cannot be copied", from_path, e->d_name);
+    }
+}
+
 static void dir_copy(const char *from_path, const char *to_path)
 {
     if (mkdir(to_path, 0700))
         give_up("%s: %s", to_path, strerror(errno));
     DIR *from = dir_open(from_path), *to = dir_open(to_path);
     for (struct dirent *e; (e = readdir(from));)
-        if (is_own(e->d_name) && !file_copy(dirfd(from), dirfd(to), e->d_name))
-            give_up("%s/%s cannot be copied", from_path, e->d_name);
+        if (is_own(e->d_name))
+            entry_copy(from_path, to_path, from, to, e);
     closedir(from);
     closedir(to);
 }
@@ -107,9 +122,16 @@ static void dir_copy(const char *from_path, const char *to_path)
 static void dir_remove(const char *path)
 {
     DIR *dir = dir_open(path);
-    for (struct dirent *e; (e = readdir(dir));)
-        if (is_own(e->d_name))
-            unlinkat(dirfd(dir), e->d_name, 0);
+    char sub[200];
+    for (struct dirent *e; (e = readdir(dir));) {
+        if (!is_own(e->d_name))
+            continue;
+        snprintf(sub, sizeof sub, "%s/%.60s", path, e->d_name);
+        if (e->d_type == DT_DIR)
+            dir_remove(sub);
+        else
+            unlink(sub);
+    }
     closedir(dir);
     if (rmdir(path))
         give_up("%s: %s", path, strerror(errno));
