@@ -130,6 +130,24 @@ MUST_USE int outline_overview(const struct outline *o, const struct outline_line
  * that ended last before. Done once. */
 MUST_USE int outline_critical(struct outline *o);
 
+/* ---- clocks ---- */
+
+/* Of one service, against that of the root's service. */
+struct outline_clock {
+    int64_t ahead_ns; /* what to take from its times; 0: nothing proves it wrong */
+    int64_t low_ns,
+        high_ns;          /* the truth lies between, if all clocks nearer to the root are right */
+    uint16_t relative_to; /* the service whose calls say so */
+    uint32_t calls;
+    bool is_known;   /* some chain of calls leads here from the root's service */
+    bool has_bounds; /* low and high: calls that somebody waited for; else only one of the two is */
+    bool is_contradicted; /* calls that cannot all be true */
+};
+#define OUTLINE_CLOCK_PAIRS_MAX 4096 /* of services that call each other; a power of two */
+
+/* One for each service, malloc'ed. ERR_NOMEM. */
+MUST_USE int outline_clocks(const struct outline *o, struct outline_clock **ret);
+
 /* ---- finding ---- */
 
 struct outline_found {

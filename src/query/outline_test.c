@@ -13,6 +13,7 @@ struct brief {
     unsigned start, duration;
     bool error;
     const char *service;
+    uint8_t kind;
 };
 
 struct made {
@@ -48,6 +49,7 @@ static void made_init(struct made *m, const struct brief *briefs, size_t n)
             .start_ns = EPOCH + b->start,
             .end_ns = EPOCH + b->start + b->duration,
             .name = str_from(arena_printf(&m->f.arena, "name of %u", b->id)),
+            .kind = b->kind,
             .status_code = b->error ? STATUS_ERROR : STATUS_UNSET,
             .attrs = {&attrs[i % 1000], 1, 0},
             .resource = r,
@@ -187,6 +189,87 @@ static void a_chain_of_a_hundred_thousand_spans_is_built(void **state)
     assert_int_equal(m.o->rows[0].size, N - 1);
     assert_int_equal(outline_critical(m.o), 0);
     free(briefs);
+    made_done(&m);
+}
+
+/* ---- clocks ---- */
+
+static void a_clock_that_calls_prove_wrong_is_put_right_within_its_bounds(void **state)
+{
+    enum { C = SPAN_KIND_CLIENT, S = SPAN_KIND_SERVER };
+    /* "db" is some 500 ahead: two calls that it seems to answer after they ended. "cache", below it, agrees with it. */
+    const struct brief briefs[] = {
+        {1, 0, 0, 1000, false, "api", S},   {2, 1, 100, 100, false, "api", C},
+        {3, 2, 620, 60, false, "db", S},    {4, 1, 300, 100, false, "api", C},
+        {5, 4, 830, 50, false, "db", S},    {6, 3, 630, 40, false, "db", C},
+        {7, 6, 640, 20, false, "cache", S}, {8, 1, 500, 100, false, "api", C},
+        {9, 8, 520, 50, false, "mail", S},
+    };
+    struct made m;
+    struct outline_clock *clocks;
+    made_init(&m, briefs, sizeof briefs / sizeof *briefs);
+    assert_int_equal(outline_clocks(m.o, &clocks), 0);
+    for (uint32_t i = 0; i < m.o->n_services; i++) {
+        const struct outline_clock *c = &clocks[i];
+        struct str name = m.o->services[i].name;
+        assert_true(c->is_known && !c->is_contradicted);
+        if (str_eq(name, STR("db"))) {
+            /* of 2 and 3: 480 to 520; of 4 and 5: 480 to 530 */
+            assert_int_equal(c->low_ns, 480);
+            assert_int_equal(c->high_ns, 520);
+            assert_int_equal(c->ahead_ns, 500);
+            assert_int_equal(c->calls, 2);
+            assert_true(c->has_bounds);
+        } else if (str_eq(name, STR("cache"))) {
+            /* -10 to 10 of db's clock */
+            assert_int_equal(c->low_ns, 490);
+            assert_int_equal(c->high_ns, 510);
+            assert_int_equal(c->ahead_ns, 500);
+            assert_str_eq(m.o->services[c->relative_to].name, STR("db"));
+        } else {
+            assert_int_equal(c->ahead_ns, 0);
+        }
+    }
+    free(clocks);
+    made_done(&m);
+}
+
+static void calls_that_contradict_each_other_shift_nothing(void **state)
+{
+    enum { C = SPAN_KIND_CLIENT, S = SPAN_KIND_SERVER };
+    const struct brief briefs[] = {
+        {1, 0, 0, 1000, false, "api", S}, {2, 1, 100, 100, false, "api", C},
+        {3, 2, 620, 60, false, "db", S},  {4, 1, 300, 100, false, "api", C},
+        {5, 4, 320, 50, false, "db", S},
+    };
+    struct made m;
+    struct outline_clock *clocks;
+    made_init(&m, briefs, 5);
+    assert_int_equal(outline_clocks(m.o, &clocks), 0);
+    for (uint32_t i = 0; i < m.o->n_services; i++) {
+        assert_int_equal(clocks[i].ahead_ns, 0);
+        assert_int_equal(clocks[i].is_contradicted, str_eq(m.o->services[i].name, STR("db")));
+    }
+    free(clocks);
+    made_done(&m);
+}
+
+static void a_message_bounds_a_clock_on_one_side_alone(void **state)
+{
+    const struct brief briefs[] = {
+        {1, 0, 100, 50, false, "api", SPAN_KIND_PRODUCER},
+        {2, 1, 30, 500, false, "worker", SPAN_KIND_CONSUMER},
+    };
+    struct made m;
+    struct outline_clock *clocks;
+    made_init(&m, briefs, 2);
+    assert_int_equal(outline_clocks(m.o, &clocks), 0);
+    for (uint32_t i = 0; i < m.o->n_services; i++)
+        if (str_eq(m.o->services[i].name, STR("worker"))) {
+            assert_int_equal(clocks[i].ahead_ns, -70); /* it began before it was sent */
+            assert_false(clocks[i].has_bounds);
+        }
+    free(clocks);
     made_done(&m);
 }
 
@@ -403,6 +486,9 @@ int main(void)
         cmocka_unit_test(own_time_is_what_no_child_covers),
         cmocka_unit_test(the_critical_path_goes_back_from_the_last_end),
         cmocka_unit_test(a_chain_of_a_hundred_thousand_spans_is_built),
+        cmocka_unit_test(a_clock_that_calls_prove_wrong_is_put_right_within_its_bounds),
+        cmocka_unit_test(calls_that_contradict_each_other_shift_nothing),
+        cmocka_unit_test(a_message_bounds_a_clock_on_one_side_alone),
         cmocka_unit_test(folding_hides_what_is_below_by_depth_and_by_single_span),
         cmocka_unit_test(neighbours_too_short_to_see_are_one_line_but_never_errors),
         cmocka_unit_test(the_overview_shows_every_lane_and_errors_last),

@@ -128,11 +128,46 @@ static void answer_close(struct web_request *q, struct shown *s, struct json_wri
 
 /* ---- facts ---- */
 
+/* Of the services whose clocks the calls of the trace prove wrong, or contradict. */
+static void clocks_json(struct json_writer *w, const struct outline_clock *clocks, uint32_t n)
+{
+    key_open(w, "clocks", '[');
+    for (uint32_t i = 0; i < n; i++) {
+        const struct outline_clock *c = &clocks[i];
+        if (!c->ahead_ns && !c->is_contradicted)
+            continue;
+        json_open(w, '{');
+        key_u64(w, "service", i);
+        json_key(w, STR("aheadNano"));
+        json_i64_str(w, c->ahead_ns);
+        if (c->ahead_ns) {
+            key_u64(w, "relativeTo", c->relative_to);
+            key_u64(w, "calls", c->calls);
+        }
+        if (c->ahead_ns && c->has_bounds) {
+            json_key(w, STR("lowNano"));
+            json_i64_str(w, c->low_ns);
+            json_key(w, STR("highNano"));
+            json_i64_str(w, c->high_ns);
+        }
+        if (c->is_contradicted)
+            key_bool(w, "contradicted", true);
+        json_close(w, '}');
+    }
+    json_close(w, ']');
+}
+
 void trace_outline(struct web_request *q)
 {
     struct shown s;
+    struct outline_clock *clocks;
     if (!shown_init(q, &s))
         return;
+    if (outline_clocks(s.o, &clocks)) {
+        shown_done(&s);
+        web_fail_err(q, ERR_NOMEM, NULL);
+        return;
+    }
     const struct outline *o = s.o;
     const struct outline_row *root = outline_root(o);
     struct buf out = web_answer();
@@ -158,6 +193,8 @@ void trace_outline(struct web_request *q)
         json_close(&w, '}');
     }
     json_close(&w, ']');
+    clocks_json(&w, clocks, o->n_services);
+    free(clocks);
     answer_close(q, &s, &w, &out);
 }
 
@@ -263,18 +300,43 @@ void trace_window(struct web_request *q)
 
 /* ---- the overview ---- */
 
+/* What the starts of each service move by; NULL without memory. */
+static int64_t *adjustment(const struct outline *o)
+{
+    struct outline_clock *clocks;
+    if (outline_clocks(o, &clocks))
+        return NULL;
+    int64_t *shifts = malloc((o->n_services ? o->n_services : 1) * sizeof *shifts);
+    for (uint32_t i = 0; shifts && i < o->n_services; i++)
+        shifts[i] = -clocks[i].ahead_ns;
+    free(clocks);
+    return shifts;
+}
+
 void trace_overview(struct web_request *q)
 {
     struct shown s;
     uint64_t width, lanes;
     if (!web_param_u64(q, "width", 1, WIDTH_MAX, 1000, &width) ||
-        !web_param_u64(q, "lanes", 1, LANES_MAX, 48, &lanes) || !shown_init(q, &s))
+        !web_param_u64(q, "lanes", 1, LANES_MAX, 48, &lanes))
         return;
+    struct str clock = web_param(q, "clock");
+    bool adjusted = str_eq(clock, STR("adjusted"));
+    if (clock.ptr && !adjusted && !str_eq(clock, STR("raw"))) {
+        web_fail_at(q, 400, "clock", 0, "expected raw or adjusted");
+        return;
+    }
+    if (!shown_init(q, &s))
+        return;
+    int64_t *shifts = adjusted ? adjustment(s.o) : NULL;
+    struct outline_shift shift = {shifts};
     uint32_t n = s.lines->lines.n;
     uint32_t n_lanes = n < lanes ? n : (uint32_t)lanes, n_cells = (uint32_t)width;
     uint32_t *cells = malloc((size_t)n_lanes * n_cells * sizeof *cells);
-    int err = cells ? outline_overview(s.o, &s.lines->lines, NULL, n_cells, n_lanes, cells)
-                    : ERR_NOMEM;
+    int err = cells && (shifts || !adjusted)
+                  ? outline_overview(s.o, &s.lines->lines, &shift, n_cells, n_lanes, cells)
+                  : ERR_NOMEM;
+    free(shifts);
     if (err) {
         free(cells);
         shown_done(&s);

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { PUGMARK, Server, until } from '../e2e/lib.mjs';
+import { PUGMARK, Server, randomHex, until } from '../e2e/lib.mjs';
 import { noBrowser, openBrowser, withPage } from './browser.mjs';
 import { bigTrace, hello, hostileTrace, script, shopTrace, text } from './data.mjs';
 
@@ -496,6 +496,34 @@ test('a trace of many spans begins with its short ones together, is searched ins
   } finally {
     await fresh.stop();
   }
+});
+
+test('a clock that is wrong is told, and the bars move when it is put right', { skip }, async () => {
+  const traceId = randomHex(32);
+  const now = BigInt(Date.now()) * 1_000_000n - 60n * second;
+  const at = (ms) => String(now + BigInt(ms) * 1_000_000n);
+  const [root, call] = [randomHex(16), randomHex(16)];
+  const of = (service, spans) => ({ resource: { attributes: [text('service.name', service)] }, scopeSpans: [{ scope: { name: 's' }, spans: spans.map((s) => ({ traceId, ...s })) }] });
+  await server.send({ resourceSpans: [
+    of('front', [
+      { spanId: root, name: 'GET /', kind: 2, startTimeUnixNano: at(0), endTimeUnixNano: at(1000) },
+      { spanId: call, parentSpanId: root, name: 'call', kind: 3, startTimeUnixNano: at(100), endTimeUnixNano: at(200) },
+    ]),
+    of('backend', [{ spanId: randomHex(16), parentSpanId: call, name: 'work', kind: 2, startTimeUnixNano: at(620), endTimeUnixNano: at(680) }]),
+  ] });
+  await withPage(browser, server, `/trace/${traceId}`, async (page) => {
+    await page.locator('.clocks').waitFor();
+    assert.match(await page.locator('.clocks').innerText(), /backend is 500 ms ahead \(± 20 ms\)/);
+    const left = () => row(page, 'work').locator('.bar').evaluate((e) => parseFloat(e.style.left));
+    assert.equal(Math.round(await left()), 62);
+    await page.getByRole('button', { name: 'Adjusted' }).click();
+    await until('the bar to move', async () => (Math.round(await left()) === 12 ? true : undefined));
+    await page.reload();
+    await page.locator('.row').first().waitFor();
+    await until('the bar to stay', async () => (Math.round(await left()) === 12 ? true : undefined));
+    await page.keyboard.press('a');
+    await until('the bar to be back', async () => (Math.round(await left()) === 62 ? true : undefined));
+  });
 });
 
 test('an empty store says how to send a first span, and shows it when it comes', { skip }, async () => {

@@ -76,6 +76,17 @@ export interface Outline {
   orphanCount: number;
   missingParents: number;
   services: ServiceCount[];
+  clocks?: ClockEstimate[];
+}
+
+export interface ClockEstimate {
+  service: number;
+  aheadNano: string;
+  lowNano?: string;
+  highNano?: string;
+  relativeTo?: number;
+  calls?: number;
+  contradicted?: boolean;
 }
 
 export interface WindowRow {

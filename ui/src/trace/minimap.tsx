@@ -41,9 +41,10 @@ function draw(canvas: HTMLCanvasElement, model: TraceModel, picture: Overview, w
 
 type Drag = { kind: 'new' | 'from' | 'to' | 'pan'; at: number; range: Range };
 
-export function Minimap({ model, shown, range }: {
+export function Minimap({ model, shown, range, adjusted }: {
   model: TraceModel;
   shown: string; // how the lines are folded
+  adjusted: boolean; // clocks
   range: Range;
 }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
@@ -63,9 +64,9 @@ export function Minimap({ model, shown, range }: {
     if (width === 0) return;
     const abort = new AbortController();
     const cells = Math.min(2000, Math.max(1, Math.round(width)));
-    model.windows.overview(cells, lanesMax, abort.signal).then(setPicture).catch(() => {}); // what the rows ask for says what is wrong
+    model.windows.overview(cells, lanesMax, adjusted, abort.signal).then(setPicture).catch(() => {}); // what the rows ask for says what is wrong
     return () => abort.abort();
-  }, [width, model, shown]);
+  }, [width, model, shown, adjusted]);
   useEffect(() => {
     if (width > 0 && picture && canvas.current) draw(canvas.current, model, picture, width);
   }, [width, model, picture, dark]);

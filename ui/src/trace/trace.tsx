@@ -11,7 +11,7 @@ import { recallNumber, remember } from '../settings';
 import { formatClock, formatDuration, formatExact, formatFull, group } from '../time';
 import { Detail, zoomTo } from './detail';
 import { Minimap } from './minimap';
-import { flip, foldAt, foldOf, isWhole, mergeBelow, mergesOf, rangeOf, selectSpan, setMerges, setRange, zoomAt } from './view';
+import { adjustsOf, flip, foldAt, foldOf, isWhole, mergeBelow, mergesOf, rangeOf, selectSpan, setAdjusts, setMerges, setRange, zoomAt } from './view';
 import { Splitter, Waterfall } from './waterfall';
 import { modelOf, type Line, type Shown, type TraceModel } from './windows';
 
@@ -119,6 +119,40 @@ function Notice({ model, next }: { model: TraceModel; next: () => void }): JSX.E
   );
 }
 
+/** What is known of the clocks, and the switch between times as they were recorded and as they must have been. */
+function Clocks({ model, adjusted }: { model: TraceModel; adjusted: boolean }): JSX.Element | null {
+  const clocks = model.outline.clocks ?? [];
+  const name = (i: number | undefined): string => model.services[i ?? -1]?.name ?? 'another service';
+  const wrong = clocks.filter((c) => Number(c.aheadNano) !== 0);
+  const unclear = clocks.filter((c) => Number(c.aheadNano) === 0 && c.contradicted);
+  if (wrong.length === 0 && unclear.length === 0) return null;
+  const said = wrong.slice(0, 3).map((c) => {
+    const ahead = Number(c.aheadNano);
+    const half = c.highNano !== undefined && c.lowNano !== undefined ? (Number(c.highNano) - Number(c.lowNano)) / 2 : null;
+    return (
+      <span key={c.service} title={`From ${group(c.calls ?? 0)} ${c.calls === 1 ? 'call' : 'calls'} between ${name(c.relativeTo)} and ${name(c.service)}: what is called cannot begin before the call, nor end after its answer`}>
+        <strong>{name(c.service)}</strong> is {formatDuration(Math.abs(ahead))} {ahead > 0 ? 'ahead' : 'behind'}
+        {half !== null ? ` (± ${formatDuration(half)})` : ' or more'}
+      </span>
+    );
+  });
+  return (
+    <div class="notice clocks" role="note">
+      <Icon name="clock" />
+      <span>
+        {wrong.length > 0 && <>Clocks differ: {said.map((s, i) => [i > 0 && ', ', s])}{wrong.length > 3 && `, and ${wrong.length - 3} more`}. </>}
+        {unclear.length > 0 && <>The calls to {unclear.slice(0, 3).map((c) => name(c.service)).join(', ')} contradict each other: several machines under one name?</>}
+      </span>
+      {wrong.length > 0 && (
+        <span class="switch" role="group" aria-label="Times">
+          <button type="button" aria-pressed={!adjusted} onClick={() => setAdjusts(false)} title="Times as the programs sent them (a)">As recorded</button>
+          <button type="button" aria-pressed={adjusted} onClick={() => setAdjusts(true)} title="Times with these differences taken away (a)">Adjusted</button>
+        </span>
+      )}
+    </div>
+  );
+}
+
 function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX.Element {
   const { params } = route.value;
   const range = useMemo(() => rangeOf(model, params), [model, params.get('from'), params.get('to')]);
@@ -128,6 +162,7 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
   const find = params.get('find') ?? '';
   const service = params.get('only') ?? '';
   const merges = mergesOf(model, params);
+  const adjusted = adjustsOf(model, params);
   const [barWidth, setBarWidth] = useState(0);
   const [detailWidth, setDetailWidth] = useState(() => recallNumber('detailWidth', 440, 280, 1000));
   const findInput = useRef<HTMLInputElement>(null);
@@ -228,12 +263,13 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
   // Enter may come before the details have.
   const reading = useRef(false);
   const focusDetail = (): void => {
-    const body = reading.current && page.current?.querySelector<HTMLElement>('.detail-body');
+    const here = selected !== null && selected.spanId === route.peek().params.get('span'); // not those of the span before
+    const body = reading.current && here && page.current?.querySelector<HTMLElement>('.detail-body');
     if (!body) return;
     reading.current = false;
     body.focus();
   };
-  useEffect(focusDetail, [selected]);
+  useEffect(focusDetail, [selected, spanId]);
   useEffect(() => {
     if (!spanId) reading.current = false;
   }, [spanId]);
@@ -262,7 +298,7 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
       keys: ['Enter'], does: 'Read the details', run: () => {
         if (!spanId) step(1);
         reading.current = true;
-        requestAnimationFrame(focusDetail);
+        if (spanId) requestAnimationFrame(focusDetail);
       },
     },
     { keys: ['Home', 'g g'], shown: 'Home', does: 'First span', run: () => goLine(0) },
@@ -271,13 +307,14 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
     { keys: ['PageUp'], does: 'A page up', run: () => (document.activeElement?.closest('.detail') ? false : step(-pageRows())) },
     { keys: ['e'], does: 'Next failed span', run: () => cycle({ what: 'error' }, 1) },
     { keys: ['E'], does: 'Previous failed span', run: () => cycle({ what: 'error' }, -1) },
-    { keys: ['z'], does: 'Zoom to the span', run: () => current && zoomTo(model, current.start, current.duration) },
+    { keys: ['z'], does: 'Zoom to the span', run: () => current && zoomTo(model, current.start + (adjusted ? (model.shifts[current.data.service] ?? 0) : 0), current.duration) },
     { keys: ['+', '='], shown: '+', does: 'Zoom in', run: () => zoomAt(model, range, (range.from + range.to) / 2, 0.5) },
     { keys: ['-'], does: 'Zoom out', run: () => zoomAt(model, range, (range.from + range.to) / 2, 2) },
     { keys: ['0'], does: 'The whole trace', run: () => setRange(model, { from: 0, to: model.duration }) },
     { keys: ['['], does: 'Fold a level more', run: () => foldAt(Math.max(0, deepest - 1)) },
     { keys: [']'], does: 'Fold a level less', run: () => foldAt(fold.depth + 1 >= model.depth ? Infinity : fold.depth + 1) },
     { keys: ['m'], does: 'Short spans in one line, or each in its own', run: () => setMerges(model, !merges) },
+    { keys: ['a'], does: 'Times as recorded, or with adjusted clocks', run: () => setAdjusts(!adjusted) },
     { keys: ['c'], does: 'Copy the span id', run: () => spanId && void copy(spanId, 'span id') },
     { keys: ['/'], does: 'Find in the trace', run: () => findInput.current?.focus() },
     { keys: ['n'], does: 'Next match', run: () => find.trim() && cycle({ q: find }, 1) },
@@ -299,6 +336,7 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
     <div class={`page trace${spanId ? ' with-detail' : ''}`} ref={page}>
       <Facts model={model} reload={reload} next={() => cycle({ what: 'error' }, 1)} />
       <Notice model={model} next={() => cycle({ what: 'orphan' }, 1)} />
+      <Clocks model={model} adjusted={adjusted} />
       <div class="trace-tools">
         <ul class="legend" aria-label="Services">
           {[...model.services].sort((a, b) => b.spans - a.spans || (a.name < b.name ? -1 : 1)).slice(0, 30).map((s) => (
@@ -337,9 +375,9 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
       </div>
       <div class="trace-body">
         <div class="trace-main">
-          <Minimap model={model} shown={shownKey} range={range} />
+          <Minimap model={model} shown={shownKey} range={range} adjusted={adjusted} />
           {failed !== null && <Problem error={failed} retry={reload} />}
-          <Waterfall model={model} range={range} fold={fold} spanId={spanId} line={line} find={found} service={service}
+          <Waterfall model={model} range={range} fold={fold} spanId={spanId} line={line} adjusted={adjusted} find={found} service={service}
             onSelect={choose} onWidth={setBarWidth} />
         </div>
         {spanId && (

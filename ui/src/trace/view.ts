@@ -59,6 +59,12 @@ export function foldAt(depth: number): void {
   setParams({ fold: depth === Infinity ? null : String(depth), flip: null }, { replace: true });
 }
 
+/** Whether times are shown as the clocks' estimates put them right. */
+export const adjustsOf = (model: TraceModel, p: URLSearchParams): boolean =>
+  p.get('clock') === 'adjusted' && model.shifts.some((s) => s !== 0);
+
+export const setAdjusts = (on: boolean): void => setParams({ clock: on ? 'adjusted' : null }, { replace: true });
+
 /** Short neighbours become one line: what a large trace begins with. */
 export const mergesOf = (model: TraceModel, p: URLSearchParams): boolean =>
   p.has('merge') ? p.get('merge') === '1' : model.spans >= mergedFrom;

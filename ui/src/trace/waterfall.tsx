@@ -35,6 +35,7 @@ const percent = (x: number): string => `${(x * 100).toFixed(4)}%`;
 
 interface RowProps {
   line: Line;
+  shift: number; // of its service's clock
   marks: Mark[] | undefined;
   top: number;
   selected: boolean;
@@ -48,9 +49,10 @@ interface RowProps {
 const Row = memo(function Row(p: RowProps): JSX.Element {
   const { line, from, to } = p;
   const { data, service, name } = line;
+  const start = line.start + p.shift;
   const length = to - from;
-  const a = (line.start - from) / length;
-  const b = (line.start + line.duration - from) / length;
+  const a = (start - from) / length;
+  const b = (start + line.duration - from) / length;
   const inSight = b >= 0 && a <= 1;
   const left = Math.min(Math.max(a, 0), 1);
   const right = Math.max(Math.min(b, 1), left);
@@ -104,7 +106,7 @@ const Row = memo(function Row(p: RowProps): JSX.Element {
           <>
             <span class={`bar${a < 0 ? ' cut-left' : ''}${b > 1 ? ' cut-right' : ''}`} style={{ left: percent(left), width: percent(right - left) }} />
             {marks.map((e, i) => {
-              const at = (e.at - from) / length;
+              const at = (e.at + p.shift - from) / length;
               if (at < 0 || at > 1) return null;
               return <span key={i} class={`event-mark${e.name === 'exception' ? ' failed' : ''}`} title={e.name} style={{ left: percent(at) }} />;
             })}
@@ -115,7 +117,7 @@ const Row = memo(function Row(p: RowProps): JSX.Element {
           </>
         ) : (
           <span class={`elsewhere ${b < 0 ? 'before' : 'after'}`} title="Outside the part of time that is shown">
-            {b < 0 ? '◂' : '▸'} {formatDuration(b < 0 ? from - (line.start + line.duration) : line.start - to)}
+            {b < 0 ? '◂' : '▸'} {formatDuration(b < 0 ? from - (start + line.duration) : start - to)}
           </span>
         )}
       </div>
@@ -127,12 +129,13 @@ const Waiting = ({ top }: { top: number }): JSX.Element => (
   <div class="row loading" role="presentation" style={{ transform: `translateY(${top}px)` }}><span class="bar-wait" /></div>
 );
 
-export function Waterfall({ model, range, fold, spanId, line: selectedLine, find, service, onSelect, onWidth }: {
+export function Waterfall({ model, range, fold, spanId, line: selectedLine, adjusted, find, service, onSelect, onWidth }: {
   model: TraceModel;
   range: Range;
   fold: Fold;
   spanId: string;
   line: number; // of the selected span; -1: not known, or none
+  adjusted: boolean; // clocks
   find: boolean; // something is looked for: what does not match is dim
   service: string; // only this one is bright, when there is one
   onSelect: (line: Line) => void;
@@ -221,6 +224,7 @@ export function Waterfall({ model, range, fold, spanId, line: selectedLine, find
     el.dataset.time = formatDuration((b - a) * (range.to - range.from));
   };
 
+  const shiftOf = (line: Line): number => (adjusted ? (model.shifts[line.data.service] ?? 0) : 0);
   const lineOf = (target: EventTarget | null): Line | null => {
     const row = target instanceof Element ? target.closest<HTMLElement>('[data-line]') : null;
     return row ? (windows.at(Number(row.dataset.line)) ?? null) : null;
@@ -263,7 +267,7 @@ export function Waterfall({ model, range, fold, spanId, line: selectedLine, find
     const selected = line.spanId === spanId && (selectedLine < 0 || selectedLine === i);
     if (selected) selectedRow = `row-${line.row}`;
     rows.push(
-      <Row key={line.row} line={line} marks={windows.marksOf(line.row)} top={top} selected={selected}
+      <Row key={line.row} line={line} shift={shiftOf(line)} marks={windows.marksOf(line.row)} top={top} selected={selected}
         dim={(find && !line.data.match) || (service !== '' && line.service.name !== service)}
         from={range.from} to={range.to} nameWidth={names} barWidth={barWidth} />,
     );
@@ -344,7 +348,8 @@ export function Waterfall({ model, range, fold, spanId, line: selectedLine, find
           const line = lineOf(e.target);
           if (!line || (!line.merged && !overBars(e))) return;
           const pad = Math.max(1, line.duration * 0.05);
-          setRange(model, { from: line.start - pad, to: line.start + line.duration + pad });
+          const start = line.start + shiftOf(line);
+          setRange(model, { from: start - pad, to: start + line.duration + pad });
         }}>
         <div class="rows-space" style={{ height: `${bodyHeight}px` }}>
           <div class="grid-lines" aria-hidden="true">

@@ -27,6 +27,7 @@ export interface TraceModel {
   spans: number;
   depth: number;
   services: ServiceInfo[]; // in the server's order, which rows refer to
+  shifts: number[]; // what adjusted clocks add to the starts of each
   windows: Windows;
 }
 
@@ -186,8 +187,9 @@ export class Windows {
     return api.tracePart<api.Found>(this.id, 'find', this.params({ ...what, step, row: row === undefined ? undefined : String(row) }), abort);
   }
 
-  overview(width: number, lanes: number, abort?: AbortSignal): Promise<api.Overview> {
-    return api.tracePart<api.Overview>(this.id, 'overview', this.params({ width: String(width), lanes: String(lanes) }), abort);
+  overview(width: number, lanes: number, adjusted: boolean, abort?: AbortSignal): Promise<api.Overview> {
+    return api.tracePart<api.Overview>(this.id, 'overview',
+      this.params({ width: String(width), lanes: String(lanes), clock: adjusted ? 'adjusted' : undefined }), abort);
   }
 }
 
@@ -196,7 +198,10 @@ export const placeOf = (f: api.Found): Place | null => (f.row === undefined ? nu
 export function modelOf(outline: Outline, changed: () => void): TraceModel {
   if (!Array.isArray(outline.services)) throw new Error('The server answered with something else than a trace.');
   const services = outline.services.map((s) => ({ name: s.name, color: serviceColor(s.name), spans: s.spanCount, errors: s.errorCount }));
+  const shifts = services.map(() => 0);
+  for (const c of outline.clocks ?? []) shifts[c.service] = -Number(c.aheadNano) || 0;
   return {
+    shifts,
     traceId: outline.traceId, outline, start: parseNs(outline.startUnixNano), duration: Number(outline.durationNano) || 0,
     spans: outline.spanCount, depth: outline.depth, services,
     windows: new Windows(outline.traceId, outline.asOf, services, outline.lines, changed),
