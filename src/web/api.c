@@ -202,6 +202,29 @@ void api_search(struct web_request *q)
     traceql_free(query);
 }
 
+/* ---- a query, without asking it ---- */
+
+void api_parse(struct web_request *q)
+{
+    struct traceql *query = NULL;
+    struct error_detail detail;
+    struct str text = web_param(q, "q");
+    struct buf out = web_answer();
+    struct json_writer w = json_writer(&out);
+    json_open(&w, '{');
+    if (traceql_parse(text.ptr ? text : STR(""), &query, &detail)) {
+        /* That was the question: it is no failure of the request. */
+        key_str(&w, "wrong", str_from(detail.message));
+        key_u64(&w, "position", detail.position);
+    } else {
+        key_str(&w, "finds", query->metric ? STR("series") : STR("traces"));
+        key_bool(&w, "needsTrace", query->needs_trace);
+    }
+    json_close(&w, '}');
+    traceql_free(query);
+    web_reply_json(q, 200, &out);
+}
+
 /* ---- status ---- */
 
 void api_status(struct web_request *q)

@@ -107,11 +107,11 @@ describe('the OpenAPI document', () => {
     const of = `/api/pugmark/traces/${A}`;
     const asked = {
       search: '?q=%7B%7D&limit=1', operations: '?service=front', metrics: '?q=%7B%7D%20%7C%20rate()%20by%20(name)', series: '?name=orders', traceFind: '?q=call&step=next&row=0',
-      traceWindow: '?lines=10', traceOverview: '?width=100', live: '?q=%7B%7D', deleteSpans: '?q=%7B%20name%20%3D%20%22lost%22%20%7D', redactSpans: '?key=a',
+      traceWindow: '?lines=10', parse: '?q=%7B%7D', traceOverview: '?width=100', live: '?q=%7B%7D', deleteSpans: '?q=%7B%20name%20%3D%20%22lost%22%20%7D', redactSpans: '?key=a',
     };
     for (const [path, item] of Object.entries(doc.paths))
       for (const [method, { operationId }] of Object.entries(item)) {
-        const url = path.replace('/api/pugmark/traces/{id}', of).replace('{spanId}', 'a000000000000002') + (asked[operationId] ?? '');
+        const url = path.replace('/api/pugmark/traces/{id}', of).replace('{spanId}', 'a000000000000002').replace('{tag}', 'name') + (asked[operationId] ?? '');
         const stop = new AbortController();
         const response = await fetch(server.endpoints.page + url, { method: method.toUpperCase(), signal: stop.signal });
         const type = response.headers.get('content-type').split(';')[0];

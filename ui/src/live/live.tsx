@@ -8,6 +8,7 @@ import { errorOf, query, type LiveSpan } from '../api';
 import { serviceColor } from '../color';
 import { useShortcuts } from '../keys';
 import { Icon, IconButton, Problem } from '../parts';
+import { QueryBox } from '../query/box';
 import { QueryError, queryErrorAt } from '../query_error';
 import { navigate, route, setParams, traceUrl } from '../router';
 import { formatClock, formatDuration, formatFull, group, parseNs, zone } from '../time';
@@ -247,8 +248,8 @@ export function Live(): JSX.Element {
         <div class="search-line">
           <div class="field grow traceql">
             <label for="live-q">TraceQL</label>
-            <input id="live-q" type="text" autocomplete="off" autocapitalize="off" spellcheck={false} value={text}
-              aria-invalid={queryAt !== undefined} aria-describedby={queryAt !== undefined ? 'live-q-error' : undefined} placeholder={'{ status = error || duration > 100ms }'} onInput={(e) => setText(e.currentTarget.value)} />
+            <QueryBox id="live-q" value={text} placeholder={'{ status = error || duration > 100ms }'}
+              {...(queryAt !== undefined ? { error: 'live-q-error' } : {})} onChange={setText} />
           </div>
           <button type="submit" class="primary"><Icon name="live" />Watch</button>
         </div>

@@ -5,6 +5,7 @@ import * as api from '../api';
 import type { Operation, TraceSummary } from '../api';
 import { ApiError } from '../api';
 import { useShortcuts } from '../keys';
+import { QueryBox } from '../query/box';
 import { QueryError, queryErrorAt } from '../query_error';
 import { Combobox, Field, Icon, IconButton, Loading, Problem, type Suggestion } from '../parts';
 import { navigate, route, setParams, traceUrl } from '../router';
@@ -62,10 +63,8 @@ function Form({ form, setForm, submit, wrong }: {
       <div class="search-line">
         <div class="field grow traceql">
           <label for="q">TraceQL</label>
-          <input id="q" type="text" autocomplete="off" autocapitalize="off" spellcheck={false} value={form.q}
-            placeholder="{ span.http.response.status_code >= 500 && duration > 200ms }"
-            aria-invalid={at !== undefined} aria-describedby={at !== undefined ? 'q-error' : undefined}
-            onInput={(e) => set({ q: e.currentTarget.value })} />
+          <QueryBox id="q" value={form.q} placeholder="{ span.http.response.status_code >= 500 && duration > 200ms }"
+            {...(at !== undefined ? { error: 'q-error' } : {})} onChange={(q) => set({ q })} />
         </div>
         <button type="submit" class="primary"><Icon name="search" />Search</button>
       </div>
