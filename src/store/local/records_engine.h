@@ -40,7 +40,7 @@ struct records {
     uint64_t sealed;       /* sequence that files cover */
     uint64_t next_ordinal; /* of the next row */
     uint64_t kept_ns;      /* monotonic: when the last round of keeping was */
-    int seal_err;
+    _Atomic int seal_err;  /* read by who asked for a file */
     uint64_t seal_tried_ns;
 
     /* The lock's; the thread alone changes rows, positions and files, and reads them without it. */
