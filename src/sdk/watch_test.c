@@ -72,6 +72,28 @@ static void a_scope_has_what_was_allocated_inside_it(void **state)
     lanes_forget();
 }
 
+static void an_end_in_the_long_form_has_its_counts_once(void **state)
+{
+    start(WATCH_ALLOCATIONS);
+    {
+        PUG_SPAN("first"); /* after it the lane's counters are known */
+    }
+    {
+        PUG_SPAN("root");
+        lane_of(pug__lane_1)->fast.seq += UINT64_C(1)
+                                          << 33; /* too far from its root for the short one */
+        PUG_SPAN("far");
+        allocate(7);
+    }
+    lanes_stop();
+    assert_int_equal(lanes.n, 3);
+    expect("far", 1, 7, 0, 0);
+    assert_int_equal(lanes_find("far")->attrs.n, 5);
+    expect("root", 1, 7, 0, 0);
+    assert_int_equal(lanes_find("root")->attrs.n, 5);
+    lanes_forget();
+}
+
 static void more_freed_than_allocated_is_negative(void **state)
 {
     start(WATCH_ALLOCATIONS);
@@ -221,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_scope_has_what_was_allocated_inside_it),
+        cmocka_unit_test(an_end_in_the_long_form_has_its_counts_once),
         cmocka_unit_test(more_freed_than_allocated_is_negative),
         cmocka_unit_test(without_a_reason_nothing_is_added),
         cmocka_unit_test(watching_that_begins_inside_a_scope_spares_it),
