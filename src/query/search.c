@@ -39,6 +39,8 @@ struct searcher {
     const struct search *search;
     struct store_view *view; /* scanned, and asked for traces meanwhile */
     bool exact;
+    const struct traceql_columns
+        *columns; /* what is settled without looking at spans; NULL: nothing */
     size_t k;
     uint64_t deadline_ns;
     uint64_t traces_read;
@@ -308,6 +310,56 @@ static int take_row(void *arg, struct scan *scan, const struct scan_row *row)
     return ++s->n_unsettled == s->prune_at ? prune(s, scan) : 0;
 }
 
+/* Of a trace that is whole where it was found, the columns tell all. */
+static int take_match(void *arg, struct trace_match *match, const struct match_trace *trace)
+{
+    struct searcher *s = arg;
+    struct candidate c = {.id = trace->id, .bound_ns = trace->start_ns, .matched = 1};
+    if (s->until_clock-- == 0) {
+        s->until_clock = CLOCK_EVERY;
+        if (is_late(s))
+            return ERR_TIMEOUT;
+    }
+    if (trace->is_whole) {
+        arena_reset(&s->scratch);
+        int err = traceql_columns_run(s->columns, trace->n, trace->marks, trace->parents,
+                                      &s->scratch, &c.matched);
+        if (err || !c.matched)
+            return err;
+        c.start_ns = trace->start_ns;
+        c.settled = true;
+    }
+    uint32_t *slot = slot_of(s, &trace->id);
+    if (*slot) {
+        struct candidate *known = &s->candidates[*slot - 1];
+        if (!known->settled && c.bound_ns < known->bound_ns)
+            known->bound_ns = c.bound_ns;
+        return 0;
+    }
+    s->candidates[s->n] = c;
+    *slot = (uint32_t)++s->n;
+    if (++s->n_unsettled < s->prune_at)
+        return 0;
+    struct scan scan = {.start_min_ns = match->start_min_ns};
+    int err = prune(s, &scan);
+    match->start_min_ns = scan.start_min_ns;
+    return err;
+}
+
+static int search_columns(struct searcher *s, struct search_result *result)
+{
+    struct scan scan = {.start_min_ns = s->search->start_min_ns};
+    struct trace_match match = {
+        .filters = s->columns->predicates,
+        .n_filters = s->columns->n,
+        .wanted = s->columns->wanted,
+        .start_min_ns = s->search->start_min_ns,
+        .start_max_ns = s->search->start_max_ns,
+    };
+    int err = store_match(s->view, &match, take_match, s, &result->cost);
+    return err ? err : prune(s, &scan);
+}
+
 /* ---- the whole ---- */
 
 static int run(struct searcher *s, struct arena *arena, struct search_result *result)
@@ -316,6 +368,7 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
     struct scan scan = {.start_min_ns = search->start_min_ns, .start_max_ns = search->start_max_ns};
     s->exact = true;
     struct trace_id id;
+    struct traceql_columns columns;
     struct predicate both[2], joined = {.op = PREDICATE_AND, .children = both, .n_children = 2};
     scan.where = search->where;
     if (search->query) {
@@ -341,6 +394,10 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
             s->n = 0;
             err = 0;
         }
+    } else if (!s->exact && !search->by_traces &&
+               traceql_columns(search->query->stages, search->where, arena, &columns)) {
+        s->columns = &columns;
+        err = search_columns(s, result);
     } else {
         err = store_scan(s->view, &scan, take_row, s, &result->cost);
         if (!err)

@@ -75,6 +75,11 @@ static const char *const queries[] = {
     "{ status = error } | by(kind) | count() > 1 | select(name)",
     "({ status = error } | count()) > ({ kind = server } | count())",
     "count() > 4 | { status = error }",
+    "{ status = error } !>> { kind = server }",
+    "{ status = error } &>> { .key.2 > 3 } | count() > 1",
+    "{ .key.1 = \"value 3\" } >> ({ status = error } || { kind = server })",
+    "({ status = error } && { kind = server } | { .key.2 != nil }) ~ { }",
+    "{ status = error } << { .key.2 != nil } | { kind = server } | select(name)",
 };
 enum { QUERIES = sizeof queries / sizeof *queries };
 
@@ -161,31 +166,10 @@ static int newest_first(const void *a, const void *b)
     return trace_id_cmp(&x->id, &y->id);
 }
 
-static void check_search(struct fixture *f, struct store_view *view, const char *text,
-                         const struct search *search)
+static void compare_search(struct store_view *view, const char *text, const struct search *search,
+                           const struct expected *list, size_t n)
 {
-    struct expected *list = calloc(f->n_traces + 1, sizeof *list);
-    size_t n = 0;
     struct arena arena = ARENA_INIT;
-    for (size_t t = 0; t < f->n_traces; t++) {
-        struct trace_summary summary;
-        int err = store_trace_summary(view, &f->traces[t], &arena, &summary);
-        if (err == ERR_NOT_FOUND)
-            continue;
-        assert_int_equal(err, 0);
-        struct traceql_trace trace = {
-            summary.root_name, summary.root_service,
-            summary.end_ns > summary.start_ns ? summary.end_ns - summary.start_ns : 0};
-        struct expected e = {.id = f->traces[t], .start_ns = summary.start_ns};
-        e.matched = count_found(f, &e.id, &trace, search);
-        bool known = false;
-        for (size_t i = 0; i < n; i++)
-            known |= !trace_id_cmp(&list[i].id, &e.id);
-        if (e.matched && !known)
-            list[n++] = e;
-    }
-    qsort(list, n, sizeof *list, newest_first);
-
     struct search_result result;
     struct error_detail detail = {0};
     int err = search_run(view, search, &arena, &result, &detail);
@@ -202,6 +186,39 @@ static void check_search(struct fixture *f, struct store_view *view, const char 
             fail_msg("%s: trace %zu is another, or matched %llu and not %llu", text, i,
                      (unsigned long long)t->matched, (unsigned long long)list[i].matched);
     }
+    arena_done(&arena);
+}
+
+/* Both ways: with what columns tell, and by looking at whole traces. */
+static void check_search(struct fixture *f, struct store_view *view, const char *text,
+                         const struct search *asked)
+{
+    struct search by_traces = *asked, by_columns = *asked;
+    by_traces.by_traces = true;
+    struct expected *list = calloc(f->n_traces + 1, sizeof *list);
+    size_t n = 0;
+    struct arena arena = ARENA_INIT;
+    for (size_t t = 0; t < f->n_traces; t++) {
+        struct trace_summary summary;
+        int err = store_trace_summary(view, &f->traces[t], &arena, &summary);
+        if (err == ERR_NOT_FOUND)
+            continue;
+        assert_int_equal(err, 0);
+        struct traceql_trace trace = {
+            summary.root_name, summary.root_service,
+            summary.end_ns > summary.start_ns ? summary.end_ns - summary.start_ns : 0};
+        struct expected e = {.id = f->traces[t], .start_ns = summary.start_ns};
+        e.matched = count_found(f, &e.id, &trace, asked);
+        bool known = false;
+        for (size_t i = 0; i < n; i++)
+            known |= !trace_id_cmp(&list[i].id, &e.id);
+        if (e.matched && !known)
+            list[n++] = e;
+    }
+    qsort(list, n, sizeof *list, newest_first);
+
+    for (int way = 0; way < 2; way++)
+        compare_search(view, text, way ? &by_traces : &by_columns, list, n);
     arena_done(&arena);
     free(list);
 }

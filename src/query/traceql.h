@@ -335,6 +335,26 @@ bool traceql_match_span(const struct traceql *q, const struct span *span);
 const struct predicate *traceql_predicate(const struct traceql_stage *stages, struct arena *arena,
                                           bool *ret_exact);
 
+/* A query on whole traces whose filters a store can all answer: nobody has to read a span. */
+#define TRACEQL_COLUMNS_MAX 8
+struct traceql_columns {
+    const struct traceql_stage *stages;
+    size_t n;
+    const struct traceql_spanset *filters[TRACEQL_COLUMNS_MAX]; /* in the tree */
+    const struct predicate *predicates[TRACEQL_COLUMNS_MAX];    /* what they mean, exactly */
+    /* By the set of filters that some span fulfils: whether the trace can have an answer. */
+    bool wanted[1 << TRACEQL_COLUMNS_MAX];
+};
+/* `where` (NULL: nothing) is another condition of each span. False when the query is none of these, or there is no
+ * memory. Borrows the query. */
+bool traceql_columns(const struct traceql_stage *stages, const struct predicate *where,
+                     struct arena *arena, struct traceql_columns *ret);
+/* How many spans the query finds in a trace of n spans: `marks` has a bit for each filter that a span fulfils,
+ * `parents` the place of its parent or TRACEQL_NO_PARENT. ERR_NOMEM. */
+MUST_USE int traceql_columns_run(const struct traceql_columns *columns, uint32_t n,
+                                 const uint8_t *marks, const uint32_t *parents, struct arena *arena,
+                                 uint64_t *ret);
+
 /* Whether no span of such a trace can match, whatever it is: spares reading them. */
 bool traceql_excludes(const struct traceql_stage *stages, const struct traceql_trace *trace,
                       struct arena *arena);

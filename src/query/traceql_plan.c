@@ -361,3 +361,98 @@ bool traceql_names_trace(const struct traceql *q, struct trace_id *ret)
     return s && s->type == TRACEQL_STAGE_SPANSET && s->spanset->op == TRACEQL_FILTER &&
            names_trace(s->spanset->condition, ret);
 }
+
+/* ---- several filters at once ---- */
+
+static bool collect_stages(struct planner *p, const struct traceql_stage *s,
+                           const struct predicate *where, struct traceql_columns *c);
+
+static bool collect(struct planner *p, const struct traceql_spanset *s,
+                    const struct predicate *where, struct traceql_columns *c)
+{
+    if (s->op == TRACEQL_SPANSET_PIPELINE)
+        return collect_stages(p, s->stages, where, c);
+    if (s->op != TRACEQL_FILTER)
+        return collect(p, s->left, where, c) && collect(p, s->right, where, c);
+    if (c->n == TRACEQL_COLUMNS_MAX)
+        return false;
+    const struct predicate *made = s->condition ? plan(p, s->condition, true) : &predicate_true;
+    made = where ? join(p, PREDICATE_AND, where, made) : made;
+    c->filters[c->n] = s;
+    c->predicates[c->n++] = made;
+    return made && p->exact && !p->failed;
+}
+
+/* Numbers of spans may be asked for, their values not; and nothing of a stage that takes what it is given. */
+static bool is_count(const struct traceql_scalar *s)
+{
+    switch ((enum traceql_scalar_type)s->node) {
+    case TRACEQL_SCALAR_LITERAL:
+    case TRACEQL_SCALAR_COUNT:
+        return true;
+    case TRACEQL_SCALAR_UNARY:
+    case TRACEQL_SCALAR_BINARY:
+        return (!s->left || is_count(s->left)) && is_count(s->right);
+    default:
+        return false;
+    }
+}
+
+static bool collect_stages(struct planner *p, const struct traceql_stage *s,
+                           const struct predicate *where, struct traceql_columns *c)
+{
+    if (!s || s->type != TRACEQL_STAGE_SPANSET)
+        return false;
+    for (; s; s = s->next) {
+        bool ok = s->type == TRACEQL_STAGE_SELECT || s->type == TRACEQL_STAGE_COALESCE;
+        if (s->type == TRACEQL_STAGE_SPANSET)
+            ok = collect(p, s->spanset, where, c);
+        else if (s->type == TRACEQL_STAGE_SCALAR)
+            ok = is_count(s->left) && is_count(s->right);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static bool stages_want(const struct traceql_columns *c, const struct traceql_stage *s,
+                        unsigned set);
+
+/* What spans there must be for an answer; what there must not be cannot be said by a set. */
+static bool spanset_wants(const struct traceql_columns *c, const struct traceql_spanset *s,
+                          unsigned set)
+{
+    if (s->op == TRACEQL_SPANSET_PIPELINE)
+        return stages_want(c, s->stages, set);
+    if (s->op == TRACEQL_FILTER) {
+        size_t k = 0;
+        while (c->filters[k] != s)
+            k++;
+        return set >> k & 1;
+    }
+    bool left = spanset_wants(c, s->left, set), right = spanset_wants(c, s->right, set);
+    if (s->op >= TRACEQL_NOT_CHILD && s->op < TRACEQL_UNION_CHILD)
+        return right;
+    return s->op == TRACEQL_SPANSET_OR ? left || right : left && right;
+}
+
+static bool stages_want(const struct traceql_columns *c, const struct traceql_stage *s,
+                        unsigned set)
+{
+    for (; s; s = s->next)
+        if (s->type == TRACEQL_STAGE_SPANSET && !spanset_wants(c, s->spanset, set))
+            return false;
+    return true;
+}
+
+bool traceql_columns(const struct traceql_stage *stages, const struct predicate *where,
+                     struct arena *arena, struct traceql_columns *ret)
+{
+    struct planner p = {.arena = arena, .exact = true};
+    *ret = (struct traceql_columns){.stages = stages};
+    if (!collect_stages(&p, stages, where, ret))
+        return false;
+    for (unsigned set = 0; set < 1u << ret->n; set++)
+        ret->wanted[set] = stages_want(ret, stages, set);
+    return true;
+}

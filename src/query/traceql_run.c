@@ -139,6 +139,9 @@ int traceql_tree_init(struct traceql_tree *tree, const struct span *spans, size_
 struct runner {
     const struct traceql_trace *trace;
     const struct traceql_tree *tree;
+    /* What the filters say is known already; NULL: the spans are looked at. */
+    const struct traceql_columns *columns;
+    const uint8_t *marks; /* by span, a bit for each of these filters */
     struct arena *arena;
     bool failed;    /* no memory */
     bool too_large; /* and why: BY_BYTES_MAX */
@@ -271,12 +274,26 @@ static void structure(struct runner *r, uint8_t op, uint8_t *left, const uint8_t
 
 static void run_stages(struct runner *r, const struct traceql_stage *s, struct sets *sets);
 
+static void known_filter(struct runner *r, const struct traceql_spanset *s, const uint8_t *input,
+                         uint8_t *marks)
+{
+    unsigned bit = 0;
+    while (r->columns->filters[bit] != s)
+        bit++;
+    for (uint32_t i = 0; i < r->tree->n; i++)
+        marks[i] = input[i] & (r->marks[i] >> bit & 1);
+}
+
 /* Those of `input` that the expression means; returns marks of its own. */
 static uint8_t *run_spanset(struct runner *r, const struct traceql_spanset *s, const uint8_t *input)
 {
     uint32_t n = r->tree->n;
     if (s->op == TRACEQL_FILTER) {
         uint8_t *marks = room(r, n, 1);
+        if (marks && r->columns) {
+            known_filter(r, s, input, marks);
+            return marks;
+        }
         for (uint32_t i = 0; marks && i < n; i++)
             marks[i] = input[i] && traceql_match(s->condition, &r->tree->spans[i], r->trace);
         return marks;
@@ -588,5 +605,64 @@ int traceql_run(const struct traceql_stage *stages, const struct traceql_trace *
         return r.too_large ? ERR_TOO_LARGE : ERR_NOMEM;
     *ret_sets = sets.items;
     *ret_n = sets.n;
+    return 0;
+}
+
+/* ---- from columns ---- */
+
+/* An order in which each span stands after its parent. Spans come by start: mostly that is one. */
+static int columns_tree(struct traceql_tree *tree, uint32_t n, const uint32_t *parents,
+                        struct arena *arena)
+{
+    uint32_t *rooms[6];
+    bool in_order = true;
+    for (uint32_t i = 0; i < n; i++)
+        in_order &= parents[i] < i || parents[i] == TRACEQL_NO_PARENT;
+    for (int i = 0; i < (in_order ? 2 : 6); i++)
+        if (!(rooms[i] = arena_array(arena, n + 1, sizeof *rooms[i])))
+            return ERR_NOMEM;
+    *tree = (struct traceql_tree){.n = n, .parent = rooms[0], .order = rooms[1]};
+    memcpy(tree->parent, parents, n * sizeof *parents);
+    if (in_order) {
+        for (uint32_t i = 0; i < n; i++)
+            tree->order[i] = i;
+        return 0;
+    }
+    uint32_t *work[2];
+    for (int i = 0; i < 2; i++)
+        if (!(work[i] = arena_array(arena, n + 1, sizeof *work[i])))
+            return ERR_NOMEM;
+    tree->left = rooms[2];
+    tree->right = rooms[3];
+    tree->children = rooms[4];
+    memset(tree->children, 0, n * sizeof *tree->children);
+    memset(work[0], 0, n * sizeof *work[0]);
+    circles_break(tree, work[0]);
+    number(tree, work[0], work[1]);
+    return 0;
+}
+
+int traceql_columns_run(const struct traceql_columns *columns, uint32_t n, const uint8_t *marks,
+                        const uint32_t *parents, struct arena *arena, uint64_t *ret)
+{
+    struct traceql_tree tree;
+    struct traceql_trace trace = {.tree = &tree};
+    int err = columns_tree(&tree, n, parents, arena);
+    if (err)
+        return err;
+    struct runner r = {
+        .trace = &trace, .tree = &tree, .columns = columns, .marks = marks, .arena = arena};
+    struct sets sets = {0};
+    struct traceql_spans all = {.marks = room(&r, n, 1), .n = n};
+    if (!all.marks)
+        return ERR_NOMEM;
+    memset(all.marks, 1, n);
+    sets_add(&r, &sets, &all);
+    run_stages(&r, columns->stages, &sets);
+    if (r.failed)
+        return ERR_NOMEM;
+    *ret = 0;
+    for (size_t i = 0; i < sets.n; i++)
+        *ret += sets.items[i].n;
     return 0;
 }

@@ -324,6 +324,40 @@ typedef int store_spans_fn(void *arg, struct span_batch *batch);
 MUST_USE int store_spans(struct store_view *view, const struct store_erase *which,
                          store_spans_fn *fn, void *arg);
 
+/* ---- scans that give traces ---- */
+
+#define MATCH_FILTERS_MAX 8
+#define MATCH_NO_PARENT UINT32_MAX
+
+/* Several questions to each span at once; what is asked for are traces in which spans answer enough of them. A
+ * trace that lacks what is needed is left out where the columns are. */
+struct trace_match {
+    const struct predicate *const *filters;
+    size_t n_filters; /* at most MATCH_FILTERS_MAX */
+    /* By the set of filters that some span of the trace fulfils (bit i: filters[i]): whether the trace is wanted.
+     * More in the set never makes a trace unwanted; nothing in it always does. */
+    const bool *wanted;
+    uint64_t start_min_ns,
+        start_max_ns; /* spans that start outside fulfil nothing; max 0: no bound */
+};
+
+struct match_trace {
+    struct trace_id id;
+    uint64_t start_ns; /* of what is in this part of the store */
+    /* All of the trace is here; else it may be told again, and is told when any of its spans fulfils anything. */
+    bool is_whole;
+    /* Of a whole one, until the callback returns, by span in start order (ties by span id). */
+    uint32_t n;
+    const uint8_t *marks;    /* bit i: it fulfils filters[i] */
+    const uint32_t *parents; /* place of the parent (the first with that id), or MATCH_NO_PARENT */
+};
+
+/* As scan_fn; it may raise `match->start_min_ns`. */
+typedef int match_fn(void *arg, struct trace_match *match, const struct match_trace *trace);
+/* Parts come newest first. */
+MUST_USE int store_match(struct store_view *view, struct trace_match *match, match_fn *fn,
+                         void *arg, struct scan_cost *ret_cost /* may be NULL */);
+
 /* ---- names and counts ---- */
 
 /* In byte order, each once; strings live in `arena`. */

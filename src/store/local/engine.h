@@ -10,6 +10,7 @@
 #include "store/local/memtable.h"
 #include "store/local/readers.h"
 #include "store/local/segment.h"
+#include "store/local/shared.h"
 
 /* A segment in the catalogue, or one that is gone from it and still read. Nothing but the flags and the
  * readers changes. */
@@ -26,9 +27,10 @@ struct segment_file {
 };
 
 /* The segments of one moment, by log records, newest first. Shared by the store and the views; never
- * changed. */
+ * changed but for what is found out of it. */
 struct segment_list {
     _Atomic unsigned refs;
+    _Atomic(struct shared_traces *) shared; /* traces in more than one of them; NULL: nobody asked yet */
     uint32_t n;
     struct segment_file *items[]; /* a reference to each */
 };

@@ -1,5 +1,7 @@
 #include "store/local/codec.h"
+#include "store/local/match.h"
 #include "store/local/memtable.h"
+#include "store/local/segment_format.h"
 
 /* The newest row of a trace within the snapshot, as row + 1; 0: none. */
 static uint32_t trace_newest(const struct memtable *mt, uint32_t rows, const struct trace_id *id)
@@ -459,6 +461,24 @@ static int rows_scan(struct scanner *sc, uint32_t rows, const struct filter *fil
     return err;
 }
 
+static int scanner_init(struct scanner *sc, const struct memtable *mt, unsigned leaves)
+{
+    *sc = (struct scanner){.mt = mt, .leaves = calloc(leaves + 1, sizeof *sc->leaves)};
+    return sc->leaves ? 0 : ERR_NOMEM;
+}
+
+static void scanner_done(struct scanner *sc, unsigned leaves)
+{
+    for (unsigned i = 0; i < leaves; i++) {
+        free(sc->leaves[i].names);
+        free(sc->leaves[i].values);
+        free(sc->leaves[i].resources);
+    }
+    free(sc->leaves);
+    arena_done(&sc->resources);
+    arena_done(&sc->arena);
+}
+
 int memtable_scan(const struct memtable *mt, uint32_t rows, const struct filter *filter,
                   unsigned leaves, struct scan *scan, scan_fn *fn, void *arg,
                   struct scan_cost *cost)
@@ -466,21 +486,70 @@ int memtable_scan(const struct memtable *mt, uint32_t rows, const struct filter 
     cost->parts++;
     cost->groups++;
     cost->bytes_read += (uint64_t)rows * sizeof(struct mem_row);
-    struct scanner sc = {.mt = mt, .leaves = calloc(leaves + 1, sizeof *sc.leaves)};
-    if (!sc.leaves)
-        return ERR_NOMEM;
+    struct scanner sc;
+    int err = scanner_init(&sc, mt, leaves);
+    if (err)
+        return err;
     leaves_init(&sc, filter);
     for (size_t i = 0; i < scan->n_attrs; i++)
         sc.wanted[i].key = intern_find(&mt->keys, scan->attrs[i].key);
-    int err = rows_scan(&sc, rows, filter, scan, fn, arg, cost);
-    for (unsigned i = 0; i < leaves; i++) {
-        free(sc.leaves[i].names);
-        free(sc.leaves[i].values);
-        free(sc.leaves[i].resources);
+    err = rows_scan(&sc, rows, filter, scan, fn, arg, cost);
+    scanner_done(&sc, leaves);
+    return err;
+}
+
+/* ---- traces that have spans of several kinds ---- */
+
+/* By trace: which filters its spans fulfil. */
+static int masks_make(struct scanner *sc, uint32_t rows, const struct matching *m, uint8_t *masks)
+{
+    const struct trace_match *match = m->match;
+    for (uint32_t i = 0; i < rows; i++) {
+        const struct mem_row *row = memtable_row(sc->mt, i);
+        if (row->start_ns < match->start_min_ns ||
+            (match->start_max_ns && row->start_ns > match->start_max_ns))
+            continue;
+        for (size_t k = 0; k < match->n_filters; k++)
+            if (!(masks[row->trace] >> k & 1) && row_matches(sc, &m->filters[k], row))
+                masks[row->trace] |= (uint8_t)(1u << k);
+        if (sc->failed)
+            return ERR_NOMEM;
     }
-    free(sc.leaves);
-    arena_done(&sc.resources);
-    arena_done(&sc.arena);
+    m->cost->rows_read += rows;
+    return 0;
+}
+
+/* Spans of a trace lie apart here: none is told as a whole. */
+int memtable_match(const struct memtable *mt, uint32_t rows, struct matching *m)
+{
+    struct scanner sc;
+    uint32_t n = intern_count(&mt->traces);
+    m->cost->parts++;
+    m->cost->groups++;
+    m->cost->bytes_read += (uint64_t)rows * sizeof(struct mem_row);
+    int err = scanner_init(&sc, mt, m->leaves);
+    if (err)
+        return err;
+    for (size_t k = 0; k < m->match->n_filters; k++)
+        leaves_init(&sc, &m->filters[k]);
+    uint8_t *masks = calloc((size_t)n + 1, 1);
+    uint64_t *starts = calloc((size_t)n + 1, sizeof *starts);
+    err = masks && starts ? masks_make(&sc, rows, m, masks) : ERR_NOMEM;
+    for (uint32_t k = n; !err && k-- > 0;) {
+        struct match_trace trace = {.n = 0};
+        if (!masks[k])
+            continue;
+        memcpy(trace.id.bytes, intern_get(&mt->traces, k).ptr, TRACE_ID_SIZE);
+        if (!m->match->wanted[masks[k]] &&
+            !shared_has(m->shared, segment_trace_hash(trace.id.bytes)))
+            continue;
+        trace.start_ns = trace_start(mt, rows, k, starts);
+        m->cost->rows_matched++;
+        err = m->answer = m->fn(m->arg, m->match, &trace);
+    }
+    free(starts);
+    free(masks);
+    scanner_done(&sc, m->leaves);
     return err;
 }
 

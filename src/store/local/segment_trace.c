@@ -1,5 +1,6 @@
 /* The traces of a segment: finding one by its id, its rows, its summary. */
 #include "store/local/ids.h"
+#include "store/local/match.h"
 #include "store/local/segment_read.h"
 
 #include <stdlib.h>
@@ -212,6 +213,31 @@ int segment_trace_find(struct segment *seg, const struct trace_id *id, struct tr
         }
     }
     return 0;
+}
+
+int segment_trace_hashes(struct segment *seg, uint32_t low, uint32_t high, struct hash_list *list)
+{
+    int err = hash_index_read(seg);
+    for (uint32_t i = 0; !err && i < seg->n_hash_blocks; i++) {
+        const struct segment_hash_block *b = &seg->hash_blocks[i];
+        struct codec_reader r;
+        bool is_last = i + 1 == seg->n_hash_blocks;
+        if (b->first_hash > high)
+            break;
+        if (!is_last && b[1].first_hash < low)
+            continue;
+        arena_reset(&seg->scratch);
+        err = segment_block(seg, b->ref, &seg->scratch, &r);
+        if (err)
+            break;
+        uint64_t *hashes = stream_sized(&r, b->n);
+        if (!hashes)
+            return segment_fail(seg, r.err, b->ref.offset, "the index of traces");
+        for (uint32_t k = 0; !err && k < b->n; k++)
+            if (hashes[k] >= low && hashes[k] <= high)
+                err = hash_list_add(list, (uint32_t)hashes[k]);
+    }
+    return err;
 }
 
 int segment_has(struct segment *seg, const struct trace_id *id, bool *ret_has)

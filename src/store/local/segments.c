@@ -79,6 +79,7 @@ void segment_list_unref(struct segment_list *list)
         return;
     for (uint32_t i = 0; i < list->n; i++)
         segment_file_unref(list->items[i]);
+    shared_free(atomic_load(&list->shared));
     free(list);
 }
 

@@ -3,17 +3,9 @@
 #include <string.h>
 
 #include "store/local/calls.h"
-#include "store/local/engine.h"
 #include "store/local/erase.h"
 #include "store/local/keys.h"
-
-struct store_view {
-    struct memtable *memtables[2]; /* newest first; NULL: none */
-    uint32_t rows[2];              /* the snapshot */
-    struct segment_list *segments;
-    struct segment **readers; /* of the segments; NULL: not opened yet */
-    bool is_damaged;          /* something of what was asked for could not be read */
-};
+#include "store/local/view.h"
 
 struct store_view *store_view_new(struct store *store)
 {
@@ -48,7 +40,7 @@ void store_view_free(struct store_view *v)
     free(v);
 }
 
-static int reader_get(struct store_view *v, uint32_t i, struct segment **ret)
+int view_reader(struct store_view *v, uint32_t i, struct segment **ret)
 {
     struct segment_file *file = v->segments->items[i];
     int err = 0;
@@ -59,9 +51,7 @@ static int reader_get(struct store_view *v, uint32_t i, struct segment **ret)
     return err == ERR_NOT_FOUND || err == ERR_UNSUPPORTED ? ERR_CORRUPT : err;
 }
 
-/* What a segment cannot give keeps nobody from what the others can: 0 for damage, which is noted, and the
- * error for all else. segment_fail has said where it is. */
-static int pass_damage(struct store_view *v, uint32_t i, int err)
+int view_pass_damage(struct store_view *v, uint32_t i, int err)
 {
     if (err != ERR_CORRUPT)
         return err;
@@ -98,12 +88,12 @@ int store_trace(struct store_view *view, const struct trace_id *id, struct arena
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         struct segment *seg;
         size_t before = list.n;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (!err)
             err = segment_trace(seg, id, &list);
         if (err)
             list.n = before;
-        err = pass_damage(view, i, err);
+        err = view_pass_damage(view, i, err);
     }
     if (err)
         return err;
@@ -130,12 +120,12 @@ int store_trace_between(struct store_view *view, const struct trace_id *id, uint
         size_t before = list.n;
         if (has && (info->start_min_ns > start_max_ns || info->start_max_ns < start_min_ns))
             continue;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (!err)
             err = segment_trace_between(seg, id, start_min_ns, start_max_ns, &list, &has);
         if (err)
             list.n = before;
-        err = pass_damage(view, i, err);
+        err = view_pass_damage(view, i, err);
     }
     if (err)
         return err;
@@ -257,7 +247,7 @@ static int outline_add(struct store_view *view, uint32_t i, const struct trace_i
     int err = segment_outline(view->readers[i], id, spans);
     if (err)
         spans->n = before;
-    return pass_damage(view, i, err);
+    return view_pass_damage(view, i, err);
 }
 
 int store_trace_outline(struct store_view *view, const struct trace_id *id,
@@ -270,8 +260,8 @@ int store_trace_outline(struct store_view *view, const struct trace_id *id,
             err = memtable_outline(view->memtables[i], view->rows[i], id, &spans);
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         struct segment *seg;
-        err = reader_get(view, i, &seg);
-        err = err ? pass_damage(view, i, err) : outline_add(view, i, id, &spans);
+        err = view_reader(view, i, &seg);
+        err = err ? view_pass_damage(view, i, err) : outline_add(view, i, id, &spans);
     }
     if (!err && !spans.n)
         err = view->is_damaged ? ERR_CORRUPT : ERR_NOT_FOUND;
@@ -298,11 +288,11 @@ int store_trace_summary(struct store_view *view, const struct trace_id *id, stru
     parts += spans.n > 0;
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         bool has = false;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (!err)
             err = segment_has(seg, id, &has);
         if (err)
-            err = pass_damage(view, i, err);
+            err = view_pass_damage(view, i, err);
         if (err || !has)
             continue;
         /* A second part: the first segment's spans are needed after all. */
@@ -316,7 +306,7 @@ int store_trace_summary(struct store_view *view, const struct trace_id *id, stru
     if (!err && only) {
         err = segment_summary(only, id, arena, ret_summary);
         if (err == ERR_CORRUPT)
-            (void)!pass_damage(view, only_at, err);
+            (void)!view_pass_damage(view, only_at, err);
     } else if (!err && spans.n) {
         err = summary_from(&spans, id, arena, ret_summary);
     } else if (!err) {
@@ -327,11 +317,6 @@ int store_trace_summary(struct store_view *view, const struct trace_id *id, stru
 }
 
 /* ---- scans ---- */
-
-static bool range_misses(const struct scan *scan, uint64_t start_min, uint64_t start_max)
-{
-    return start_max < scan->start_min_ns || (scan->start_max_ns && start_min > scan->start_max_ns);
-}
 
 int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *arg,
                struct scan_cost *ret_cost)
@@ -346,7 +331,8 @@ int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *ar
         const struct memtable *mt = view->memtables[i];
         if (!mt || !view->rows[i])
             continue;
-        if (range_misses(scan, atomic_load(&mt->start_min_ns), atomic_load(&mt->start_max_ns))) {
+        if (range_misses(scan->start_min_ns, scan->start_max_ns, atomic_load(&mt->start_min_ns),
+                         atomic_load(&mt->start_max_ns))) {
             cost.parts++;
             cost.parts_pruned++;
             continue;
@@ -356,13 +342,14 @@ int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *ar
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         const struct segment_info *info = &view->segments->items[i]->info;
         struct segment *seg;
-        if (range_misses(scan, info->start_min_ns, info->start_max_ns)) {
+        if (range_misses(scan->start_min_ns, scan->start_max_ns, info->start_min_ns,
+                         info->start_max_ns)) {
             cost.parts++;
             cost.parts_pruned++;
             continue;
         }
         bool damaged = false;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (err == ERR_CORRUPT)
             damaged = true;
         else if (!err)
@@ -370,7 +357,7 @@ int store_scan(struct store_view *view, struct scan *scan, scan_fn *fn, void *ar
         if (damaged) {
             cost.parts_damaged++;
             err = err == ERR_CORRUPT ? 0 : err;
-            (void)!pass_damage(view, i, ERR_CORRUPT);
+            (void)!view_pass_damage(view, i, ERR_CORRUPT);
         }
     }
     filter_free(filter);
@@ -389,10 +376,10 @@ static int operations_gather(struct store_view *view, struct operation_set *set)
             err = memtable_operations(view->memtables[i], view->rows[i], set);
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         struct segment *seg;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (!err)
             err = segment_operations(seg, set);
-        err = pass_damage(view, i, err);
+        err = view_pass_damage(view, i, err);
     }
     return err;
 }
@@ -468,10 +455,10 @@ static int calls_gather(struct store_view *view, struct call_set *set)
             continue;
         bool is_inside = info->start_min_ns >= set->start_min_ns &&
                          info->start_max_ns <= set->start_max_ns;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (!err)
             err = segment_calls(seg, is_inside, set);
-        err = pass_damage(view, i, err);
+        err = view_pass_damage(view, i, err);
     }
     return err ? err : foreign_calls(view, set);
 }
@@ -502,18 +489,20 @@ static int keys_gather(struct store_view *view, const struct scan *range, struct
     for (int i = 0; i < 2 && !err; i++) {
         const struct memtable *mt = view->memtables[i];
         if (mt && view->rows[i] &&
-            !range_misses(range, atomic_load(&mt->start_min_ns), atomic_load(&mt->start_max_ns)))
+            !range_misses(range->start_min_ns, range->start_max_ns, atomic_load(&mt->start_min_ns),
+                          atomic_load(&mt->start_max_ns)))
             err = memtable_keys(mt, view->rows[i], set);
     }
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         const struct segment_info *info = &view->segments->items[i]->info;
         struct segment *seg;
-        if (range_misses(range, info->start_min_ns, info->start_max_ns))
+        if (range_misses(range->start_min_ns, range->start_max_ns, info->start_min_ns,
+                         info->start_max_ns))
             continue;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (!err)
             err = segment_keys(seg, set);
-        err = pass_damage(view, i, err);
+        err = view_pass_damage(view, i, err);
     }
     return err;
 }
@@ -608,13 +597,14 @@ int store_spans(struct store_view *view, const struct store_erase *which, store_
     for (uint32_t i = 0; i < view->segments->n && !err; i++) {
         const struct segment_info *info = &view->segments->items[i]->info;
         struct segment *seg;
-        if (range_misses(&range, info->start_min_ns, info->start_max_ns))
+        if (range_misses(range.start_min_ns, range.start_max_ns, info->start_min_ns,
+                         info->start_max_ns))
             continue;
-        err = reader_get(view, i, &seg);
+        err = view_reader(view, i, &seg);
         if (!err)
             err = segment_spans(seg, spans_pass, &p);
         if (!p.err)
-            err = pass_damage(view, i, err);
+            err = view_pass_damage(view, i, err);
     }
     erase_choice_done(&choice);
     return err;
