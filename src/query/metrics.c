@@ -119,8 +119,14 @@ static struct str function_name(uint8_t node)
     }
 }
 
-/* A span of the metric: the values of `by`, in order, and that of the field. */
-static int observe(struct evaluator *e, uint64_t start_ns, const struct value *by,
+static bool counts_only(const struct traceql_metric *m)
+{
+    return m->node == TRACEQL_RATE || m->node == TRACEQL_COUNT_OVER_TIME;
+}
+
+/* A span of the metric: the values of `by`, in order, and that of the field. `count`: it stands for so many,
+ * of which nothing is measured. */
+static int observe(struct evaluator *e, uint64_t start_ns, uint64_t count, const struct value *by,
                    const struct value *measured)
 {
     const struct traceql_metric *m = e->metric;
@@ -147,8 +153,12 @@ static int observe(struct evaluator *e, uint64_t start_ns, const struct value *b
     int err = metrics_table_row(&e->table, labels, n, true, &row);
     if (err)
         return err;
-    return metrics_cell_add(&e->table, &row->cells[(start_ns - e->start_ns) / e->step_ns], v / unit,
-                            m->node == TRACEQL_QUANTILE_OVER_TIME);
+    struct metrics_cell *cell = &row->cells[(start_ns - e->start_ns) / e->step_ns];
+    if (counts_only(m)) {
+        cell->n += count;
+        return 0;
+    }
+    return metrics_cell_add(&e->table, cell, v / unit, m->node == TRACEQL_QUANTILE_OVER_TIME);
 }
 
 /* ---- from the rows of a scan ---- */
@@ -220,7 +230,7 @@ static int take_row(void *arg, struct scan *scan, const struct scan_row *row)
         by[i] = of_row(&e->by[i], row);
     if (e->metric->field)
         measured = of_row(&e->value, row);
-    return observe(e, row->start_ns, by, &measured);
+    return observe(e, row->start_ns, row->count, by, &measured);
 }
 
 /* ---- from whole traces ---- */
@@ -354,7 +364,7 @@ static int take_span(struct evaluator *e, const struct span *span,
         traceql_value(m->by[i], span, trace, &hexes[i], &by[i]);
     if (m->field)
         traceql_value(m->field, span, trace, &hexes[TRACEQL_BY_MAX], &measured);
-    return observe(e, span->start_ns, by, &measured);
+    return observe(e, span->start_ns, 1, by, &measured);
 }
 
 static int take_trace(struct evaluator *e, const struct trace_id *id)
@@ -403,6 +413,18 @@ static bool rows_suffice(const struct evaluator *e, bool exact)
     return suffice && (!m->field || e->value.source != SOURCE_NONE);
 }
 
+/* Whether spans that share where they come from, and the step, need not be told apart. */
+static bool counts_suffice(const struct evaluator *e)
+{
+    const struct traceql_metric *m = e->metric;
+    bool suffice = counts_only(m) && !m->field && !e->metrics->by_rows;
+    for (size_t i = 0; i < m->n_by; i++)
+        suffice &= e->by[i].source == SOURCE_NAME || e->by[i].source == SOURCE_KIND ||
+                   (e->by[i].source == SOURCE_ATTR &&
+                    e->attrs[e->by[i].attr].field == FIELD_RESOURCE_ATTR);
+    return suffice;
+}
+
 static int gather(struct evaluator *e)
 {
     const struct traceql_metric *m = e->metric;
@@ -418,6 +440,7 @@ static int gather(struct evaluator *e)
     if (rows_suffice(e, exact)) {
         scan.attrs = e->attrs;
         scan.n_attrs = e->n_attrs;
+        scan.step_ns = counts_suffice(e) ? e->step_ns : 0;
         return store_scan(e->view, &scan, take_row, e, &e->cost);
     }
     int err = store_scan(e->view, &scan, take_id, e, &e->cost);

@@ -16,6 +16,7 @@ struct metrics {
      * whole steps. */
     uint64_t start_ns, end_ns, step_ns;
     uint64_t timeout_ns; /* 0: none */
+    bool by_rows;        /* for tests: counts span by span. The result is the same */
 };
 
 struct metrics_label {

@@ -225,6 +225,9 @@ static const char *const queries[] = {
     "{ } | count_over_time() by (name)",
     "{ status = error } | count_over_time() by (kind, status)",
     "{ } | rate() by (resource.service.name)",
+    "{ } | rate()",
+    "{ status = error } | count_over_time() by (resource.key.4, kind)",
+    "{ .key.1 = \"value 3\" } | count_over_time() by (name, resource.service.name)",
     "{ kind = server } | count_over_time() by (span.key.2)",
     "{ } | count_over_time() by (.key.1, resource.key.4, span.key.3)",
     "{ } | count_over_time() by (span.key.5)",
@@ -279,6 +282,34 @@ static void check_series(const char *text, const struct traceql_metric *m, struc
     }
 }
 
+/* Both ways: counted where the columns are, and span by span. */
+static void check_metric(struct fixture *f, struct store_view *view, const char *text,
+                         uint64_t start, uint64_t step)
+{
+    struct traceql *q = parse(text);
+    for (int way = 0; way < 2; way++) {
+        struct arena arena = ARENA_INIT;
+        struct error_detail detail = {0};
+        struct metrics_result result;
+        struct metrics metrics = {.query = q,
+                                  .start_ns = start,
+                                  .end_ns = start + (STEPS - 1) * step + 1,
+                                  .step_ns = step,
+                                  .by_rows = way != 0};
+        int err = metrics_run(view, &metrics, &arena, &result, &detail);
+        if (err)
+            fail_msg("%s: %s", text, detail.message);
+        assert_int_equal(result.n_steps, STEPS);
+        assert_int_equal(result.start_ns, start);
+        struct list list = {.groups = calloc(GROUPS_MAX, sizeof *list.groups)};
+        list_fill(&list, f, view, q->metric, &result);
+        check_series(text, q->metric, &list, &result);
+        list_done(&list);
+        arena_done(&arena);
+    }
+    traceql_free(q);
+}
+
 static void check_metrics(struct fixture *f)
 {
     struct store_view *view = store_view_new(f->store);
@@ -288,28 +319,12 @@ static void check_metrics(struct fixture *f)
         high = f->spans[i].start_ns > high ? f->spans[i].start_ns : high;
     }
     for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
-        struct traceql *q = parse(queries[i]);
-        struct arena arena = ARENA_INIT;
-        struct error_detail detail = {0};
-        struct metrics_result result;
-        /* Some spans lie before and behind. */
+        /* Some spans lie before and behind; and then most of them in a step or two. */
         uint64_t step = (high - low) / (STEPS + 2) + 1;
-        uint64_t start = low - low % step + step;
-        struct metrics metrics = {.query = q,
-                                  .start_ns = start,
-                                  .end_ns = start + (STEPS - 1) * step + 1,
-                                  .step_ns = step};
-        int err = metrics_run(view, &metrics, &arena, &result, &detail);
-        if (err)
-            fail_msg("%s: %s", queries[i], detail.message);
-        assert_int_equal(result.n_steps, STEPS);
-        assert_int_equal(result.start_ns, start);
-        struct list list = {.groups = calloc(GROUPS_MAX, sizeof *list.groups)};
-        list_fill(&list, f, view, q->metric, &result);
-        check_series(queries[i], q->metric, &list, &result);
-        list_done(&list);
-        arena_done(&arena);
-        traceql_free(q);
+        check_metric(f, view, queries[i], low - low % step + step, step);
+        uint64_t some = f->spans[f->n / 2].start_ns / 2;
+        step = 24 * 3600 * NS_PER_S;
+        check_metric(f, view, queries[i], 2 * some - 2 * some % step, step);
     }
     store_view_free(view);
 }

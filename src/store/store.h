@@ -284,6 +284,10 @@ struct scan {
     uint64_t start_min_ns, start_max_ns; /* of the span's start, both included; max 0: no bound */
     const struct scan_attr *attrs;       /* at most SCAN_ATTRS_MAX */
     size_t n_attrs;
+    /* Not 0: spans may come counted. The rows of the same resource, name and kind that start in the same step (from
+     * start_min_ns on, which the callback must leave) are then one, which has no ids, duration and status, and the
+     * start of the step; `attrs` may ask for FIELD_RESOURCE_ATTR only. */
+    uint64_t step_ns;
 };
 
 /* One span that fulfils the predicate. Strings live as long as the view, those in `attrs` until the
@@ -293,6 +297,7 @@ struct scan_row {
     struct span_id span_id;
     uint64_t start_ns, duration_ns;
     uint64_t trace_start_ns; /* earliest start in this part of the trace */
+    uint64_t count;          /* spans that this row stands for: 1 but for a scan with steps */
     struct str service, name;
     uint8_t kind, status_code;
     const struct value

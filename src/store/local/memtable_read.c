@@ -443,6 +443,7 @@ static int rows_scan(struct scanner *sc, uint32_t rows, const struct filter *fil
             .start_ns = row->start_ns,
             .duration_ns = row->end_ns > row->start_ns ? row->end_ns - row->start_ns : 0,
             .trace_start_ns = trace_start(mt, rows, row->trace, starts),
+            .count = 1,
             .service = intern_get(&mt->names, memtable_service(mt, row->resource)),
             .name = intern_get(&mt->names, row->name),
             .kind = row->kind,

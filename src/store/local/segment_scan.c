@@ -157,6 +157,7 @@ static int row_give(struct scanner *sc, uint32_t i, const uint8_t *ids, struct s
         .start_ns = sc->start[i],
         .duration_ns = end > sc->start[i] ? end - sc->start[i] : 0,
         .trace_start_ns = sc->trace_starts[sc->trace_of[i]],
+        .count = 1,
         .kind = op->kind,
         .status_code = (uint8_t)sc->status[i],
         .attrs = sc->values,
@@ -209,6 +210,128 @@ static int group_scan(struct scanner *sc, const struct filter *f, struct scan *s
     return err;
 }
 
+/* ---- rows that are counted ---- */
+
+/* Spans of a segment by operation and step. */
+struct counts {
+    uint32_t *items;   /* by operation, then by step */
+    uint64_t first, n; /* steps */
+};
+
+/* So much memory is taken for it; a segment that needs more is told row by row. */
+enum { COUNTS_MAX = 2 << 20 };
+
+static int counts_init(struct scanner *sc, const struct scan *scan, struct counts *ret)
+{
+    const struct segment *seg = sc->seg;
+    uint64_t from = seg->start_min > scan->start_min_ns ? seg->start_min : scan->start_min_ns;
+    uint64_t to = scan->start_max_ns && seg->start_max > scan->start_max_ns ? scan->start_max_ns
+                                                                            : seg->start_max;
+    *ret = (struct counts){.items = NULL};
+    if (!scan->step_ns || to < from)
+        return 0;
+    int err = segment_operations_read(sc->seg);
+    if (err)
+        return err;
+    ret->first = (from - scan->start_min_ns) / scan->step_ns;
+    ret->n = (to - scan->start_min_ns) / scan->step_ns - ret->first + 1;
+    if (ret->n > COUNTS_MAX || ret->n * seg->n_operations > COUNTS_MAX)
+        return 0;
+    ret->items = arena_zalloc(&sc->arena, ret->n * seg->n_operations * sizeof *ret->items);
+    return ret->items ? 0 : ERR_NOMEM;
+}
+
+/* All rows of a group that starts and ends in the same step. */
+static void count_whole(const struct scanner *sc, const struct counts *c, uint64_t step)
+{
+    uint32_t n = sc->kept->g.group->n, *items = c->items + (step - c->first);
+    for (uint32_t i = 0; i < n; i++)
+        items[sc->operation[i] * c->n]++;
+}
+
+static uint64_t count_some(const struct scanner *sc, const struct scan *scan, const uint8_t *rows,
+                           const struct counts *c)
+{
+    uint32_t n = sc->kept->g.group->n;
+    uint64_t from = 1, to = 0, step = 0, counted = 0; /* of the step that was met last */
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t start = sc->start[i];
+        if ((rows && !rows[i]) || out_of_range(scan, start))
+            continue;
+        if (start < from || start > to) {
+            step = (start - scan->start_min_ns) / scan->step_ns;
+            from = scan->start_min_ns + step * scan->step_ns;
+            to = from + scan->step_ns - 1;
+        }
+        c->items[sc->operation[i] * c->n + step - c->first]++;
+        counted++;
+    }
+    return counted;
+}
+
+static int group_count(struct scanner *sc, const struct filter *f, const struct scan *scan,
+                       const struct counts *c, struct scan_cost *cost)
+{
+    const struct segment_group *g = sc->kept->g.group;
+    uint8_t *rows = NULL;
+    bool nothing;
+    cost->rows_read += g->n;
+    int err = scanner_group_excludes(sc, f, &nothing);
+    if (err || nothing)
+        return err;
+    if (f->op != PREDICATE_TRUE) {
+        rows = arena_alloc(&sc->scratch, g->n);
+        err = rows ? scanner_eval(sc, f, rows) : ERR_NOMEM;
+        if (err || !rows_any(rows, g->n))
+            return err;
+    }
+    err = scanner_operation(sc);
+    if (err)
+        return err;
+    bool inside = g->start_min >= scan->start_min_ns &&
+                  (!scan->start_max_ns || g->start_max <= scan->start_max_ns);
+    uint64_t step = inside ? (g->start_min - scan->start_min_ns) / scan->step_ns : 0;
+    if (!rows && inside && step == (g->start_max - scan->start_min_ns) / scan->step_ns) {
+        count_whole(sc, c, step);
+        cost->rows_matched += g->n;
+        return 0;
+    }
+    err = scanner_starts(sc);
+    if (!err)
+        cost->rows_matched += count_some(sc, scan, rows, c);
+    return err;
+}
+
+static int counts_give(struct scanner *sc, const struct counts *c, struct scan *scan, scan_fn *fn,
+                       void *arg)
+{
+    struct segment *seg = sc->seg;
+    uint64_t start_min = scan->start_min_ns;
+    int err = 0;
+    for (uint32_t k = 0; !err && k < seg->n_operations; k++) {
+        const struct segment_operation *op = &seg->operations[k];
+        const struct resource *resource;
+        struct scan_row row = {.kind = op->kind, .attrs = sc->values};
+        err = segment_string(seg, op->name, &row.name);
+        if (!err)
+            err = segment_resource(seg, op->resource, &resource);
+        if (err)
+            return err;
+        row.service = resource->service_name;
+        for (size_t i = 0; i < scan->n_attrs; i++)
+            sc->values[i] = sc->wanted[i].of_operation[k];
+        for (uint64_t step = 0; !err && step < c->n; step++) {
+            row.count = c->items[k * c->n + step];
+            row.start_ns = start_min + (c->first + step) * scan->step_ns;
+            if (row.count)
+                err = sc->answer = fn(arg, scan, &row);
+        }
+    }
+    return err;
+}
+
+/* ---- the whole ---- */
+
 int segment_scan(struct segment *seg, const struct filter *filter, unsigned leaves,
                  struct scan *scan, scan_fn *fn, void *arg, struct scan_cost *cost,
                  bool *ret_damaged)
@@ -224,6 +347,9 @@ int segment_scan(struct segment *seg, const struct filter *filter, unsigned leav
     err = scanner_segment_excludes(&sc, filter, &nothing);
     if (!err && !nothing)
         err = wanted_init(&sc, scan);
+    struct counts counts = {.items = NULL};
+    if (!err && !nothing)
+        err = counts_init(&sc, scan, &counts);
     if (!err && nothing) {
         cost->parts_pruned++;
         cost->groups_pruned += seg->n_groups;
@@ -235,13 +361,17 @@ int segment_scan(struct segment *seg, const struct filter *filter, unsigned leav
             continue;
         }
         err = scanner_enter(&sc, g);
-        if (!err)
+        if (!err && counts.items)
+            err = group_count(&sc, filter, scan, &counts, cost);
+        else if (!err)
             err = group_scan(&sc, filter, scan, fn, arg, cost);
         if (err == ERR_CORRUPT && !sc.answer) {
             *ret_damaged = true;
             err = 0; /* the other groups can be read */
         }
     }
+    if (!err && counts.items)
+        err = counts_give(&sc, &counts, scan, fn, arg);
     if (err == ERR_CORRUPT && !sc.answer) {
         *ret_damaged = true;
         err = 0;
