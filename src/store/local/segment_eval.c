@@ -715,8 +715,14 @@ int scanner_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
             if (f->op == PREDICATE_AND && !rows_any(out, n))
                 break;
             err = scanner_eval(sc, &f->children[k], own);
-            for (uint32_t i = 0; i < n; i++)
-                out[i] = f->op == PREDICATE_AND ? out[i] & own[i] : out[i] | own[i];
+            if (err)
+                break;
+            if (f->op == PREDICATE_AND)
+                for (uint32_t i = 0; i < n; i++)
+                    out[i] &= own[i];
+            else
+                for (uint32_t i = 0; i < n; i++)
+                    out[i] |= own[i];
         }
         return err;
     default:

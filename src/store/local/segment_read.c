@@ -492,7 +492,7 @@ static int blobs_read(struct segment *seg, struct block_ref ref, struct str **re
 int segment_operations_read(struct segment *seg)
 {
     struct codec_reader r;
-    struct str *resources, *scopes;
+    struct str *resources = NULL, *scopes = NULL;
     if (seg->operations)
         return 0;
     int err = segment_string_index(seg);

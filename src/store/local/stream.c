@@ -392,7 +392,14 @@ static void numbers_packed(struct codec_reader *r, uint64_t *v, size_t n)
         return;
     uint64_t mask = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
     if (bits <= 56) {
-        for (size_t i = 0; i < n; i++) {
+        /* Whole words first; the last few would reach behind the end. */
+        size_t whole = bits && size >= 8 ? (size - 8) * 8 / bits : 0, i = 0;
+        for (whole = whole < n ? whole : n; i < whole; i++) {
+            uint64_t word;
+            memcpy(&word, from + i * bits / 8, sizeof word);
+            v[i] = base + (le64toh(word) >> (i * bits % 8) & mask);
+        }
+        for (; i < n; i++) {
             size_t at = i * bits, byte_at = at / 8;
             uint64_t word = 0;
             memcpy(&word, from + byte_at, size - byte_at < 8 ? size - byte_at : 8);
