@@ -22,7 +22,7 @@ static uint64_t test_clock(void *arg)
     return now_ns;
 }
 
-static uint64_t steady_ns; /* 0: goes with the other */
+static _Atomic uint64_t steady_ns; /* 0: goes with the other */
 
 static uint64_t test_steady(void *arg)
 {
