@@ -379,6 +379,7 @@ int main(int argc, char **argv)
     fill(&b);
     bench_stay_on(b.cpu);
     start(&b);
+    served_settle(&b.served);
     report_row(b.report, "spans stored", (double)served_metric(&b.served, "pugmark_store_spans"),
                "spans");
     for (int c = 0; c < ASK_CLASSES; c++)

@@ -173,6 +173,19 @@ double served_cpu_s(const struct served *served, double *ret_busiest_s)
     return stat_cpu_s(path);
 }
 
+void served_settle(const struct served *served)
+{
+    enum { SECONDS_MAX = 120 };
+    double before = served_cpu_s(served, NULL);
+    for (int i = 0; i < SECONDS_MAX; i++) {
+        sleep(1);
+        double now = served_cpu_s(served, NULL);
+        if (now - before < 0.03)
+            return;
+        before = now;
+    }
+}
+
 double served_memory_peak_mib(const struct served *served)
 {
     char path[64], line[256];

@@ -31,6 +31,8 @@ void served_start(const char *server, const char *dir, int cpu, struct arena *ar
 uint16_t served_port(const struct served *served, const char *name);
 /* Processor time so far; `ret_busiest_s` is that of the thread with most of it (may be NULL). */
 double served_cpu_s(const struct served *served, double *ret_busiest_s);
+/* Waits until the server does nothing by itself (sealing, merging), but no longer than two minutes. */
+void served_settle(const struct served *served);
 double served_memory_peak_mib(const struct served *served);
 /* A number of /metrics by its name; UINT64_MAX: there is none. */
 uint64_t served_metric(const struct served *served, const char *name);
