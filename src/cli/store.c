@@ -407,8 +407,10 @@ static int pin(const struct options *o)
     for (int i = 0; i < o->n_ids && status == CLI_DONE; i++) {
         struct trace_id id;
         if (!trace_id_parse(str_from(o->ids[i]), &id)) {
-            fprintf(stderr, "pugmark store: \"%s\" is not a trace id: expected 32 hex digits\n",
-                    o->ids[i]);
+            fprintf(
+                stderr,
+                "pugmark store: \"%s\" is not a trace id: expected 1 to 32 hexadecimal digits\n",
+                o->ids[i]);
             status = CLI_USAGE;
             break;
         }
@@ -551,6 +553,8 @@ int cli_store(int argc, char **argv)
         return status;
     if (is(&o, "verify") || is(&o, "stats"))
         log_set_level(LOG_LEVEL_OFF); /* what is damaged is the answer */
+    else
+        log_set_level(LOG_LEVEL_WARN); /* what was done is said once, by the verb */
     return is(&o, "verify")                       ? verify(&o)
            : is(&o, "stats")                      ? stats(&o)
            : is(&o, "compact")                    ? compact(&o)

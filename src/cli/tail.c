@@ -20,6 +20,7 @@ enum {
     RETRY_MS_MAX = 5000,
     SERVICE_WIDTH_MAX = 18,
 };
+#define LIMIT_MAX 1000000000
 #define LINE_BYTES_MAX ((size_t)1 << 20) /* of one event; names are shorter */
 
 struct options {
@@ -246,7 +247,7 @@ static int parse(int argc, char **argv, struct options *o)
     int status;
     *o = (struct options){.server = CLIENT_SERVER_DEFAULT};
     const struct args_option options[] = {
-        {.name = "limit", .count = &o->limit, .min = 1, .max = UINT64_MAX},
+        {.name = "limit", .count = &o->limit, .min = 1, .max = LIMIT_MAX},
         {.name = "json", .flag = &o->json},
         {.name = "no-reconnect", .flag = &o->no_reconnect},
         {.name = "server", .text = &o->server},

@@ -35,9 +35,9 @@ static const char help[] =
     "\n"
     "  --attributes  attributes and events of every span; else of errors only\n"
     "  --all         every span, also of a trace with more than 500\n"
-    "  --depth N     spans below N levels are folded into the ones above\n"
+    "  --depth N     spans below N levels are folded into the ones above; not of a file\n"
     "  --max-rows N  as many lines; default 500 on a terminal, else all\n"
-    "  --json        the server's answer as it is\n"
+    "  --json        the server's answer as it is; not of a file\n"
     "  --server URL  default " CLIENT_SERVER_DEFAULT "\n"
     "\n"
     "`pugmark query` finds ids.\n";
@@ -451,7 +451,9 @@ int cli_trace(int argc, char **argv)
     if (o.rows)
         options.rows_max = o.rows;
     if (stat(o.what, &st) == 0 && S_ISREG(st.st_mode))
-        status = show_file(&o, &options, &arena, &out);
+        status = o.json || o.depth != UINT64_MAX
+                     ? args_wrong("trace", "--json and --depth need a server; this is a file")
+                     : show_file(&o, &options, &arena, &out);
     else
         status = show_trace(&o, &options, &arena, &out);
     if (status == CLI_DONE && !buf_ok(&out)) {

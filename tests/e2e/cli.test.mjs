@@ -159,6 +159,11 @@ describe('pugmark trace', () => {
     const { status, stdout } = await run(['trace', file]);
     assert.equal(status, 0);
     checkWaterfall(stdout);
+    for (const option of [['--json'], ['--depth', '1']]) {
+      const refused = await run(['trace', file, ...option]);
+      assert.deepEqual([refused.status, refused.stdout], [2, '']);
+      assert.match(refused.stderr, /--json and --depth need a server/);
+    }
     await writeFile(file, '{"resourceSpans":[{"scopeSpans":7}]}');
     const bad = await run(['trace', file]);
     assert.equal(bad.status, 1);
