@@ -22,21 +22,22 @@ struct rows {
     struct row items[LIMIT_MAX];
     size_t n;
     bool more;
-    struct str scanned; /* the JSON */
+    struct str scanned, plan; /* the JSON */
+    struct str cursor;
 };
 
 enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_CSV };
 
 struct options {
-    const char *query, *server, *since;
+    const char *query, *server, *since, *cursor;
     uint64_t limit, since_ns, step_ns;
     enum format format;
     bool explain;
 };
 
 static const char help[] =
-    "usage: pugmark query 'TRACEQL' [--since 1h] [--limit N] [--json|--csv] [--explain]\n"
-    "                     [--step 1m] [--server URL]\n"
+    "usage: pugmark query 'TRACEQL' [--since 1h] [--limit N] [--cursor TEXT] [--json|--csv]\n"
+    "                     [--explain] [--step 1m] [--server URL]\n"
     "\n"
     "Lists the newest traces in which spans match; of a query that ends in a metric,\n"
     "such as | rate(), its series.\n"
@@ -44,11 +45,13 @@ static const char help[] =
     "  --since DURATION  how far to look back, by the start of the span: 15m, 1h, 7d;\n"
     "                    default 1h\n"
     "  --limit N         traces, 1 to 1000; default 20\n"
+    "  --cursor TEXT     go on behind an answer that said there are more; it gives the text,\n"
+    "                    and the time that is looked through is the one of that answer\n"
     "  --step DURATION   of series: the time of one sample; default about 1/60 of all\n"
     "  --json            the server's answer as it is\n"
     "  --csv             a header line and one line a trace; durations in nanoseconds.\n"
     "                    Of series one line a sample\n"
-    "  --explain         also what was read to find them, on stderr\n"
+    "  --explain         also how they were found, and what was read for it, on stderr\n"
     "  --server URL      default " CLIENT_SERVER_DEFAULT "\n"
     "\n"
     "Examples:\n"
@@ -70,6 +73,7 @@ static int parse(int argc, char **argv, struct options *o)
     const struct args_option options[] = {
         {.name = "since", .duration_ns = &o->since_ns, .text = &o->since},
         {.name = "limit", .count = &o->limit, .min = 1, .max = LIMIT_MAX},
+        {.name = "cursor", .text = &o->cursor},
         {.name = "step", .duration_ns = &o->step_ns},
         {.name = "json", .flag = &json},
         {.name = "csv", .flag = &csv},
@@ -131,6 +135,17 @@ static void row_read(struct json_reader *r, struct row *row)
     }
 }
 
+/* The text of an object that comes next. */
+static struct str object_skip(struct json_reader *r)
+{
+    const char *from = r->at;
+    json_skip(r);
+    struct str rest = {from, (size_t)(r->at - from)};
+    while (rest.len && rest.ptr[0] != '{')
+        rest = str_skip(rest, 1);
+    return rest;
+}
+
 static bool rows_read(struct str body, struct arena *arena, struct rows *rows)
 {
     struct json_reader r;
@@ -149,13 +164,14 @@ static bool rows_read(struct str body, struct arena *arena, struct rows *rows)
                 return false;
         } else if (str_eq(r.text, STR("more"))) {
             rows->more = json_next(&r) == JSON_TRUE;
+        } else if (str_eq(r.text, STR("cursor"))) {
+            if (json_next(&r) != JSON_STRING)
+                return false;
+            rows->cursor = r.text;
         } else if (str_eq(r.text, STR("scanned"))) {
-            const char *from = r.at;
-            json_skip(&r);
-            struct str rest = {from, (size_t)(r.at - from)};
-            while (rest.len && rest.ptr[0] != '{')
-                rest = str_skip(rest, 1);
-            rows->scanned = rest;
+            rows->scanned = object_skip(&r);
+        } else if (str_eq(r.text, STR("plan"))) {
+            rows->plan = object_skip(&r);
         } else {
             json_skip(&r);
         }
@@ -323,7 +339,54 @@ static void say_rest(const struct rows *rows, const struct options *o)
     if (!rows->n)
         fprintf(stderr, "No trace matches in the last %s. A longer time: --since 7d\n", o->since);
     else if (rows->more)
-        fprintf(stderr, "There are more; --limit N shows up to %d.\n", LIMIT_MAX);
+        fprintf(stderr,
+                "There are more; --limit N shows up to %d, and this goes on:\n--cursor %.*s\n",
+                LIMIT_MAX, STR_ARG(rows->cursor));
+}
+
+/* The strings of an array that comes next, joined. */
+static void join_strings(struct json_reader *r, const char *between, struct buf *out)
+{
+    if (json_next(r) != JSON_ARRAY) {
+        json_fail(r, "an array");
+        return;
+    }
+    while (json_next(r) == JSON_STRING)
+        buf_printf(out, "%s%.*s", out->len ? between : "", STR_ARG(r->text));
+}
+
+static void explain_plan(struct str plan, struct arena *arena)
+{
+    struct json_reader r;
+    struct str way = STR("");
+    struct buf columns = BUF_INIT, whole = BUF_INIT;
+    json_reader_init(&r, plan, arena, NULL);
+    if (json_next(&r) != JSON_OBJECT)
+        return;
+    while (json_next(&r) == JSON_KEY) {
+        if (str_eq(r.text, STR("columns")))
+            join_strings(&r, " | ", &columns);
+        else if (str_eq(r.text, STR("wholeTracesFor")))
+            join_strings(&r, "; ", &whole);
+        else if (!str_eq(r.text, STR("way")))
+            json_skip(&r);
+        else if (json_next(&r) == JSON_STRING)
+            way = r.text;
+    }
+    struct str asked = columns.len ? buf_as_str(&columns) : STR("true");
+    if (str_eq(way, STR("id")))
+        fputs("Plan: the query names its trace, which is read whole.\n", stderr);
+    else
+        fprintf(stderr, "Plan: the columns are asked for %.*s; ", STR_ARG(asked));
+    if (str_eq(way, STR("spans")))
+        fputs("each span found is an answer.\n", stderr);
+    else if (str_eq(way, STR("columns")))
+        fputs("what is asked of traces is decided there.\n", stderr);
+    else if (str_eq(way, STR("traces")))
+        fprintf(stderr, "traces found are read whole, for %.*s.\n",
+                STR_ARG(whole.len ? buf_as_str(&whole) : STR("other comparisons")));
+    buf_done(&columns);
+    buf_done(&whole);
 }
 
 static void explain(struct str scanned, struct arena *arena)
@@ -386,6 +449,8 @@ static bool show_traces(const struct options *o, const struct term *t, struct st
             put_table(rows, t, out);
         if (o->format == FORMAT_TABLE)
             say_rest(rows, o);
+        if (o->explain)
+            explain_plan(rows->plan, arena);
         *ret_scanned = rows->scanned;
     }
     free(rows);
@@ -403,7 +468,12 @@ static void put_path(const struct options *o, bool series, struct buf *path)
     if (series && o->step_ns)
         buf_printf(path, "&step=%lluns", (unsigned long long)o->step_ns);
     if (!series)
-        buf_printf(path, "&limit=%llu", (unsigned long long)o->limit);
+        buf_printf(path, "&limit=%llu%s", (unsigned long long)o->limit,
+                   o->explain ? "&explain=1" : "");
+    if (!series && o->cursor) {
+        buf_cstr(path, "&cursor=");
+        client_escape(path, str_from(o->cursor));
+    }
     buf_cstr(path, "&q=");
     client_escape(path, str_from(o->query));
     buf_byte(path, '\0');

@@ -15,7 +15,10 @@
  *      never in the result;
  *   3. a span that starts before the worst start belongs to a trace that is worse: the scan's lower
  *      bound may be raised to it. All spans of the k start at or after it, so that their counts
- *      stay complete. */
+ *      stay complete.
+ *
+ * A search that goes on behind a place (`after`) settles the traces before it too, only to leave them
+ * out: a later page costs a summary for each trace of the earlier ones, but never their spans. */
 #include "query/search.h"
 
 #include "base/clock.h"
@@ -43,7 +46,7 @@ struct searcher {
         *columns; /* what is settled without looking at spans; NULL: nothing */
     size_t k;
     uint64_t deadline_ns;
-    uint64_t traces_read;
+    uint64_t traces_read, traces_settled;
     unsigned until_clock;
     struct arena scratch; /* of one candidate */
 
@@ -62,6 +65,16 @@ static bool better(const struct candidate *a, const struct candidate *b)
     if (a->start_ns != b->start_ns)
         return a->start_ns > b->start_ns;
     return trace_id_cmp(&a->id, &b->id) < 0;
+}
+
+/* Whether the search, which goes on behind a place, wants a trace with this start. */
+static bool is_wanted(const struct searcher *s, const struct candidate *c)
+{
+    const struct search_place *after = s->search->after;
+    if (!after)
+        return true;
+    const struct candidate last = {.start_ns = after->start_ns, .id = after->id};
+    return better(&last, c);
 }
 
 static uint32_t *slot_of(struct searcher *s, const struct trace_id *id)
@@ -194,6 +207,11 @@ static int settle(struct searcher *s, struct candidate *c)
         return left_out(c, err);
     c->start_ns = summary.start_ns;
     c->settled = true;
+    s->traces_settled++;
+    if (!is_wanted(s, c)) {
+        c->matched = 0;
+        return 0;
+    }
     if (s->exact)
         return 0;
     struct traceql_trace trace = trace_of(&summary);
@@ -264,9 +282,9 @@ static int prune(struct searcher *s, struct scan *scan)
             int err = settle(s, &c);
             if (err)
                 return err;
-            if (c.matched == 0)
-                continue;
         }
+        if (c.matched == 0 || !is_wanted(s, &c))
+            continue;
         if (n_heap < s->k) {
             heap[n_heap++] = c;
             if (n_heap == s->k)
@@ -321,12 +339,14 @@ static int take_match(void *arg, struct trace_match *match, const struct match_t
             return ERR_TIMEOUT;
     }
     if (trace->is_whole) {
+        c.start_ns = trace->start_ns;
+        if (!is_wanted(s, &c))
+            return 0;
         arena_reset(&s->scratch);
         int err = traceql_columns_run(s->columns, trace->n, trace->marks, trace->parents,
                                       &s->scratch, &c.matched);
         if (err || !c.matched)
             return err;
-        c.start_ns = trace->start_ns;
         c.settled = true;
     }
     uint32_t *slot = slot_of(s, &trace->id);
@@ -362,6 +382,23 @@ static int search_columns(struct searcher *s, struct search_result *result)
 
 /* ---- the whole ---- */
 
+/* The predicates live no longer than the search. */
+static int plan_keep(struct search_plan *plan, const struct predicate *const *columns, size_t n,
+                     struct arena *arena)
+{
+    const struct predicate **kept = arena_array(arena, n, sizeof *kept);
+    if (!kept)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        kept[i] = predicate_copy(columns[i], arena);
+        if (!kept[i])
+            return ERR_NOMEM;
+    }
+    plan->columns = kept;
+    plan->n_columns = n;
+    return 0;
+}
+
 static int run(struct searcher *s, struct arena *arena, struct search_result *result)
 {
     const struct search *search = s->search;
@@ -385,9 +422,11 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
     int err = searcher_init(s);
     if (err)
         return err;
+    result->plan.way = s->exact ? SEARCH_BY_SPANS : SEARCH_BY_TRACES;
     if (search->query && traceql_names_trace(search->query, &id)) {
         /* Nothing to look for: it says which. */
         s->exact = false;
+        result->plan.way = SEARCH_BY_ID;
         s->candidates[s->n++] = (struct candidate){.id = id, .bound_ns = UINT64_MAX, .matched = 1};
         err = prune(s, &scan);
         if (err == ERR_NOT_FOUND) {
@@ -397,8 +436,15 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
     } else if (!s->exact && !search->by_traces &&
                traceql_columns(search->query->stages, search->where, arena, &columns)) {
         s->columns = &columns;
-        err = search_columns(s, result);
+        result->plan.way = SEARCH_BY_COLUMNS;
+        err = plan_keep(&result->plan, columns.predicates, columns.n, arena);
+        if (!err)
+            err = search_columns(s, result);
     } else {
+        if (scan.where)
+            err = plan_keep(&result->plan, &scan.where, 1, arena);
+        if (err)
+            return err;
         err = store_scan(s->view, &scan, take_row, s, &result->cost);
         if (!err)
             err = prune(s, &scan);
@@ -422,6 +468,7 @@ static int run(struct searcher *s, struct arena *arena, struct search_result *re
     }
     result->n = n;
     result->traces_read = s->traces_read;
+    result->plan.traces_settled = s->traces_settled;
     return 0;
 }
 

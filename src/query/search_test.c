@@ -313,6 +313,24 @@ static void append_many(struct store *store, bool late)
     }
 }
 
+/* A trace that is newer than those, as old as the others of its kind. */
+static void append_newer(struct store *store, uint8_t number)
+{
+    static const struct resource resource = {.service_name = STR("many")};
+    static const struct scope scope = {.name = STR("")};
+    struct span span = {
+        .trace_id = {{2, number}},
+        .span_id = {{3, number, 1}},
+        .start_ns = (uint64_t)MANY * 3 * NS_PER_MS,
+        .end_ns = (uint64_t)MANY * 3 * NS_PER_MS,
+        .name = STR("odd"),
+        .resource = &resource,
+        .scope = &scope,
+    };
+    struct span_batch batch = {.spans = &span, .n = 1};
+    assert_int_equal(store_append_wait(store, BODY_OTLP_JSON, STR("{}"), &batch), 0);
+}
+
 static size_t many_number(const struct trace_id *id)
 {
     return (size_t)id->bytes[1] << 8 | id->bytes[2];
@@ -351,6 +369,80 @@ static void the_newest_are_by_the_start_of_the_whole_trace(void **state)
         arena_done(&arena);
         traceql_free(q);
     }
+    store_view_free(view);
+    fixture_done(&f);
+}
+
+/* Pages behind one another are the whole, also when newer traces come between them. */
+static void pages_go_on_where_the_last_one_ended(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 1, NULL);
+    append_many(f.store, false);
+    assert_int_equal(store_seal(f.store), 0);
+    append_many(f.store, true);
+    static const char *const texts[] = {"{ name = \"odd\" }",
+                                        "{ name = \"odd\" && instrumentation:name = \"\" }",
+                                        "{ name = \"odd\" } && { name != \"late\" }"};
+    for (size_t i = 0; i < 3; i++) {
+        struct traceql *q = parse(texts[i]);
+        struct search_place place;
+        struct search search = {.query = q};
+        struct search_result whole, page;
+        struct arena arena = ARENA_INIT;
+        struct store_view *view = store_view_new(f.store);
+        search.limit = 600;
+        assert_int_equal(search_run(view, &search, &arena, &whole, NULL), 0);
+        assert_int_equal(whole.n, 600);
+        store_view_free(view);
+        search.limit = 150;
+        for (size_t n = 0; n < whole.n; n += page.n) {
+            view = store_view_new(f.store);
+            assert_int_equal(search_run(view, &search, &arena, &page, NULL), 0);
+            store_view_free(view);
+            assert_int_equal(page.n, 150);
+            assert_true(page.more);
+            for (size_t t = 0; t < page.n; t++) {
+                assert_int_equal(
+                    trace_id_cmp(&page.traces[t].summary.id, &whole.traces[n + t].summary.id), 0);
+                assert_int_equal(page.traces[t].matched, whole.traces[n + t].matched);
+            }
+            place = (struct search_place){page.traces[149].summary.start_ns,
+                                          page.traces[149].summary.id};
+            search.after = &place;
+            append_newer(f.store, (uint8_t)(i * 10 + n / 150));
+        }
+        arena_done(&arena);
+        traceql_free(q);
+    }
+    fixture_done(&f);
+}
+
+static void pages_split_traces_that_start_at_once(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 1, NULL);
+    for (uint8_t i = 0; i < 9; i++)
+        append_newer(f.store, (uint8_t)(i * 7 % 9));
+    struct store_view *view = store_view_new(f.store);
+    struct search_place place;
+    struct search search = {.limit = 2};
+    struct search_result page;
+    struct arena arena = ARENA_INIT;
+    for (uint8_t i = 0; i < 9; i += 2) {
+        assert_int_equal(search_run(view, &search, &arena, &page, NULL), 0);
+        assert_int_equal(page.n, i == 8 ? 1 : 2);
+        assert_int_equal(page.more, i < 8);
+        for (size_t t = 0; t < page.n; t++)
+            assert_int_equal(page.traces[t].summary.id.bytes[1], i + t);
+        place = (struct search_place){page.traces[page.n - 1].summary.start_ns,
+                                      page.traces[page.n - 1].summary.id};
+        search.after = &place;
+    }
+    assert_int_equal(search_run(view, &search, &arena, &page, NULL), 0);
+    assert_int_equal(page.n, 0);
+    assert_false(page.more);
+    arena_done(&arena);
     store_view_free(view);
     fixture_done(&f);
 }
@@ -414,6 +506,8 @@ int main(void)
         cmocka_unit_test(plans_agree_with_the_meaning_on_every_span),
         cmocka_unit_test(searches_find_what_a_list_finds),
         cmocka_unit_test(the_newest_are_by_the_start_of_the_whole_trace),
+        cmocka_unit_test(pages_go_on_where_the_last_one_ended),
+        cmocka_unit_test(pages_split_traces_that_start_at_once),
         cmocka_unit_test(a_query_that_names_its_trace_scans_nothing),
         cmocka_unit_test(limits_and_time_are_kept),
     };

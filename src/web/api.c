@@ -1,8 +1,11 @@
 /* Our own API, as docs/api.md has it. */
+#include "web/cursor.h"
 #include "web/json_keys.h"
 #include "web/web_internal.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
+#include "query/explain.h"
 #include "query/search.h"
 
 #include <stdio.h>
@@ -93,17 +96,50 @@ static void summary_json(struct json_writer *w, const struct search_trace *t)
     json_close(w, '}');
 }
 
-/* Fills `search` but for the query; false: answered with an error. */
-static bool search_params(struct web_request *q, struct search *search, struct conditions *c)
+/* Of all that a search asks besides its time: pages of it have the same. */
+static uint64_t question_hash(struct web_request *q)
 {
-    uint64_t now_ns = clock_realtime_ns(), limit, ns = 0;
+    static const char *const names[] = {"q",           "service",     "operation",
+                                        "minDuration", "maxDuration", "tag"};
+    uint64_t hash = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct str text;
+        for (unsigned nth = 0; http_query_nth(q->http, names[i], nth, &text); nth++)
+            hash = hash_bytes_seed(text.ptr, text.len, hash_mix64(hash + i + 1));
+    }
+    return hash;
+}
+
+/* What the handler of a search has besides the search itself. */
+struct asked {
+    struct cursor cursor;
+    bool explain;
+};
+
+/* Fills `search` but for the query; false: answered with an error. */
+static bool search_params(struct web_request *q, struct search *search, struct conditions *c,
+                          struct asked *asked)
+{
+    uint64_t now_ns = clock_realtime_ns(), limit, ns = 0, explain;
     uint64_t hour_ago_ns = now_ns > 3600 * NS_PER_S ? now_ns - 3600 * NS_PER_S : 0;
     bool given;
     if (!web_param_u64(q, "start", 0, UINT64_MAX, hour_ago_ns, &search->start_min_ns) ||
         !web_param_u64(q, "end", 0, UINT64_MAX, 0, &search->start_max_ns) ||
-        !web_param_u64(q, "limit", 1, SEARCH_LIMIT, SEARCH_LIMIT_DEFAULT, &limit))
+        !web_param_u64(q, "limit", 1, SEARCH_LIMIT, SEARCH_LIMIT_DEFAULT, &limit) ||
+        !web_param_u64(q, "explain", 0, 1, 0, &explain))
         return false;
     search->limit = (size_t)limit;
+    asked->explain = explain;
+    struct str cursor = web_param(q, "cursor");
+    if (cursor.ptr) {
+        if (!cursor_get(&asked->cursor, cursor, question_hash(q))) {
+            web_fail_at(q, 400, "cursor", 0, "this is no cursor of an answer to this search");
+            return false;
+        }
+        search->after = &asked->cursor.place;
+        search->start_min_ns = asked->cursor.start_min_ns;
+        search->start_max_ns = asked->cursor.start_max_ns;
+    }
     if (search->start_max_ns && search->start_max_ns < search->start_min_ns) {
         web_fail_at(q, 400, "end", 0, "the end lies before the start");
         return false;
@@ -156,8 +192,52 @@ void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
     json_close(w, '}');
 }
 
+static void plan_json(struct json_writer *w, const struct search *search,
+                      const struct search_plan *plan)
+{
+    static const char *const ways[] = {
+        [SEARCH_BY_ID] = "id",
+        [SEARCH_BY_SPANS] = "spans",
+        [SEARCH_BY_COLUMNS] = "columns",
+        [SEARCH_BY_TRACES] = "traces",
+    };
+    key_open(w, "plan", '{');
+    key_str(w, "way", str_from(ways[plan->way]));
+    key_open(w, "columns", '[');
+    for (size_t i = 0; i < plan->n_columns; i++) {
+        struct buf text = BUF_INIT;
+        explain_predicate(plan->columns[i], &text);
+        json_str(w, buf_as_str(&text));
+        buf_done(&text);
+    }
+    json_close(w, ']');
+    key_open(w, "wholeTracesFor", '[');
+    unsigned reasons = search->query ? explain_reasons(search->query->stages) : 0;
+    for (unsigned i = 0; plan->way == SEARCH_BY_TRACES && i < EXPLAIN_REASONS_MAX; i++)
+        if (reasons & 1u << i)
+            json_str(w, str_from(explain_reason_text(1u << i)));
+    if (plan->way == SEARCH_BY_TRACES && !reasons)
+        json_str(w, str_from(explain_reason_text(0)));
+    json_close(w, ']');
+    key_u64_str(w, "tracesSettled", plan->traces_settled);
+    json_close(w, '}');
+}
+
+static void cursor_json(struct web_request *q, struct json_writer *w, const struct search *search,
+                        const struct search_trace *last)
+{
+    char text[CURSOR_TEXT_LEN];
+    const struct cursor cursor = {
+        .start_min_ns = search->start_min_ns,
+        .start_max_ns = search->start_max_ns,
+        .place = {.start_ns = last->summary.start_ns, .id = last->summary.id},
+    };
+    cursor_put(text, &cursor, question_hash(q));
+    key_str(w, "cursor", (struct str){text, sizeof text});
+}
+
 static void search_answer(struct web_request *q, const struct search *search,
-                          const struct search_result *result)
+                          const struct search_result *result, bool explain)
 {
     struct buf out = web_answer();
     struct json_writer w = json_writer(&out);
@@ -169,6 +249,10 @@ static void search_answer(struct web_request *q, const struct search *search,
     key_u64(&w, "limit", search->limit);
     json_key(&w, STR("more"));
     json_bool(&w, result->more);
+    if (result->more && result->n)
+        cursor_json(q, &w, search, &result->traces[result->n - 1]);
+    if (explain)
+        plan_json(&w, search, &result->plan);
     api_scanned(&w, search->start_min_ns,
                 search->start_max_ns ? search->start_max_ns : clock_realtime_ns(), &result->cost,
                 result->traces_read, result->elapsed_ns);
@@ -183,7 +267,8 @@ void api_search(struct web_request *q)
     struct search_result result;
     struct traceql *query = NULL;
     struct error_detail detail;
-    if (!search_params(q, &search, &conditions))
+    struct asked asked;
+    if (!search_params(q, &search, &conditions, &asked))
         return;
     struct str text = web_param(q, "q");
     if (text.ptr && traceql_parse(text, &query, &detail)) {
@@ -197,7 +282,7 @@ void api_search(struct web_request *q)
     if (err)
         web_fail_err(q, err, &detail);
     else
-        search_answer(q, &search, &result);
+        search_answer(q, &search, &result, asked.explain);
     store_view_free(view);
     traceql_free(query);
 }

@@ -82,6 +82,10 @@ const questions = {
   'operations-of-nobody': '/api/pugmark/operations?service=nobody',
   'search-all': `/api/pugmark/search?${window}`,
   'search-limit': `/api/pugmark/search?${window}&limit=2`,
+  'search-explain': q('{ status = error }', '&explain=1'),
+  'search-explain-structure': q('{ name = "GET /cart" } >> { status = error } | count() > 0', '&explain=1'),
+  'search-explain-whole': q('{ event:name = "retry" && status = error } | avg(duration) > 1ms', '&explain=1'),
+  'search-explain-id': q(`{ trace:id = "${A}" }`, '&explain=1'),
   'search-last-hour': '/api/pugmark/search',
   'search-service': `/api/pugmark/search?${window}&service=cart`,
   'search-operation': `/api/pugmark/search?${window}&service=front&operation=GET%20%2Fpay`,
@@ -138,6 +142,7 @@ const questions = {
   'bad-start': '/api/pugmark/search?start=yesterday',
   'bad-range': '/api/pugmark/search?start=5&end=4',
   'bad-limit': '/api/pugmark/search?limit=0',
+  'bad-cursor': '/api/pugmark/search?cursor=abc',
   'bad-limit-large': '/api/pugmark/search?limit=1001',
   'bad-duration': '/api/pugmark/search?minDuration=fast',
   'bad-tag': '/api/pugmark/search?tag=lonely',
@@ -178,6 +183,8 @@ function steady(body) {
     for (const key of Object.keys(body.scanned)) if (key !== 'start' && key !== 'end') delete body.scanned[key];
     if (!body.scanned.start.startsWith('1767')) body.scanned = 'now';
   }
+  // How many starts had to be asked for is another number once traces were sealed.
+  if (body?.plan) body.plan.tracesSettled = '0';
   return body;
 }
 
@@ -214,6 +221,30 @@ async function checkAll() {
     assert.deepEqual(Object.keys(golden), Object.keys(all));
   }
 }
+
+describe('a search', () => {
+  test('goes on with the cursor of its last page, and with no other', async () => {
+    const all = (await server.get(questions['search-all'])).traces.map((t) => t.traceId);
+    assert.equal(all.length, 3);
+    const found = [];
+    let cursor = '';
+    for (let page = 0; page < all.length; page++) {
+      // The range is the one of the first page: only that one says it.
+      const answer = await server.get(page === 0 ? `${questions['search-all']}&limit=1` : `/api/pugmark/search?limit=1&cursor=${cursor}`);
+      assert.equal(answer.traces.length, 1);
+      assert.equal(answer.more, page + 1 < all.length);
+      assert.equal(answer.cursor !== undefined, answer.more);
+      found.push(answer.traces[0].traceId);
+      if (answer.more) cursor = answer.cursor;
+    }
+    assert.deepEqual(found, all);
+    for (const other of [`cursor=${cursor}&q=%7B%7D`, `cursor=${cursor}&service=front`, `cursor=${cursor.replace(/./, (c) => (c === '0' ? '1' : '0'))}`, `cursor=${cursor}00`]) {
+      const response = await fetch(`${server.endpoints.page}/api/pugmark/search?${other}`);
+      assert.equal(response.status, 400, other);
+      assert.match(await response.text(), /no cursor/);
+    }
+  });
+});
 
 describe('the API answers as before', () => {
   test('from memory', checkAll);

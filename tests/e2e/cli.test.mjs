@@ -65,6 +65,10 @@ describe('pugmark query', () => {
     assert.match(none.stderr, /No trace matches in the last 1h/);
     const more = await ask('query', '{}', '--limit', '1', '--since', '36500d');
     assert.match(more.stderr, /There are more/);
+    const next = await ask('query', '{}', '--limit', '1', '--cursor', more.stderr.match(/--cursor (\w+)/)[1], '--csv');
+    assert.match(next.stdout.split('\n')[1], /,old,/);
+    assert.equal(next.stderr, '');
+    assert.match((await ask('query', '{}', '--cursor', 'abc')).stderr, /no cursor of an answer to this search/);
   });
 
   test('gives machines the answer of the server', async () => {
@@ -72,6 +76,13 @@ describe('pugmark query', () => {
     assert.equal(JSON.parse(stdout).traces[0].traceId, TRACE);
     const explained = await ask('query', '{}', '--explain');
     assert.match(explained.stderr, /^Read to find them: parts \d+, /m);
+    assert.match(explained.stderr, /^Plan: the columns are asked for true; each span found is an answer\.$/m);
+    const structure = await ask('query', '{ name = "GET /cart" } > { status = error }', '--explain');
+    assert.match(structure.stderr, /^Plan: the columns are asked for name = "GET \/cart" \| status = error; what is asked of traces is decided there\.$/m);
+    const counted = await ask('query', '{ status = error } | avg(duration) > 1ns', '--explain');
+    assert.match(counted.stderr, /^Plan: the columns are asked for status = error; traces found are read whole, for aggregates or groups\.$/m);
+    const named = await ask('query', `{ trace:id = "${TRACE}" }`, '--explain');
+    assert.match(named.stderr, /^Plan: the query names its trace, which is read whole\.$/m);
   });
 
   test('follows structure, and counts in pipelines', async () => {
