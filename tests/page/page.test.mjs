@@ -171,6 +171,11 @@ test('a query that cannot be read is shown with the place, and the server is ask
     await error.waitFor();
     assert.equal(await error.locator('code').innerText(), '{ name = "µ" && duration >> 5 }');
     assert.equal(await error.locator('mark').count(), 1);
+    await page.locator('.query-mirror mark').waitFor({ state: 'attached' });
+    assert.equal(await page.locator('.query-hint').count(), 0, 'said once');
+    await page.getByLabel('TraceQL').fill('{ name >< 2 }');
+    await page.locator('.query-hint').waitFor();
+    assert.equal(await error.count(), 0, 'what is written now is spoken of');
     await page.getByLabel('TraceQL').fill('');
     await page.getByLabel('Shortest').fill('5 parsecs');
     await page.keyboard.press('Enter');

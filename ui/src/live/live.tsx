@@ -236,6 +236,7 @@ export function Live(): JSX.Element {
   ]);
 
   const queryAt = queryErrorAt(error, q);
+  const refused = queryAt !== undefined && text.trim() === q.trim(); // of a changed text the box says what is wrong
   const states: Record<Connection, string> = { connecting: 'Connecting…', open: paused ? 'Paused' : 'Live', lost: 'Connection lost; trying again…' };
   return (
     <div class="page live">
@@ -249,12 +250,12 @@ export function Live(): JSX.Element {
           <div class="field grow traceql">
             <label for="live-q">TraceQL</label>
             <QueryBox id="live-q" value={text} placeholder={'{ status = error || duration > 100ms }'}
-              {...(queryAt !== undefined ? { error: 'live-q-error' } : {})} onChange={setText} />
+              {...(refused ? { error: 'live-q-error' } : {})} onChange={setText} />
           </div>
           <button type="submit" class="primary"><Icon name="live" />Watch</button>
         </div>
       </form>
-      {queryAt !== undefined && <QueryError id="live-q-error" q={q} at={queryAt} message={(error as Error).message} />}
+      {refused && <QueryError id="live-q-error" q={q} at={queryAt} message={(error as Error).message} />}
       {error !== null && queryAt === undefined && <Problem error={error} retry={() => setAttempt(attempt + 1)} />}
       <div class="summary">
         <span class={`connection ${connection}${paused ? ' paused' : ''}`} role="status"><span class="lamp" aria-hidden="true" />{error !== null ? 'Not connected' : states[connection]}</span>

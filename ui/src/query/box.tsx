@@ -178,7 +178,7 @@ export function QueryBox({ id, value, placeholder, error, onChange }: {
           </li>
         ))}
       </ul>
-      {marked && <p class="query-hint" role="status">{marked.message}</p>}
+      {marked && error === undefined && <p class="query-hint" role="status">{marked.message}</p>}
     </div>
   );
 }

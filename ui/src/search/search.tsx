@@ -29,6 +29,8 @@ function Form({ form, setForm, submit, wrong }: {
   const error = searchError.value;
   const searched = route.value.params.get('q') ?? '';
   const at = queryErrorAt(error, searched);
+  // Of a text that has changed since, the box itself says what is wrong.
+  const refused = at !== undefined && form.q.trim() === searched.trim();
   const serviceList: Suggestion[] = (services.value ?? []).map((s) => ({ value: s, dot: s }));
   const operationList: Suggestion[] = useMemo(() => {
     const seen = new Map<string, Suggestion>();
@@ -64,11 +66,11 @@ function Form({ form, setForm, submit, wrong }: {
         <div class="field grow traceql">
           <label for="q">TraceQL</label>
           <QueryBox id="q" value={form.q} placeholder="{ span.http.response.status_code >= 500 && duration > 200ms }"
-            {...(at !== undefined ? { error: 'q-error' } : {})} onChange={(q) => set({ q })} />
+            {...(refused ? { error: 'q-error' } : {})} onChange={(q) => set({ q })} />
         </div>
         <button type="submit" class="primary"><Icon name="search" />Search</button>
       </div>
-      {at !== undefined && <QueryError id="q-error" q={searched} at={at} message={(error as ApiError).message} />}
+      {refused && <QueryError id="q-error" q={searched} at={at} message={(error as ApiError).message} />}
       <div class="search-line">
         <Combobox label="Service" value={form.service} placeholder="any" suggestions={serviceList}
           onChange={(service) => set({ service, operation: service === form.service ? form.operation : '' })}
