@@ -457,6 +457,35 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
     }
 }
 
+static void ledger_of(void *arg, const struct trace_id *id, struct web_ledger *ret)
+{
+    struct serve *s = arg;
+    struct ingest_ledger from;
+    ingest_ledger(s->ingest, id, &from);
+    *ret = (struct web_ledger){
+        .n_fates = FATE_N,
+        .more = from.more,
+        .since_ns = from.since_ns,
+        .remembered = from.entries,
+        .remembered_max = LEDGER_ENTRIES,
+        .skipped = from.skipped,
+    };
+    static_assert((int)FATE_N <= WEB_FATES_MAX && LEDGER_FOUND_MAX <= WEB_LEDGER_ENTRIES_MAX,
+                  "a row for each");
+    for (int fate = 0; fate < (int)FATE_N; fate++) {
+        ret->fates[fate].fate = fate == FATE_CUT     ? "cut"
+                                : fate == FATE_ATTRS ? "left-out"
+                                                     : "refused";
+        ret->fates[fate].reason = fate_text((enum fate)fate);
+        ret->fates[fate].spans = from.spans[fate];
+    }
+    for (size_t i = 0; i < from.n; i++) {
+        ret->entries[i].time_ns = from.found[i].time_ns;
+        ret->entries[i].spans = from.found[i].spans;
+        ret->entries[ret->n_entries++].fate = from.found[i].fate;
+    }
+}
+
 /* The page knows the other endpoints, so that it can say where to send a first span. */
 static int web_listen(struct serve *s, struct error_detail *detail)
 {
@@ -480,6 +509,7 @@ static int web_listen(struct serve *s, struct error_detail *detail)
         .n_endpoints = s->n_endpoints,
         .is_ready = is_ready,
         .ingest_stats = ingest_counters,
+        .ledger = ledger_of,
         .arg = s,
     };
     int err = web_start(&options, &s->web, detail);

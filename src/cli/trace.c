@@ -23,12 +23,12 @@ enum { ROWS_ON_TERMINAL = 500, WHOLE_SPANS_MAX = 5000, WINDOW_LINES = 1000 };
 struct options {
     const char *what, *server;
     uint64_t depth, rows; /* UINT64_MAX, 0: not given */
-    bool json, all, attributes;
+    bool json, all, attributes, ledger;
 };
 
 static const char help[] =
     "usage: pugmark trace ID|FILE [--attributes] [--all] [--depth N] [--max-rows N]\n"
-    "                     [--json] [--server URL]\n"
+    "                     [--ledger] [--json] [--server URL]\n"
     "\n"
     "Shows one trace as a waterfall: of a server, or those in any file that `pugmark import`\n"
     "reads.\n"
@@ -37,6 +37,7 @@ static const char help[] =
     "  --all         every span, also of a trace with more than 500\n"
     "  --depth N     spans below N levels are folded into the ones above; not of a file\n"
     "  --max-rows N  as many lines; default 500 on a terminal, else all\n"
+    "  --ledger      what became of its spans: stored, cut, refused and why\n"
     "  --json        the server's answer as it is; not of a file\n"
     "  --server URL  default " CLIENT_SERVER_DEFAULT "\n"
     "\n"
@@ -50,6 +51,7 @@ static int parse(int argc, char **argv, struct options *o)
     const struct args_option options[] = {
         {.name = "json", .flag = &o->json},
         {.name = "all", .flag = &o->all},
+        {.name = "ledger", .flag = &o->ledger},
         {.name = "attributes", .flag = &o->attributes},
         {.name = "depth", .count = &o->depth, .min = 1, .max = UINT32_MAX},
         {.name = "max-rows", .count = &o->rows, .min = 1, .max = ROWS_MAX},
@@ -64,6 +66,9 @@ static int parse(int argc, char **argv, struct options *o)
     if (n > 1)
         return args_wrong("trace", "one trace at a time");
     o->what = argv[1];
+    if (o->ledger && (o->all || o->attributes || o->depth != UINT64_MAX || o->rows))
+        return args_wrong("trace",
+                          "--ledger draws no waterfall: only --json and --server go with it");
     return -1;
 }
 
@@ -437,6 +442,138 @@ static int show_trace(const struct options *o, const struct waterfall_options *o
     return status;
 }
 
+/* ---- what became of its spans ---- */
+
+static struct str text_of(struct json_reader *r)
+{
+    return json_next(r) == JSON_STRING ? r->text : STR_NONE;
+}
+
+/* [{"fate":..,"reason":..,"spans":..}]; with `verb`, [{"reason":..,"count":..}] that are not 0. */
+static void fates_put(struct json_reader *r, const char *verb, struct buf *out)
+{
+    if (json_next(r) != JSON_ARRAY)
+        return;
+    while (json_next(r) == JSON_OBJECT) {
+        struct str fate = str_from(verb ? verb : ""), reason = STR_NONE;
+        uint64_t spans = 0;
+        while (json_next(r) == JSON_KEY) {
+            if (str_eq(r->text, STR("fate")))
+                fate = text_of(r);
+            else if (str_eq(r->text, STR("reason")))
+                reason = text_of(r);
+            else if (str_eq(r->text, STR("spans")) || str_eq(r->text, STR("count")))
+                spans = number_of(r);
+            else
+                json_skip(r);
+        }
+        if (!spans)
+            continue;
+        buf_printf(out, "  %10llu  ", (unsigned long long)spans);
+        term_text(out, fate, SIZE_MAX);
+        buf_cstr(out, ": ");
+        term_text(out, reason, SIZE_MAX);
+        buf_byte(out, '\n');
+    }
+}
+
+/* The number of a member of the object that comes; 0 when it is null, or has none of that name. */
+static uint64_t member_of(struct json_reader *r, struct str name)
+{
+    uint64_t number = 0;
+    if (json_next(r) != JSON_OBJECT)
+        return 0;
+    while (json_next(r) == JSON_KEY) {
+        if (str_eq(r->text, name))
+            number = number_of(r);
+        else
+            json_skip(r);
+    }
+    return number;
+}
+
+static void totals_put(struct json_reader *r, struct buf *out)
+{
+    if (json_next(r) != JSON_OBJECT)
+        return;
+    buf_cstr(out, "all spans since the server started\n");
+    while (json_next(r) == JSON_KEY) {
+        struct str key = r->text;
+        static const struct {
+            const char *key, *text;
+        } rows[] = {{"received", "received"}, {"stored", "stored"}, {"onTheirWay", "on their way"}};
+        size_t i = 0, n = sizeof rows / sizeof *rows;
+        while (i < n && !str_eq(key, str_from(rows[i].key)))
+            i++;
+        if (i < n)
+            buf_printf(out, "  %10llu  %s\n", (unsigned long long)number_of(r), rows[i].text);
+        else if (str_eq(key, STR("refused")))
+            fates_put(r, "refused", out);
+        else
+            json_skip(r);
+    }
+}
+
+static bool ledger_put(struct str body, struct arena *arena, struct buf *out)
+{
+    struct json_reader r;
+    bool ours = false;
+    json_reader_init(&r, body, arena, NULL);
+    if (json_next(&r) != JSON_OBJECT)
+        return false;
+    while (json_next(&r) == JSON_KEY) {
+        struct str key = r.text;
+        if (str_eq(key, STR("traceId"))) {
+            buf_cstr(out, "trace ");
+            term_text(out, text_of(&r), SIZE_MAX);
+            buf_byte(out, '\n');
+        } else if (str_eq(key, STR("stored"))) {
+            uint64_t n = member_of(&r, STR("spanCount"));
+            buf_printf(out, "  %10llu  stored now\n", (unsigned long long)n);
+        } else if (str_eq(key, STR("fates"))) {
+            fates_put(&r, NULL, out);
+        } else if (str_eq(key, STR("horizon"))) {
+            uint64_t n = member_of(&r, STR("entriesMax"));
+            buf_printf(
+                out,
+                "  (the last %llu fates of all traces are remembered; of spans that cannot be "
+                "read\n   or kept, and of those retention or a deletion took, there are "
+                "only counts)\n",
+                (unsigned long long)n);
+        } else if (str_eq(key, STR("totals"))) {
+            totals_put(&r, out);
+            ours = true;
+        } else {
+            json_skip(&r);
+        }
+    }
+    return ours && r.type == JSON_OBJECT_END;
+}
+
+static int show_ledger(const struct options *o, struct arena *arena, struct buf *out)
+{
+    struct trace_id id;
+    if (!trace_id_parse(str_from(o->what), &id))
+        return args_wrong("trace", "--ledger needs a trace id (1 to 32 hexadecimal digits)");
+    char hex[2 * TRACE_ID_SIZE + 1] = "", path[96];
+    hex_put(hex, id.bytes, TRACE_ID_SIZE);
+    struct buf body = BUF_INIT;
+    snprintf(path, sizeof path, "/api/pugmark/ledger?trace=%s", hex);
+    int status = ask(o, path, hex, &body);
+    if (status != CLI_DONE)
+        return status;
+    if (o->json) {
+        buf_str(out, buf_as_str(&body));
+        buf_byte(out, '\n');
+    } else if (!ledger_put(buf_as_str(&body), arena, out)) {
+        fprintf(stderr, "pugmark trace: %s is not a pugmark server: its answer is another\n",
+                o->server);
+        status = CLI_COULD_NOT;
+    }
+    buf_done(&body);
+    return status;
+}
+
 int cli_trace(int argc, char **argv)
 {
     struct options o;
@@ -450,7 +587,9 @@ int cli_trace(int argc, char **argv)
     struct stat st;
     if (o.rows)
         options.rows_max = o.rows;
-    if (stat(o.what, &st) == 0 && S_ISREG(st.st_mode))
+    if (o.ledger)
+        status = show_ledger(&o, &arena, &out);
+    else if (stat(o.what, &st) == 0 && S_ISREG(st.st_mode))
         status = o.json || o.depth != UINT64_MAX
                      ? args_wrong("trace", "--json and --depth need a server; this is a file")
                      : show_file(&o, &options, &arena, &out);

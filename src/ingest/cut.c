@@ -188,6 +188,28 @@ static const struct scope *cut_scope(struct cutter *c, const struct scope *from)
     return s;
 }
 
+/* What was cut since `before`. */
+static uint8_t cut_since(const struct cutter *c, const struct cut_counts *before)
+{
+    return (uint8_t)((c->counts.values > before->values ? CUT_VALUES : 0) |
+                     (c->counts.lists > before->lists ? CUT_LISTS : 0));
+}
+
+static void mark_span(struct cutter *c, size_t n_spans, size_t i, uint8_t bits)
+{
+    if (!bits)
+        return;
+    if (!c->counts.marks) {
+        c->counts.marks = arena_array(c->arena, n_spans, 1);
+        if (!c->counts.marks) {
+            c->err = ERR_NOMEM;
+            return;
+        }
+        memset(c->counts.marks, 0, n_spans);
+    }
+    c->counts.marks[i] = bits;
+}
+
 bool cut_has_many(const struct span_batch *batch, size_t attrs_max)
 {
     const struct resource *resource = NULL;
@@ -215,8 +237,10 @@ int cut_batch(struct span_batch *batch, size_t bytes_max, size_t attrs_max, stru
     struct cutter c = {.arena = arena, .bytes_max = bytes_max, .attrs_max = attrs_max};
     const struct resource *resource = NULL, *resource_cut = NULL;
     const struct scope *scope = NULL, *scope_cut = NULL;
+    uint8_t resource_bits = 0, scope_bits = 0;
     for (size_t i = 0; i < batch->n && !c.err; i++) {
         struct span *span = &batch->spans[i];
+        struct cut_counts before = c.counts;
         cut_text(&c, &span->name, STR("(name)"));
         cut_text(&c, &span->status_message, STR("(status message)"));
         cut_text(&c, &span->trace_state, STR("(trace state)"));
@@ -226,17 +250,23 @@ int cut_batch(struct span_batch *batch, size_t bytes_max, size_t attrs_max, stru
         if (span->n_links)
             cut_links(&c, span);
         put_marks(&c, &span->attrs);
+        uint8_t bits = cut_since(&c, &before);
         /* Neighbours share theirs, before and after. */
         if (span->resource != resource) {
             resource = span->resource;
+            before = c.counts;
             resource_cut = cut_resource(&c, resource);
+            resource_bits = cut_since(&c, &before);
         }
         if (span->scope != scope) {
             scope = span->scope;
+            before = c.counts;
             scope_cut = cut_scope(&c, scope);
+            scope_bits = cut_since(&c, &before);
         }
         span->resource = resource_cut;
         span->scope = scope_cut;
+        mark_span(&c, batch->n, i, bits | resource_bits | scope_bits);
     }
     if (c.err)
         return c.err;

@@ -8,8 +8,12 @@
 
 #define CUT_KEY "pugmark.cut"
 
+/* What happened to a span, or to the resource or scope that it shares with others. */
+enum { CUT_VALUES = 1, CUT_LISTS = 2 };
+
 struct cut_counts {
     size_t values, lists;
+    uint8_t *marks; /* a byte for each span, in the arena; NULL: nothing was cut */
 };
 
 /* Whether anything in it has more attributes than that. */

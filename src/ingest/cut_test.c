@@ -40,6 +40,7 @@ static void values_within_the_limit_stay_as_they_are(void **state)
     struct cut_counts counts = {99, 99};
     assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), 0);
     assert_int_equal(counts.values, 0);
+    assert_null(counts.marks);
     assert_ptr_equal(span.attrs.items, attrs);
     assert_int_equal(span.attrs.n, 2);
     arena_done(&arena);
@@ -174,6 +175,31 @@ static void attributes_beyond_the_limit_are_left_out_and_counted(void **state)
     arena_done(&arena);
 }
 
+static void marks_say_which_spans_were_cut_also_by_what_they_share(void **state)
+{
+    struct arena arena = ARENA_INIT;
+    const struct attr long_one = {STR("long"), text("123456789")};
+    const struct attr many[6] = {0};
+    struct resource plain = {.schema_url = STR("")};
+    struct resource cut = {.attrs = {.items = &long_one, .n = 1}};
+    struct scope scope = {.name = STR("")}, wide = {.attrs = {.items = many, .n = 6}};
+    struct span spans[] = {
+        {.resource = &plain, .scope = &scope},
+        {.resource = &plain, .scope = &scope, .name = STR("123456789")},
+        {.resource = &cut, .scope = &scope},
+        {.resource = &cut, .scope = &wide},
+        {.resource = &plain, .scope = &wide},
+        {.resource = &plain, .scope = &scope},
+    };
+    struct span_batch batch = {.spans = spans, .n = 6};
+    struct cut_counts counts = {0};
+    assert_int_equal(cut_batch(&batch, MAX, ATTRS_MAX, &arena, &counts), 0);
+    const uint8_t expected[] = {0, CUT_VALUES, CUT_VALUES, CUT_VALUES | CUT_LISTS, CUT_LISTS, 0};
+    assert_non_null(counts.marks);
+    assert_memory_equal(counts.marks, expected, sizeof expected);
+    arena_done(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +210,7 @@ int main(void)
         cmocka_unit_test(events_links_resources_and_scopes_are_cut_too),
         cmocka_unit_test(a_full_arena_is_an_error),
         cmocka_unit_test(attributes_beyond_the_limit_are_left_out_and_counted),
+        cmocka_unit_test(marks_say_which_spans_were_cut_also_by_what_they_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

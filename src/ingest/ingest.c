@@ -27,6 +27,15 @@ const char *refused_text(enum refused reason)
     return texts[reason];
 }
 
+const char *fate_text(enum fate fate)
+{
+    static const char *const texts[] = {
+        [FATE_CUT] = "values longer than the limit were cut",
+        [FATE_ATTRS] = "attributes beyond the limit were left out",
+    };
+    return fate < FATE_REFUSED ? texts[fate] : refused_text((enum refused)(fate - FATE_REFUSED));
+}
+
 const char *turned_text(enum turned reason)
 {
     static const char *const texts[] = {
@@ -79,6 +88,10 @@ int ingest_start(const struct ingest_options *options, struct ingest **ret,
     struct ingest *in = calloc(1, sizeof *in);
     if (!in)
         return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
+    if (ledger_init(&in->ledger)) {
+        free(in);
+        return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
+    }
     drain_init(&in->drain);
     in->store = options->store;
     in->records = options->records;
@@ -137,6 +150,7 @@ void ingest_free(struct ingest *in)
         udp_server_free(in->udp[i]);
     }
     drain_done(&in->drain);
+    ledger_done(&in->ledger);
     free(in);
 }
 
@@ -187,6 +201,11 @@ static void add_server(const struct ingest *in, enum receiver receiver, struct i
     s->requests_turned[TURNED_BUSY] += server.refused_busy;
     s->connections_now += server.connections_now;
     s->connections_full += server.connections_full;
+}
+
+void ingest_ledger(struct ingest *in, const struct trace_id *id, struct ingest_ledger *ret)
+{
+    ledger_find(&in->ledger, id, ret);
 }
 
 void ingest_stats(const struct ingest *in, struct ingest_stats *ret)

@@ -92,6 +92,33 @@ enum refused {
 
 const char *refused_text(enum refused reason);
 
+/* ---- the ledger: what became of the spans of one trace ---- */
+
+/* The first two were stored, not as they came; FATE_REFUSED + an enum refused: not stored. */
+enum fate { FATE_CUT, FATE_ATTRS, FATE_REFUSED, FATE_N = FATE_REFUSED + (int)REFUSED_N };
+
+const char *fate_text(enum fate fate);
+
+#define LEDGER_ENTRIES 65536 /* that are remembered, of all traces */
+#define LEDGER_FOUND_MAX 100 /* that are told one by one */
+
+struct ledger_entry {
+    struct trace_id trace_id;
+    uint64_t time_ns; /* since the epoch */
+    uint32_t spans;
+    uint8_t fate; /* enum fate */
+};
+
+struct ingest_ledger {
+    uint64_t spans[FATE_N]; /* of this trace, in all entries that are remembered */
+    struct ledger_entry found[LEDGER_FOUND_MAX]; /* newest first */
+    size_t n;
+    bool more;         /* than LEDGER_FOUND_MAX */
+    uint64_t since_ns; /* what came earlier is forgotten; 0: nothing is yet */
+    uint64_t entries;  /* that are remembered */
+    uint64_t skipped;  /* spans whose fate was never remembered: one request had too many traces */
+};
+
 /* Why a request was refused as a whole: one row each in the metrics. */
 #define TURNED_MAP(X)                                                                              \
     X(TURNED_BAD, "cannot be read")                                                                \
@@ -134,5 +161,8 @@ struct ingest_stats {
 };
 /* Thread-safe, also after ingest_stop. */
 void ingest_stats(const struct ingest *ingest, struct ingest_stats *ret);
+/* The same. Spans that a decoder left out, and those of requests that could not be read, are in no entry: their
+ * ids are not known. */
+void ingest_ledger(struct ingest *ingest, const struct trace_id *id, struct ingest_ledger *ret);
 
 #endif

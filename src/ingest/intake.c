@@ -69,6 +69,7 @@ static void refuse_all(struct intake *e, enum refused reason, enum outcome outco
                        const char *message)
 {
     count(&e->ingest->spans_refused[reason], e->batch.n);
+    ledger_put(&e->ingest->ledger, &e->batch, (enum fate)(FATE_REFUSED + (int)reason));
     end(e, outcome, 0, str_from(message));
 }
 
@@ -93,12 +94,23 @@ static void answer_taken(struct intake *e)
     end(e, OUTCOME_TAKEN, b->n_rejected, str_from(text));
 }
 
+static void remember_cuts(const struct intake *e)
+{
+    struct ledger *ledger = &e->ingest->ledger;
+    if (e->cut.values)
+        ledger_put_marked(ledger, &e->batch, e->cut.marks, CUT_VALUES, FATE_CUT);
+    if (e->cut.lists)
+        ledger_put_marked(ledger, &e->batch, e->cut.marks, CUT_LISTS, FATE_ATTRS);
+}
+
 /* On the store's thread. */
 static void on_durable(void *arg, int err)
 {
     struct intake *e = arg;
     if (!err) {
         count(&e->ingest->counters[e->receiver].spans_stored, e->batch.n);
+        if (e->cut.marks)
+            remember_cuts(e);
         answer_taken(e);
     } else {
         refuse_all(e, REFUSED_STORE, OUTCOME_UNAVAILABLE,

@@ -8,6 +8,7 @@
 #include "ingest/cut.h"
 #include "ingest/drain.h"
 #include "ingest/ingest.h"
+#include "ingest/ledger.h"
 #include "net/budget.h"
 
 #include <pugmark/pugmark.h>
@@ -33,6 +34,7 @@ struct ingest {
     struct signal_counters signals[SIGNAL_N];
     struct budget budget; /* bodies and what was decoded from them */
     struct drain drain;   /* how fast they go */
+    struct ledger ledger; /* of spans to which something happened */
     size_t body_bytes_max, value_bytes_max, spans_max, attrs_max;
     unsigned connections_max; /* of each port; 0: the default */
     unsigned http_threads;    /* of each server that speaks HTTP */

@@ -83,6 +83,7 @@ static const struct route {
     {"/api/pugmark/spans", api_delete, DIALECT_OWN, true, METHOD_DELETE},
     {"/api/pugmark/export", api_export, DIALECT_OWN, true},
     {"/api/pugmark/spans/redact", api_redact, DIALECT_OWN, true, METHOD_POST},
+    {"/api/pugmark/ledger", api_ledger, DIALECT_OWN, true},
     {"/api/pugmark/retention", api_retention, DIALECT_OWN, true},
     {"/api/pugmark/status", api_status, DIALECT_OWN, false},
     {"/api/pugmark/openapi.json", api_openapi, DIALECT_OWN, false},
@@ -464,6 +465,7 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
     web->loopback_only = is_loopback(options->address);
     web->is_ready = options->is_ready;
     web->ingest_stats = options->ingest_stats;
+    web->ledger = options->ledger;
     web->arg = options->arg;
     web->bodies.max = BODIES_BYTES_MAX;
     for (int i = 0; i < ADDRESS_N; i++)

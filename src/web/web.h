@@ -50,6 +50,26 @@ struct web_ingest_stats {
     uint64_t follow_lines[5]; /* spans, logs, passed over, invalid, repeated */
 };
 
+#define WEB_FATES_MAX 16
+#define WEB_LEDGER_ENTRIES_MAX 100
+
+/* What the receivers remember of one trace. */
+struct web_ledger {
+    struct {
+        const char *fate, *reason; /* "refused", and why */
+        uint64_t spans;
+    } fates[WEB_FATES_MAX];
+    struct {
+        uint64_t time_ns, spans;
+        size_t fate;                   /* which of the above */
+    } entries[WEB_LEDGER_ENTRIES_MAX]; /* newest first */
+    size_t n_fates, n_entries;
+    bool more;                           /* entries than those */
+    uint64_t since_ns;                   /* what came earlier is forgotten; 0: nothing is */
+    uint64_t remembered, remembered_max; /* entries of all traces */
+    uint64_t skipped;                    /* spans of which no entry was made */
+};
+
 struct web_options {
     const char *address;                                  /* as http_server_options */
     uint16_t port;                                        /* 0: a free one */
@@ -62,9 +82,10 @@ struct web_options {
     /* Where spans are taken, for the page to say; copied. */
     const struct web_endpoint *endpoints;
     size_t n_endpoints;
-    /* Both may be NULL; called from any thread, also while web_stop runs. */
+    /* Each may be NULL; called from any thread, also while web_stop runs. */
     bool (*is_ready)(void *arg);
     void (*ingest_stats)(void *arg, struct web_ingest_stats *ret);
+    void (*ledger)(void *arg, const struct trace_id *id, struct web_ledger *ret);
     void *arg;
 };
 

@@ -58,6 +58,7 @@ struct web {
     size_t n_endpoints;
     bool (*is_ready)(void *arg);
     void (*ingest_stats)(void *arg, struct web_ingest_stats *ret);
+    void (*ledger)(void *arg, const struct trace_id *id, struct web_ledger *ret);
     void *arg;
     struct route_stats *stats; /* one a route */
     atomic_bool started;       /* all of the above is there */
@@ -146,7 +147,7 @@ void pool_free(struct pool *pool);
 
 /* ---- handlers ---- */
 
-web_handler_fn api_retention, api_delete, api_redact, api_export;
+web_handler_fn api_retention, api_delete, api_redact, api_export, api_ledger;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
 web_handler_fn api_parse;
 web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_find, trace_events;

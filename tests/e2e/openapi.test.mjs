@@ -108,6 +108,7 @@ describe('the OpenAPI document', () => {
     const asked = {
       search: '?q=%7B%7D&limit=1', operations: '?service=front', metrics: '?q=%7B%7D%20%7C%20rate()%20by%20(name)', series: '?name=orders', traceFind: '?q=call&step=next&row=0',
       traceWindow: '?lines=10', parse: '?q=%7B%7D', traceOverview: '?width=100', live: '?q=%7B%7D', deleteSpans: '?q=%7B%20name%20%3D%20%22lost%22%20%7D', redactSpans: '?key=a',
+      ledger: `?trace=${A}`,
     };
     for (const [path, item] of Object.entries(doc.paths))
       for (const [method, { operationId }] of Object.entries(item)) {
@@ -122,7 +123,7 @@ describe('the OpenAPI document', () => {
   });
 
   test('what is asked wrongly is answered as it says', async () => {
-    for (const url of ['search?limit=0', 'search?q=%7B', 'metrics', 'traces/xyz', 'traces/ff', 'live?q=%7B', `traces/${A}/window?lines=x`, `traces/ff/outline`, 'logs?limit=0', 'series']) {
+    for (const url of ['search?limit=0', 'search?q=%7B', 'metrics', 'traces/xyz', 'traces/ff', 'live?q=%7B', `traces/${A}/window?lines=x`, `traces/ff/outline`, 'logs?limit=0', 'series', 'ledger', 'ledger?trace=x']) {
       const response = await fetch(`${server.endpoints.page}/api/pugmark/${url}`);
       assert.ok(response.status === 400 || response.status === 404, url);
       check(`/api/pugmark/${url}`, 'get', response.status, response.headers.get('content-type'), await response.json());

@@ -1,0 +1,94 @@
+/* Spans of one request come trace by trace, more or less: neighbours of the same trace become one entry. A
+ * request whose spans are all of different traces writes at most LEDGER_REQUEST_ENTRIES_MAX, so that no single
+ * one drives out all that is known of the others. Asking looks at every entry (2 MiB): people ask, and rarely. */
+#include "ingest/ledger.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+
+enum { LEDGER_REQUEST_ENTRIES_MAX = LEDGER_ENTRIES / 16 };
+
+int ledger_init(struct ledger *ledger)
+{
+    *ledger = (struct ledger){.entries = calloc(LEDGER_ENTRIES, sizeof *ledger->entries)};
+    if (!ledger->entries)
+        return ERR_NOMEM;
+    pthread_mutex_init(&ledger->lock, NULL);
+    return 0;
+}
+
+void ledger_done(struct ledger *ledger)
+{
+    if (!ledger->entries)
+        return;
+    pthread_mutex_destroy(&ledger->lock);
+    free(ledger->entries);
+    ledger->entries = NULL;
+}
+
+static bool is_marked(const uint8_t *marks, size_t i, uint8_t bits)
+{
+    return !marks || marks[i] & bits;
+}
+
+static void put(struct ledger *ledger, const struct span_batch *batch, const uint8_t *marks,
+                uint8_t bits, enum fate fate)
+{
+    uint64_t now_ns = clock_realtime_ns();
+    struct ledger_entry *last = NULL;
+    size_t n = 0;
+    pthread_mutex_lock(&ledger->lock);
+    for (size_t i = 0; i < batch->n; i++) {
+        const struct trace_id *id = &batch->spans[i].trace_id;
+        if (!is_marked(marks, i, bits))
+            continue;
+        if (last && !trace_id_cmp(&last->trace_id, id)) {
+            last->spans++;
+            continue;
+        }
+        if (n == LEDGER_REQUEST_ENTRIES_MAX) {
+            ledger->skipped++;
+            continue;
+        }
+        last = &ledger->entries[ledger->written++ % LEDGER_ENTRIES];
+        *last = (struct ledger_entry){
+            .trace_id = *id, .time_ns = now_ns, .spans = 1, .fate = (uint8_t)fate};
+        n++;
+    }
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+void ledger_put(struct ledger *ledger, const struct span_batch *batch, enum fate fate)
+{
+    put(ledger, batch, NULL, 0, fate);
+}
+
+void ledger_put_marked(struct ledger *ledger, const struct span_batch *batch, const uint8_t *marks,
+                       uint8_t bits, enum fate fate)
+{
+    put(ledger, batch, marks, bits, fate);
+}
+
+void ledger_find(struct ledger *ledger, const struct trace_id *id, struct ingest_ledger *ret)
+{
+    *ret = (struct ingest_ledger){.n = 0};
+    pthread_mutex_lock(&ledger->lock);
+    uint64_t n = ledger->written < LEDGER_ENTRIES ? ledger->written : LEDGER_ENTRIES;
+    ret->entries = n;
+    ret->skipped = ledger->skipped;
+    /* What was written before the oldest entry is forgotten. */
+    if (ledger->written > LEDGER_ENTRIES)
+        ret->since_ns = ledger->entries[ledger->written % LEDGER_ENTRIES].time_ns;
+    for (uint64_t i = 1; i <= n; i++) {
+        const struct ledger_entry *e = &ledger->entries[(ledger->written - i) % LEDGER_ENTRIES];
+        if (trace_id_cmp(&e->trace_id, id))
+            continue;
+        ret->spans[e->fate] += e->spans;
+        if (ret->n < LEDGER_FOUND_MAX)
+            ret->found[ret->n++] = *e;
+        else
+            ret->more = true;
+    }
+    pthread_mutex_unlock(&ledger->lock);
+}
