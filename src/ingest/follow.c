@@ -313,13 +313,14 @@ static struct str file_service(const char *path)
     return stem.len ? stem : base;
 }
 
+/* NULL: the batch has as many services as it can tell apart. */
 static const struct resource *resource_of(struct lines *l, struct str service)
 {
     for (size_t i = 0; i < l->n_services; i++)
         if (str_eq(l->services[i].resource.service_name, service))
             return &l->services[i].resource;
     if (l->n_services == SERVICES_MAX)
-        return &l->services[0].resource;
+        return NULL;
     size_t i = l->n_services++;
     struct attr *attrs = l->services[i].attrs;
     attrs[0] = (struct attr){STR("service.name"), {.type = VALUE_STRING, .string = service}};
@@ -381,7 +382,7 @@ static void invalid_tell(struct lines *l, uint64_t line, const char *why)
     l->file->is_told = true;
 }
 
-/* ERR_NOMEM or 0. */
+/* ERR_NOMEM, or ERR_BUSY: the line belongs into the next batch. */
 static int line_take(struct lines *l, struct str text, uint64_t at, uint64_t number)
 {
     struct error_detail detail = {0};
@@ -396,7 +397,10 @@ static int line_take(struct lines *l, struct str text, uint64_t at, uint64_t num
     int fate = trace_line_decode(text, &context, &l->arena, &line, &detail);
     if (fate < 0)
         return fate;
-    const struct resource *resource = resource_of(l, line.service);
+    bool is_kept = fate == LINE_SPAN || fate == LINE_LOG;
+    const struct resource *resource = is_kept ? resource_of(l, line.service) : NULL;
+    if (is_kept && !resource)
+        return ERR_BUSY;
     if (fate == LINE_SPAN) {
         line.span.resource = resource;
         line.span.scope = &l->scope;
@@ -442,7 +446,7 @@ static size_t chunk_take(struct lines *l, const char *bytes, size_t n, uint64_t 
             file->is_skipping = false;
         else if (line_take(l, (struct str){bytes + used, len}, file->offset + used,
                            file->line + lines + 1))
-            break; /* no memory: again later */
+            break; /* no memory, or another batch: again later */
         used += len + 1;
         lines++;
     }

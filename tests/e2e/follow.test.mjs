@@ -64,6 +64,18 @@ describe('a followed file', () => {
     await until('the rest of the line', async () => ((await numbers(server, traceId)).length === 2 ? true : undefined));
   });
 
+  test('gives each line its service, however many services there are', async () => {
+    const traceId = randomHex(32);
+    const lines = Array.from({ length: 150 }, (_, n) => line({ n, service: `service-${n}`, _trace: traceOf(traceId) }));
+    appendFileSync(file, lines.join(''));
+    const trace = await until('all of them', async () => ((await numbers(server, traceId)).length === 150
+      ? server.get(`/api/pugmark/traces/${traceId}`) : undefined));
+    for (const span of trace.spans) {
+      const n = span.attributes.find((a) => a.key === 'n').value.intValue;
+      assert.equal(trace.resources[span.resource].service, `service-${n}`);
+    }
+  });
+
   test('keeps logs that name their trace, counts what is nothing, and says where', async () => {
     const traceId = randomHex(32);
     appendFileSync(file, line({ message: 'slow bank', level: 'warn', time: new Date().toISOString(), otel_trace_id: traceId, otel_span_id: randomHex(16) })
@@ -72,7 +84,7 @@ describe('a followed file', () => {
     const { logs } = await server.get(`/api/pugmark/traces/${traceId}/logs`);
     assert.deepEqual(logs.map((l) => [l.body.stringValue, l.severity, l.service]), [['slow bank', 13, 'orders']]);
     assert.deepEqual([await fate(server, 'log'), await fate(server, 'passed'), await fate(server, 'invalid')], [1, 2, 2]);
-    assert.match(server.stderr, /orders\.json:5: /);
+    assert.match(server.stderr, /orders\.json:155: /);
     assert.equal(server.stderr.match(/orders\.json:\d+: /g).length, 1);
   });
 });
