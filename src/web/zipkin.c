@@ -427,7 +427,7 @@ static int search_of(struct question *c, struct conditions *conditions, struct s
     if (c->n) {
         int err = traceql_parse(buf_as_str(&c->text), ret_query, detail);
         search->query = *ret_query;
-        return err;
+        return err == ERR_TOO_LARGE ? ERR_INVALID : err; /* what was asked is at fault */
     }
     if (c->service.len)
         conditions_string(conditions, FIELD_SERVICE, c->service);

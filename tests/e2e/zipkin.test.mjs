@@ -131,6 +131,12 @@ describe("Zipkin's query API", () => {
     await checkGolden('zipkin', server.endpoints.zipkin, questions);
   });
 
+  test('says that a search is too long, as the fault of who asked', async () => {
+    const answer = await ask(traces(`serviceName=web&remoteServiceName=${'x'.repeat(7000)}`));
+    assert.equal(answer.status, 400);
+    assert.match(await answer.text(), /more than 32768 bytes/);
+  });
+
   test('still takes spans, and says what is not to be had', async () => {
     const spans = JSON.stringify([{ ...traceB[0], traceId: '00000000000000ab', id: '00000000000000ab' }]);
     assert.equal((await ask('/zipkin/api/v2/spans', { method: 'POST', body: spans })).status, 202);
