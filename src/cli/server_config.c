@@ -242,6 +242,9 @@ int server_config_read(struct server_config *c, const char *named)
         const struct toml_entry *server = toml_find(root, STR("server"));
         if (server && server->value.type == TOML_TABLE)
             settings_file_section(s, "server", server->value.table);
+        else if (server) /* to be passed over as if nothing had been said would be worse */
+            wrong(s, &server->value.at, "server: expected a table [server], not %s",
+                  toml_type_name(server->value.type));
     }
     if (!err)
         settings_environment(s);

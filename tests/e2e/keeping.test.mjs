@@ -59,6 +59,13 @@ describe('the configuration of the server', () => {
         '13:8: keep: expected a string', '15:10: ']) assert.ok(said.stderr.includes(`${file}:${place}`), `${place} in ${said.stderr}`);
     }
     assert.match(checked.stderr, /8 errors/);
+    for (const text of ['server = 5\n', '[[server]]\nretention = "7d"\n']) {
+      const no = await config(text);
+      for (const said of [run(['serve', '--config', no, '--ports', 'auto', '--data', path.join(scratch, 'wrong')]), run(['config', 'check', no])]) {
+        assert.equal(said.status, 1);
+        assert.match(said.stderr, /server: expected a table \[server\], not an? /);
+      }
+    }
   });
 
   test('is shown, and what is shown is a configuration', async () => {
