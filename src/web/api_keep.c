@@ -1,6 +1,7 @@
 /* Our own API about what is kept, and what is not: docs/api.md. */
 #include "web/web_internal.h"
 
+#include "model/redact.h"
 #include "query/erasure.h"
 #include "wire/span_file.h"
 
@@ -145,6 +146,43 @@ static void erasure_answer(struct web_request *q, const struct erasure *e,
     web_reply_json(q, 200, &out);
 }
 
+/* What names spans that will be gone must not be a variable of a script that was never set: elsewhere an
+ * empty parameter, or an end of 0, is as good as none. */
+static bool range_of(struct web_request *q, uint64_t *ret_start_ns, uint64_t *ret_end_ns)
+{
+    static const char *const names[] = {"q", "start", "end"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct str text;
+        if (http_query_nth(q->http, names[i], 0, &text) && !text.len) {
+            web_fail_at(q, 400, names[i], 0, "is empty");
+            return false;
+        }
+    }
+    return web_param_u64(q, "start", 0, UINT64_MAX, 0, ret_start_ns) &&
+           web_param_u64(q, "end", 1, UINT64_MAX, 0, ret_end_ns);
+}
+
+/* A dry run says what is wrong with it, too. */
+static bool redaction_of(struct web_request *q, struct store_erase *e)
+{
+    struct error_detail detail = {0};
+    struct redact *redact;
+    if (!texts_of(q, "key", &e->keys, &e->n_keys) ||
+        !texts_of(q, "pattern", &e->patterns, &e->n_patterns))
+        return false;
+    if (!e->n_keys && !e->n_patterns) {
+        web_fail_at(q, 400, "key", 0, "expected a key or a pattern that says what is taken out");
+        return false;
+    }
+    int err = redact_new(e->keys, e->n_keys, e->patterns, e->n_patterns, q->arena, &redact,
+                         &detail);
+    if (err == ERR_NOMEM)
+        web_fail_err(q, err, NULL);
+    else if (err)
+        web_fail(q, 400, "%s", detail.message[0] ? detail.message : err_text(err));
+    return !err;
+}
+
 static void erase(struct web_request *q, enum erase_kind kind)
 {
     uint64_t start_ns, end_ns;
@@ -153,8 +191,7 @@ static void erase(struct web_request *q, enum erase_kind kind)
     struct store_erased done;
     struct str confirm = web_param(q, "confirm");
     bool confirmed = str_eq(confirm, STR("true"));
-    if (!may_erase(q) || !web_param_u64(q, "start", 0, UINT64_MAX, 0, &start_ns) ||
-        !web_param_u64(q, "end", 0, UINT64_MAX, 0, &end_ns))
+    if (!may_erase(q) || !range_of(q, &start_ns, &end_ns))
         return;
     if (confirm.len && !confirmed && !str_eq(confirm, STR("false"))) {
         web_fail_at(q, 400, "confirm", 0, "expected true or false");
@@ -173,14 +210,8 @@ static void erase(struct web_request *q, enum erase_kind kind)
         return;
     }
     e.erase.kind = kind;
-    if (!err && kind == ERASE_REDACT &&
-        (!texts_of(q, "key", &e.erase.keys, &e.erase.n_keys) ||
-         !texts_of(q, "pattern", &e.erase.patterns, &e.erase.n_patterns)))
+    if (!err && kind == ERASE_REDACT && !redaction_of(q, &e.erase))
         return;
-    if (!err && kind == ERASE_REDACT && !e.erase.n_keys && !e.erase.n_patterns) {
-        web_fail_at(q, 400, "key", 0, "expected a key or a pattern that says what is taken out");
-        return;
-    }
     if (!err && confirmed)
         err = store_erase(q->web->store, &e.erase, &done, &detail);
     if (err)

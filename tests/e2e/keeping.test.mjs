@@ -166,6 +166,10 @@ describe('erasing', () => {
     const id = '3'.repeat(32);
     await server.send(otlpRequest('shop', [{ traceId: id, name: 'mail to ann@example.org', attributes: [text('card.number', '4111-secret'), text('path', '/pay')] }]));
     assert.equal((await ask(server, 'POST', `/api/pugmark/spans/redact?${q('{}')}&confirm=true`)).status, 400);
+    for (const wrong of ['key=card.*&q=', 'key=card.*&end=', 'key=card.*&end=0', 'key=card.*&start=', 'pattern=(', `key=${'a'.repeat(200)}`])
+      for (const confirm of ['', '&confirm=true'])
+        assert.equal((await ask(server, 'POST', `/api/pugmark/spans/redact?${wrong}${confirm}`)).status, 400, wrong + confirm);
+    assert.equal((await ask(server, 'DELETE', `/api/pugmark/spans?${q('{}')}&end=0&confirm=true`)).status, 400);
     const dry = await ask(server, 'POST', '/api/pugmark/spans/redact?key=card.*');
     assert.deepEqual(dry.body, { dryRun: true, spans: '1', traces: '1', partial: false });
     const done = await ask(server, 'POST', '/api/pugmark/spans/redact?key=card.*&pattern=email&confirm=true');
