@@ -10,7 +10,8 @@
  *   \b, \p, flags, look-around (not RE2's either), back references: refused.
  *
  * Sizes are added up on the way, so that nested counts cannot make the C library build a tree of
- * millions of nodes. */
+ * millions of nodes; and the ways in which what is repeated may be empty, for each of which it looks
+ * at each other one. */
 #include "query/pattern.h"
 
 #include "base/buf.h"
@@ -19,6 +20,12 @@
 #include <string.h>
 
 #define GROUPS_MAX 64
+
+/* What an open group, or the last atom, comes to. */
+struct extent {
+    bool may_be_empty, is_choice; /* the second: has several branches */
+    uint32_t ways;                /* alternatives in it that may be empty, counts written out */
+};
 
 struct translator {
     struct str in;
@@ -29,12 +36,13 @@ struct translator {
     uint32_t size[GROUPS_MAX]; /* expanded size of what stands in each open group */
     size_t group_at[GROUPS_MAX];
     uint32_t last; /* size of the last atom; 0: nothing to repeat */
+    /* The C library follows each way through what may be empty, from each to each: a repetition of
+     * such a thing takes time that grows with a high power of the ways. */
+    struct extent group[GROUPS_MAX]; /* the branches before the current one */
+    struct extent branch[GROUPS_MAX],
+        before[GROUPS_MAX]; /* the current one; without the last atom */
+    struct extent atom;
 };
-
-static int fail(struct translator *t, size_t at, const char *what)
-{
-    return error_set(t->detail, ERR_INVALID, at, "in the regular expression: %s", what);
-}
 
 static const char *class_of(char c)
 {
@@ -63,7 +71,54 @@ static void put_literal(struct translator *t, char c)
     buf_byte(&t->out, c);
 }
 
-static int atom_done(struct translator *t, uint32_t size)
+static int fail(struct translator *t, size_t at, const char *what)
+{
+    return error_set(t->detail, ERR_INVALID, at, "in the regular expression: %s", what);
+}
+
+static void branch_add(struct translator *t, struct extent atom)
+{
+    struct extent before = t->before[t->depth];
+    t->atom = atom;
+    t->branch[t->depth] = (struct extent){.may_be_empty = before.may_be_empty && atom.may_be_empty,
+                                          .ways = before.ways + atom.ways};
+}
+
+static void branch_begin(struct translator *t)
+{
+    t->branch[t->depth] = t->before[t->depth] = (struct extent){.may_be_empty = true};
+}
+
+static void group_begin(struct translator *t)
+{
+    t->group[t->depth] = (struct extent){0};
+    branch_begin(t);
+}
+
+/* Whether another branch follows or not. */
+static struct extent group_with_branch(const struct translator *t, bool is_choice)
+{
+    struct extent group = t->group[t->depth], branch = t->branch[t->depth];
+    is_choice |= group.is_choice;
+    return (struct extent){group.may_be_empty || branch.may_be_empty, is_choice,
+                           group.ways + branch.ways + (is_choice && branch.may_be_empty)};
+}
+
+/* The last atom is written `times` times. */
+static int repetition_done(struct translator *t, unsigned least, unsigned times, bool is_endless,
+                           size_t at)
+{
+    struct extent atom = t->atom;
+    bool repeats = atom.may_be_empty && (times > 1 || is_endless);
+    atom.ways *= times ? times : 1;
+    if (repeats && atom.ways > PATTERN_EMPTY_WAYS_MAX)
+        return fail(t, at, "what is repeated has too many alternatives that may be empty");
+    atom.may_be_empty |= least == 0;
+    branch_add(t, atom);
+    return 0;
+}
+
+static int size_add(struct translator *t, uint32_t size)
 {
     t->size[t->depth] += size;
     t->last = size;
@@ -72,6 +127,18 @@ static int atom_done(struct translator *t, uint32_t size)
                          "the regular expression comes to more than %d characters",
                          PATTERN_EXPANDED_MAX);
     return 0;
+}
+
+static int extent_done(struct translator *t, uint32_t size, struct extent atom)
+{
+    t->before[t->depth] = t->branch[t->depth];
+    branch_add(t, atom);
+    return size_add(t, size);
+}
+
+static int atom_done(struct translator *t, uint32_t size)
+{
+    return extent_done(t, size, (struct extent){0});
 }
 
 /* After the backslash: an escape that stands for one byte. 0, or ERR_NOT_FOUND when it is not one.
@@ -295,7 +362,8 @@ static int translate_repeat(struct translator *t)
 {
     size_t start = t->at;
     char c = t->in.ptr[t->at++];
-    unsigned least = 0, most = 1;
+    unsigned least = c == '+', most = 1;
+    bool is_endless = c == '*' || c == '+';
     if (c == '{') {
         int used = 0;
         char text[16] = "";
@@ -306,6 +374,7 @@ static int translate_repeat(struct translator *t)
             most = least;
         } else if (digit && (used = 0, sscanf(text, "%4u,}%n", &least, &used) == 1) && used) {
             most = least + 1;
+            is_endless = true;
         } else if (digit && (used = 0, sscanf(text, "%4u,%4u}%n", &least, &most, &used) == 2) &&
                    used) {
             if (most < least)
@@ -331,16 +400,18 @@ static int translate_repeat(struct translator *t)
     if (t->at < t->in.len && strchr("*+", t->in.ptr[t->at]) && t->in.ptr[t->at])
         return fail(t, t->at, "a repetition of a repetition");
     uint32_t size = t->last;
-    int err = 0;
-    if (most > 1)
-        err = atom_done(t, size * (most - 1));
+    int err = repetition_done(t, least, most, is_endless, start);
+    if (!err && most > 1)
+        err = size_add(t, size * (most - 1));
     t->last = 0;
     return err;
 }
 
 static int translate(struct translator *t)
 {
+    struct extent inner;
     int err = 0;
+    group_begin(t);
     while (!err && t->at < t->in.len) {
         char c = t->in.ptr[t->at];
         struct str rest = str_skip(t->in, t->at);
@@ -366,6 +437,7 @@ static int translate(struct translator *t)
                                  "the regular expression has too many groups in each other");
             t->size[t->depth] = 1;
             t->last = 0;
+            group_begin(t);
             if (str_starts(rest, STR("(?:"))) {
                 t->at += 3;
             } else if (str_starts(rest, STR("(?P<")) || str_starts(rest, STR("(?<"))) {
@@ -384,13 +456,16 @@ static int translate(struct translator *t)
             if (!t->depth)
                 return fail(t, t->at, "\")\" without its \"(\"");
             t->at++;
+            inner = group_with_branch(t, false);
             t->depth--;
             buf_byte(&t->out, ')');
-            err = atom_done(t, t->size[t->depth + 1]);
+            err = extent_done(t, t->size[t->depth + 1], inner);
             break;
         case '|':
             t->at++;
             t->last = 0;
+            t->group[t->depth] = group_with_branch(t, true);
+            branch_begin(t);
             buf_byte(&t->out, '|');
             break;
         case '^':

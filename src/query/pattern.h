@@ -12,6 +12,9 @@
 /* How many characters an expression may come to when its counts are written out: `(a{9}){9}` is 81.
  * The C library does write them out. */
 #define PATTERN_EXPANDED_MAX 4096
+/* How many alternatives that may be empty what is repeated may have, counts written out: `(a*|b*){4}` has 8.
+ * The C library follows each of them from each, and its time grows with a high power of their number. */
+#define PATTERN_EMPTY_WAYS_MAX 16
 
 /* `ret_posix` lives in `arena`, is terminated, and has no anchors of its own: whoever compiles it
  * puts `^(` and `)$` around it. Matching is by bytes. The position in `ret_detail` is that in

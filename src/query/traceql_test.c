@@ -596,6 +596,35 @@ static void regular_expressions_mean_what_they_mean_elsewhere(void **state)
     arena_done(&arena);
 }
 
+/* These take the C library seconds to hours. */
+static void a_regular_expression_that_would_take_long_to_compile_is_refused(void **state)
+{
+    (void)state;
+    static const char *const slow[] = {
+        "((x*|y*|z*|w*){8})*",    "((x*|y*|z*|w*){4}){4}",
+        "(x?|y?|z?|w?){64}",      "(i(x||||||||||||||||||||||||||||||||||||||||||||||||){3}|y)*",
+        "(((x*|)|(y|)){3}|z){4}",
+    };
+    static const char *const taken[] = {
+        "(x*|y*|z*|w*)*", "(x?){200}",       "(x?y?z?w?){64}",    "((GET|POST|PUT|HEAD|DELETE) ?)*",
+        "(a|b|)*",        "(\\s*\\w+\\s*)*", "((x|y|z|w){4}){4}",
+    };
+    struct arena arena = ARENA_INIT;
+    struct str posix;
+    for (size_t i = 0; i < sizeof slow / sizeof *slow; i++) {
+        struct error_detail detail = {0};
+        if (pattern_to_posix(str_from(slow[i]), &arena, &posix, &detail) != ERR_INVALID ||
+            !strstr(detail.message, "that may be empty"))
+            fail_msg("%s: %s", slow[i], detail.message);
+    }
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        struct error_detail detail = {0};
+        if (pattern_to_posix(str_from(taken[i]), &arena, &posix, &detail))
+            fail_msg("%s: %s", taken[i], detail.message);
+    }
+    arena_done(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -609,6 +638,7 @@ int main(void)
         cmocka_unit_test(queries_mean_of_a_span_what_they_say),
         cmocka_unit_test(intrinsics_of_the_trace_are_those_given),
         cmocka_unit_test(regular_expressions_mean_what_they_mean_elsewhere),
+        cmocka_unit_test(a_regular_expression_that_would_take_long_to_compile_is_refused),
     };
     return cmocka_run_group_tests_name("traceql", tests, NULL, NULL);
 }
