@@ -118,6 +118,18 @@ static int wait_say(void *arg, curl_off_t total, curl_off_t now, curl_off_t sent
 }
 
 /* `content_type` NULL: a GET. */
+/* Once, also when the answer comes in many pieces. */
+static void say_partial(const char *verb)
+{
+    static bool said;
+    if (!said)
+        fprintf(stderr,
+                "pugmark %s: a damaged part of the store could not be read, so something may be "
+                "missing; `pugmark store verify` names the damage\n",
+                verb);
+    said = true;
+}
+
 static int ask(const char *verb, const char *server, const char *path, const char *content_type,
                struct str sent, long *ret_status, struct buf *ret_body)
 {
@@ -147,10 +159,15 @@ static int ask(const char *verb, const char *server, const char *path, const cha
     CURLcode code = curl_easy_perform(curl);
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    struct curl_header *partial;
+    bool is_partial = !code && status == 200 &&
+                      !curl_easy_header(curl, "X-Pugmark-Partial", 0, CURLH_HEADER, -1, &partial);
     curl_easy_cleanup(curl);
     curl_slist_free_all(headers);
     if (wait.said)
         fputs("\r\x1b[K", stderr);
+    if (is_partial)
+        say_partial(verb);
     if (code) {
         buf_done(&body);
         return say_unreachable(verb, server, code, detail);

@@ -16,12 +16,11 @@ enum { SEARCH_LIMIT_DEFAULT = 20, SEARCH_LIMIT = 1000 };
 
 void api_services(struct web_request *q)
 {
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct str *names;
     size_t n;
     int err = view ? store_services(view, q->arena, &names, &n) : ERR_NOMEM;
     if (err) {
-        store_view_free(view);
         web_fail_err(q, err, NULL);
         return;
     }
@@ -33,19 +32,17 @@ void api_services(struct web_request *q)
         json_str(&w, names[i]);
     json_close(&w, ']');
     json_close(&w, '}');
-    store_view_free(view);
     web_reply_json(q, 200, &out);
 }
 
 void api_operations(struct web_request *q)
 {
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct store_operation *operations;
     size_t n;
     int err = view ? store_operations(view, web_param(q, "service"), q->arena, &operations, &n)
                    : ERR_NOMEM;
     if (err) {
-        store_view_free(view);
         web_fail_err(q, err, NULL);
         return;
     }
@@ -63,7 +60,6 @@ void api_operations(struct web_request *q)
     }
     json_close(&w, ']');
     json_close(&w, '}');
-    store_view_free(view);
     web_reply_json(q, 200, &out);
 }
 
@@ -276,14 +272,13 @@ void api_search(struct web_request *q)
         return;
     }
     search.query = query;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? search_run(view, &search, q->arena, &result, &detail)
                    : error_set(&detail, ERR_NOMEM, 0, "out of memory");
     if (err)
         web_fail_err(q, err, &detail);
     else
         search_answer(q, &search, &result, asked.explain);
-    store_view_free(view);
     traceql_free(query);
 }
 

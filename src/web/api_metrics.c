@@ -134,7 +134,7 @@ void api_metrics(struct web_request *q)
         return;
     }
     metrics.query = query;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? metrics_run(view, &metrics, q->arena, &result, &detail)
                    : error_set(&detail, ERR_NOMEM, 0, "out of memory");
     if (err == ERR_TOO_LARGE)
@@ -143,6 +143,5 @@ void api_metrics(struct web_request *q)
         web_fail_err(q, err, &detail);
     else
         metrics_answer(q, &result);
-    store_view_free(view);
     traceql_free(query);
 }

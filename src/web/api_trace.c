@@ -203,6 +203,7 @@ struct whole {
     struct numbering resources, scopes;
     struct arena texts;
     struct http_stream *stream; /* NULL: all stays in `out` */
+    struct trace_entry *entry;  /* of a stream, of which nobody else says that it is partial */
 };
 
 /* Hands what has been written to the client. */
@@ -262,6 +263,11 @@ static int whole_write(struct whole *t, const struct outline *o, struct store_vi
     json_close(&t->w, ']');
     numbered_json(&t->w, "resources", &t->resources);
     numbered_json(&t->w, "scopes", &t->scopes);
+    if (t->stream && (t->entry->is_partial || store_view_is_damaged(view))) {
+        t->entry->is_partial = true;
+        key_bool(&t->w, "partial", true);
+        key_str(&t->w, "message", STR(WEB_PARTIAL_MESSAGE));
+    }
     json_close(&t->w, '}');
     numbering_done(&t->resources);
     numbering_done(&t->scopes);
@@ -281,7 +287,7 @@ struct stream_job {
 static void *stream_main(void *arg)
 {
     struct stream_job *job = arg;
-    struct whole t = {.stream = job->stream};
+    struct whole t = {.stream = job->stream, .entry = job->entry};
     int err = whole_write(&t, job->entry->outline, job->view);
     if (!err)
         err = whole_flush(&t);
@@ -296,8 +302,8 @@ static void *stream_main(void *arg)
     return NULL;
 }
 
-/* Takes the entry and the view; answers. */
-static void stream_start(struct web_request *q, struct trace_entry *entry, struct store_view *view)
+/* Takes the entry; answers. */
+static void stream_start(struct web_request *q, struct trace_entry *entry)
 {
     struct web *web = q->web;
     struct stream_job *job = malloc(sizeof *job);
@@ -305,11 +311,11 @@ static void stream_start(struct web_request *q, struct trace_entry *entry, struc
     if (!begun) {
         free(job);
         trace_unref(web->traces, entry);
-        store_view_free(view);
         http_reply_header(q->http, "Retry-After", "5");
         web_fail(q, 503, "there are too many downloads of large traces");
         return;
     }
+    struct store_view *view = web_view_take(q);
     web_answered(q, 200);
     *job = (struct stream_job){.web = web, .entry = entry, .view = view};
     job->stream = http_reply_stream(q->http, "application/json", STREAM_BYTES_MAX);
@@ -337,13 +343,14 @@ void api_trace(struct web_request *q)
     if (!trace_get(q, 0, &entry, &view))
         return;
     if (entry->outline->n > WHOLE_SPANS_MAX) {
-        stream_start(q, entry, view);
+        stream_start(q, entry);
         return;
     }
     struct whole t = {.out = web_answer()};
     int err = whole_write(&t, entry->outline, view);
+    if (store_view_is_damaged(view))
+        entry->is_partial = true;
     trace_unref(q->web->traces, entry);
-    store_view_free(view);
     if (err && buf_ok(&t.out))
         web_fail_err(q, err, NULL);
     else

@@ -30,7 +30,7 @@ enum {
 struct shown {
     struct traces *traces;
     struct trace_entry *entry;
-    struct store_view *view;
+    struct store_view *view; /* the request's: gone when that is answered */
     const struct outline *o;
     struct outline_fold fold;
     struct trace_lines *lines;
@@ -40,7 +40,6 @@ static void shown_done(struct shown *s)
 {
     trace_lines_unref(s->traces, s->lines);
     trace_unref(s->traces, s->entry);
-    store_view_free(s->view);
 }
 
 static int row_order(const void *a, const void *b)
@@ -122,6 +121,8 @@ static void answer_close(struct web_request *q, struct shown *s, struct json_wri
                          struct buf *out)
 {
     json_close(w, '}');
+    if (store_view_is_damaged(s->view))
+        s->entry->is_partial = true;
     shown_done(s);
     web_reply_json(q, 200, out);
 }

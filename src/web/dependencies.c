@@ -15,11 +15,10 @@ struct calls {
 /* False: answered with an error. */
 static bool calls_of(struct web_request *q, uint64_t start_ns, uint64_t end_ns, struct calls *ret)
 {
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? store_calls(view, start_ns, end_ns, q->web->query_timeout_ns, q->arena,
                                  &ret->items, &ret->n, NULL)
                    : ERR_NOMEM;
-    store_view_free(view);
     if (err)
         web_fail_err(q, err, NULL);
     return !err;
@@ -73,7 +72,7 @@ void legacy_dependencies(struct web_request *q)
         n++;
     }
     json_close(&w, ']');
-    legacy_close(&w, n);
+    legacy_close(q, &w, n);
     web_reply_json(q, 200, &out);
 }
 

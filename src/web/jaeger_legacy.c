@@ -33,7 +33,7 @@ struct json_writer legacy_open(struct buf *out)
     return w;
 }
 
-void legacy_close(struct json_writer *w, size_t total)
+void legacy_close(struct web_request *q, struct json_writer *w, size_t total)
 {
     json_key(w, STR("total"));
     json_u64(w, total);
@@ -42,7 +42,18 @@ void legacy_close(struct json_writer *w, size_t total)
     json_key(w, STR("offset"));
     json_u64(w, 0);
     json_key(w, STR("errors"));
-    json_null(w);
+    if (web_is_partial(q)) {
+        json_open(w, '[');
+        json_open(w, '{');
+        json_key(w, STR("code"));
+        json_u64(w, 206);
+        json_key(w, STR("msg"));
+        json_str(w, STR(WEB_PARTIAL_MESSAGE));
+        json_close(w, '}');
+        json_close(w, ']');
+    } else {
+        json_null(w);
+    }
     json_close(w, '}');
 }
 
@@ -50,7 +61,7 @@ void legacy_close(struct json_writer *w, size_t total)
 
 void legacy_services(struct web_request *q)
 {
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct str *names;
     size_t n;
     int err = view ? store_services(view, q->arena, &names, &n) : ERR_NOMEM;
@@ -61,9 +72,8 @@ void legacy_services(struct web_request *q)
         for (size_t i = 0; i < n; i++)
             json_str(&w, names[i]);
         json_close(&w, ']');
-        legacy_close(&w, n);
+        legacy_close(q, &w, n);
     }
-    store_view_free(view);
     if (err)
         web_fail_err(q, err, NULL);
     else
@@ -79,7 +89,7 @@ static void operations_reply(struct web_request *q, struct str service, struct s
         web_fail_at(q, 400, "spanKind", 0, "expected server, client, internal, ...");
         return;
     }
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct store_operation *operations;
     size_t n, total = 0;
     int err = view ? store_operations(view, service, q->arena, &operations, &n) : ERR_NOMEM;
@@ -105,9 +115,8 @@ static void operations_reply(struct web_request *q, struct str service, struct s
             total++;
         }
         json_close(&w, ']');
-        legacy_close(&w, total);
+        legacy_close(q, &w, total);
     }
-    store_view_free(view);
     if (err)
         web_fail_err(q, err, NULL);
     else
@@ -446,7 +455,7 @@ static void traces_reply(struct web_request *q, struct store_view *view, const s
         found += !err;
     }
     json_close(&w, ']');
-    legacy_close(&w, found);
+    legacy_close(q, &w, found);
     arena_done(&scratch);
     if (err)
         web_fail_err(q, err, NULL);
@@ -462,12 +471,11 @@ void legacy_trace(struct web_request *q)
     struct trace_id id;
     if (!web_param_trace_id(q, q->params[0], "traceID", &id))
         return;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     if (view)
         traces_reply(q, view, &id, 1, true);
     else
         web_fail_err(q, ERR_NOMEM, NULL);
-    store_view_free(view);
 }
 
 /* ---- search ---- */
@@ -584,12 +592,11 @@ static void traces_by_id(struct web_request *q)
         if (!web_param_trace_id(q, text, "traceID", &ids[n++]))
             return;
     }
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     if (view)
         traces_reply(q, view, ids, n, false);
     else
         web_fail_err(q, ERR_NOMEM, NULL);
-    store_view_free(view);
 }
 
 void legacy_search(struct web_request *q)
@@ -604,7 +611,7 @@ void legacy_search(struct web_request *q)
     struct error_detail detail;
     if (!search_params(q, &search, &conditions))
         return;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? search_run(view, &search, q->arena, &result, &detail)
                    : error_set(&detail, ERR_NOMEM, 0, "out of memory");
     struct trace_id *ids = err ? NULL : arena_array(q->arena, result.n, sizeof *ids);
@@ -617,5 +624,4 @@ void legacy_search(struct web_request *q)
             ids[i] = result.traces[i].summary.id;
         traces_reply(q, view, ids, result.n, false);
     }
-    store_view_free(view);
 }

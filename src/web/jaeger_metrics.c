@@ -361,7 +361,7 @@ static void metrics_reply(struct web_request *q, enum family family)
         buf_done(&c.filter);
         return;
     }
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? 0 : error_set(&detail, ERR_NOMEM, 0, "out of memory");
     if (!err)
         err = count(q, view, &c, "",
@@ -370,7 +370,6 @@ static void metrics_reply(struct web_request *q, enum family family)
                     &result, &detail);
     if (!err && family == FAMILY_ERRORS)
         err = count(q, view, &c, " && status = error", "count_over_time()", &failed, &detail);
-    store_view_free(view);
     if (!err)
         err = family == FAMILY_LATENCIES
                   ? latencies(q, &c, &result, &groups)
@@ -410,6 +409,6 @@ void legacy_min_step(struct web_request *q)
     struct buf out = BUF_INIT;
     struct json_writer w = legacy_open(&out);
     json_u64(&w, 1);
-    legacy_close(&w, 0);
+    legacy_close(q, &w, 0);
     web_reply_json(q, 200, &out);
 }

@@ -50,9 +50,8 @@ void legacy_archive(struct web_request *q)
     struct trace_summary summary;
     if (!web_param_trace_id(q, q->params[0], "traceID", &id))
         return;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? store_trace_summary(view, &id, q->arena, &summary) : ERR_NOMEM;
-    store_view_free(view);
     if (!err)
         err = store_pin(q->web->store, &id);
     if (err == ERR_NOT_FOUND) {
@@ -66,7 +65,7 @@ void legacy_archive(struct web_request *q)
         struct json_writer w = legacy_open(&out);
         json_open(&w, '[');
         json_close(&w, ']');
-        legacy_close(&w, 0);
+        legacy_close(q, &w, 0);
         web_reply_json(q, 200, &out);
     }
 }
@@ -112,7 +111,7 @@ void legacy_transform(struct web_request *q)
         found++;
     }
     json_close(&w, ']');
-    legacy_close(&w, found);
+    legacy_close(q, &w, found);
     if (good)
         web_reply_json(q, 200, &out);
     else
@@ -143,7 +142,7 @@ static int each_trace(struct web_request *q, struct str service, struct str oper
     search.where = conditions_all(&conditions);
     if (conditions.failed)
         return ERR_NOMEM;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? search_run(view, &search, q->arena, &result, detail) : ERR_NOMEM;
     for (size_t i = 0; !err && i < result.n; i++) {
         struct span_batch trace;
@@ -157,7 +156,6 @@ static int each_trace(struct web_request *q, struct str service, struct str oper
             err = 0;
     }
     arena_done(&scratch);
-    store_view_free(view);
     return err;
 }
 

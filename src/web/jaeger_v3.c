@@ -21,7 +21,7 @@ static struct buf answer(void)
 
 void v3_services(struct web_request *q)
 {
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct str *names;
     size_t n;
     int err = view ? store_services(view, q->arena, &names, &n) : ERR_NOMEM;
@@ -36,7 +36,6 @@ void v3_services(struct web_request *q)
         json_close(&w, ']');
         json_close(&w, '}');
     }
-    store_view_free(view);
     if (err)
         web_fail_err(q, err, NULL);
     else
@@ -80,7 +79,7 @@ void v3_operations(struct web_request *q)
         web_fail(q, 400, "malformed parameter %s: expected server, client, internal, ...", name);
         return;
     }
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct store_operation *operations;
     size_t n;
     int err = view ? store_operations(view, service, q->arena, &operations, &n) : ERR_NOMEM;
@@ -103,7 +102,6 @@ void v3_operations(struct web_request *q)
         json_close(&w, ']');
         json_close(&w, '}');
     }
-    store_view_free(view);
     if (err)
         web_fail_err(q, err, NULL);
     else
@@ -218,12 +216,11 @@ static struct store_view *run_search(struct web_request *q, struct search_result
     struct error_detail detail;
     if (!search_params(q, &search, &conditions))
         return NULL;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? search_run(view, &search, q->arena, ret_result, &detail)
                    : error_set(&detail, ERR_NOMEM, 0, "out of memory");
     if (!err)
         return view;
-    store_view_free(view);
     web_fail_err(q, err, &detail);
     return NULL;
 }
@@ -278,7 +275,6 @@ void v3_summaries(struct web_request *q)
         summary_json(&w, &result.traces[i].summary);
     json_close(&w, ']');
     json_close(&w, '}');
-    store_view_free(view);
     web_reply_json(q, 200, &out);
 }
 
@@ -337,7 +333,6 @@ void v3_traces(struct web_request *q)
         traces_reply(q, view, ids, result.n);
     else
         web_fail_err(q, ERR_NOMEM, NULL);
-    store_view_free(view);
 }
 
 void v3_trace(struct web_request *q)
@@ -351,10 +346,9 @@ void v3_trace(struct web_request *q)
     }
     if (!v3_param_time(q, "startTime", false, &ns) || !v3_param_time(q, "endTime", false, &ns))
         return;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     if (view)
         traces_reply(q, view, &id, 1);
     else
         web_fail_err(q, ERR_NOMEM, NULL);
-    store_view_free(view);
 }

@@ -6,6 +6,39 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* ---- what is read ---- */
+
+struct store_view *web_view(struct web_request *q)
+{
+    if (!q->view)
+        q->view = store_view_new(q->web->store);
+    return q->view;
+}
+
+bool web_is_partial(const struct web_request *q)
+{
+    return q->is_partial || (q->view && store_view_is_damaged(q->view));
+}
+
+struct store_view *web_view_take(struct web_request *q)
+{
+    struct store_view *view = q->view;
+    q->is_partial = web_is_partial(q);
+    q->view = NULL;
+    return view;
+}
+
+/* Every answer of our own that is read from a view is an object with members. */
+static void put_partial(struct buf *body)
+{
+    if (!body->len || body->ptr[body->len - 1] != '}')
+        return;
+    body->len--;
+    buf_cstr(body, ",\"partial\":true,\"message\":\"" WEB_PARTIAL_MESSAGE "\"}");
+}
+
+/* ---- answers ---- */
+
 void web_answered(struct web_request *q, int status)
 {
     static const struct {
@@ -19,6 +52,9 @@ void web_answered(struct web_request *q, int status)
     };
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
         http_reply_header(q->http, headers[i].name, headers[i].value);
+    store_view_free(web_view_take(q));
+    if (status == 200 && q->is_partial)
+        http_reply_header(q->http, "X-Pugmark-Partial", "true");
     if (!q->stats)
         return;
     atomic_fetch_add_explicit(&q->stats->requests, 1, memory_order_relaxed);
@@ -30,6 +66,8 @@ void web_answered(struct web_request *q, int status)
 
 void web_reply(struct web_request *q, int status, const char *content_type, struct buf *body)
 {
+    if (status == 200 && q->dialect == DIALECT_OWN && web_is_partial(q) && buf_ok(body))
+        put_partial(body);
     if (!buf_ok(body)) {
         bool too_large = body->bytes_max && body->len;
         buf_done(body);

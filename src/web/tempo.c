@@ -79,7 +79,11 @@ static bool wants_protobuf(struct web_request *q)
 }
 
 enum {
-    BY_ID_TRACE = PB_TAG(1, PB_BYTES), /* of TraceByIDResponse */
+    /* of TraceByIDResponse */
+    BY_ID_TRACE = PB_TAG(1, PB_BYTES),
+    BY_ID_STATUS = PB_TAG(3, PB_VARINT),
+    BY_ID_MESSAGE = PB_TAG(4, PB_BYTES),
+    STATUS_PARTIAL = 1,
 };
 
 /* Trace has the bytes of an export request: field 1 is the list of ResourceSpans. */
@@ -90,6 +94,10 @@ static void protobuf_reply(struct web_request *q, const struct span_batch *batch
         struct pb_message trace = pb_open(&out, BY_ID_TRACE, 4);
         otlp_encode(batch, &out);
         pb_close(&out, trace);
+        if (web_is_partial(q)) {
+            pb_put_varint(&out, BY_ID_STATUS, STATUS_PARTIAL);
+            pb_put_str(&out, BY_ID_MESSAGE, STR(WEB_PARTIAL_MESSAGE));
+        }
     } else {
         otlp_encode(batch, &out);
     }
@@ -110,7 +118,11 @@ static void json_reply(struct web_request *q, const struct span_batch *batch, bo
     if (is_v2) {
         json_close(&w, '}');
         json_key(&w, STR("status"));
-        json_str(&w, STR("COMPLETE"));
+        json_str(&w, web_is_partial(q) ? STR("PARTIAL") : STR("COMPLETE"));
+        if (web_is_partial(q)) {
+            json_key(&w, STR("message"));
+            json_str(&w, STR(WEB_PARTIAL_MESSAGE));
+        }
     }
     json_close(&w, '}');
     web_reply_json(q, 200, &out);
@@ -124,9 +136,8 @@ static void trace_reply(struct web_request *q, bool is_v2)
     /* A range is a hint for stores that need one. */
     if (!web_param_trace_id(q, q->params[0], "trace id", &id) || !tempo_range(q, 0, &unused))
         return;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? store_trace(view, &id, q->arena, &batch) : ERR_NOMEM;
-    store_view_free(view);
     if (err == ERR_NOT_FOUND)
         web_fail(q, 404, "trace not found");
     else if (err)

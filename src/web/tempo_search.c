@@ -473,12 +473,11 @@ void tempo_search(struct web_request *q)
     uint64_t spans_max;
     if (!search_params(q, &search, &conditions, &query, &spans_max))
         return;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct buf out = {.bytes_max = ANSWER_BYTES_MAX};
     int err = view ? search_run(view, &search, q->arena, &result, &detail) : ERR_NOMEM;
     if (!err)
         err = search_answer(q, view, &search, &result, spans_max, &out);
-    store_view_free(view);
     traceql_free(query);
     if (err) {
         buf_done(&out);

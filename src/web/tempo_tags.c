@@ -156,7 +156,7 @@ static int names_gather(struct web_request *q, struct search *search, struct nam
                         struct error_detail *detail)
 {
     struct traceql *query = filter_of(q);
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     struct store_key *keys;
     size_t n = 0;
     search->query = query;
@@ -178,7 +178,6 @@ static int names_gather(struct web_request *q, struct search *search, struct nam
         items_add(&names->of[INTRINSIC], scopes[INTRINSIC], str_from(intrinsics[i]));
     for (int s = 0; s < SCOPES && !err; s++)
         err = names->of[s].failed ? ERR_NOMEM : 0;
-    store_view_free(view);
     traceql_free(query);
     return err;
 }
@@ -451,7 +450,7 @@ static int values_gather(struct web_request *q, struct search *search, struct va
     if (values_fixed(v))
         return 0;
     struct traceql *query = filter_of(q);
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     bool done = false;
     int err = view ? 0 : ERR_NOMEM;
     if (!err && !query && !web_param(q, "start").ptr && !web_param(q, "end").ptr)
@@ -462,7 +461,6 @@ static int values_gather(struct web_request *q, struct search *search, struct va
         err = gather(q, view, search, take_values, v, detail);
     if (!err && v->items.failed)
         err = ERR_NOMEM;
-    store_view_free(view);
     traceql_free(query);
     return err;
 }

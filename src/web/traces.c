@@ -164,7 +164,7 @@ bool trace_get(struct web_request *q, uint64_t as_of, struct trace_entry **ret,
     if (!web_param_trace_id(q, q->params[0], "id", &id))
         return false;
     uint64_t changes = store_changes(q->web); /* before the view: it may see more, never less */
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     pthread_mutex_lock(&t->lock);
     struct trace_entry *e = find_locked(t, &id, as_of, changes);
     pthread_mutex_unlock(&t->lock);
@@ -172,13 +172,15 @@ bool trace_get(struct web_request *q, uint64_t as_of, struct trace_entry **ret,
     if (!err && !e)
         err = entry_new(t, view, &id, changes, &e);
     if (!err) {
+        if (store_view_is_damaged(view))
+            e->is_partial = true;
+        q->is_partial |= e->is_partial;
         *ret = e;
         *ret_view = view;
         return true;
     }
     if (e)
         trace_unref(t, e);
-    store_view_free(view);
     if (err == ERR_NOT_FOUND)
         web_fail(q, 404, "there is no trace %.*s", STR_ARG(q->trace_id));
     else

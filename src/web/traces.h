@@ -41,6 +41,7 @@ struct trace_entry {
     unsigned refs;
     uint64_t used;
     size_t bytes;
+    atomic_bool is_partial; /* a reader of it met damage */
     struct trace_lines *lines[TRACE_LINES_MAX];
     struct trace_found *found[TRACE_FOUND_MAX];
 };
@@ -49,7 +50,7 @@ MUST_USE int traces_new(struct traces **ret);
 void traces_free(struct traces *t); /* waits for streams; NULL is allowed */
 
 /* The trace that the first star of the path names, as of `as_of` where that is still kept (0: now), and a view
- * of the store. False: answered with an error. Both are the caller's: trace_unref, store_view_free. */
+ * of the store, which is the request's (web_view). False: answered with an error. The first is the caller's: trace_unref. */
 bool trace_get(struct web_request *q, uint64_t as_of, struct trace_entry **ret,
                struct store_view **ret_view);
 void trace_unref(struct traces *t, struct trace_entry *entry);

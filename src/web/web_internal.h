@@ -84,6 +84,8 @@ struct web_request {
     uint64_t arrived_ns;
     /* Of the trace an error is about: Jaeger's envelope names it. */
     struct str trace_id;
+    struct store_view *view; /* what the answer is read from: web_view */
+    bool is_partial;         /* of what was read before, something was damaged */
 };
 
 typedef void web_handler_fn(struct web_request *q);
@@ -104,6 +106,17 @@ void web_error_body(enum dialect dialect, int status, const char *parameter, siz
 /* Counts the answer, and puts the headers that every answer has. Whoever answers through
  * http_server.h itself calls it before. */
 void web_answered(struct web_request *q, int status);
+
+/* What the answer is read from, the same for all of it; NULL: no memory. It is the request's, and goes
+ * when that is answered. Where something of what was read through it is damaged, the answer says so: each
+ * in a header, X-Pugmark-Partial, our own and Jaeger's envelope also in the body. */
+struct store_view *web_view(struct web_request *q);
+/* From now on the caller's: of an answer that is still written when the request is gone. */
+struct store_view *web_view_take(struct web_request *q);
+bool web_is_partial(const struct web_request *q);
+#define WEB_PARTIAL_MESSAGE                                                                        \
+    "a damaged part of the store could not be read, so something may be missing; "                 \
+    "`pugmark store verify` names the damage"
 
 /* ---- parameters (params.c): false: the request has been answered with an error ---- */
 
@@ -165,7 +178,7 @@ web_handler_fn legacy_services, legacy_service_operations, legacy_operations, le
 bool v3_param_time(struct web_request *q, const char *camel, bool required, uint64_t *ret_ns);
 /* The envelope {"data":...,"total":n,"limit":0,"offset":0,"errors":null}; the data is written between the two. */
 struct json_writer legacy_open(struct buf *out);
-void legacy_close(struct json_writer *w, size_t total);
+void legacy_close(struct web_request *q, struct json_writer *w, size_t total);
 /* At least one span, all of one trace. False: no memory. */
 bool legacy_trace_json(struct json_writer *w, const struct span_batch *trace, struct arena *arena);
 

@@ -51,11 +51,10 @@ void zipkin_services(struct web_request *q)
     struct str *names;
     size_t n;
     items_init(&items, q->arena, NAMES_MAX);
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? store_services(view, q->arena, &names, &n) : ERR_NOMEM;
     for (size_t i = 0; !err && i < n; i++)
         items_add(&items, "", names[i]);
-    store_view_free(view);
     items_reply(q, &items, err);
 }
 
@@ -77,11 +76,10 @@ void zipkin_span_names(struct web_request *q)
     if (!param_service(q, &service))
         return;
     items_init(&items, q->arena, NAMES_MAX);
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? store_operations(view, service, q->arena, &operations, &n) : ERR_NOMEM;
     for (size_t i = 0; !err && i < n; i++)
         items_add(&items, "", operations[i].name);
-    store_view_free(view);
     items_reply(q, &items, err);
 }
 
@@ -145,9 +143,8 @@ static void values_reply(struct web_request *q, struct str service, const struct
         .op = PREDICATE_AND, .children = all, .n_children = service.len ? 2 : 1};
     struct scan scan = {.where = &where, .attrs = attrs, .n_attrs = n_keys};
     items_init(&g.items, q->arena, NAMES_MAX);
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? store_scan(view, &scan, gather, &g, NULL) : ERR_NOMEM;
-    store_view_free(view);
     items_reply(q, &g.items, err < 0 ? err : 0);
 }
 
@@ -164,12 +161,11 @@ void zipkin_autocomplete_keys(struct web_request *q)
     struct store_key *keys;
     size_t n;
     items_init(&items, q->arena, NAMES_MAX);
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? store_keys(view, 0, 0, NAMES_MAX, q->arena, &keys, &n) : ERR_NOMEM;
     for (size_t i = 0; !err && i < n; i++)
         if (!str_eq(keys[i].name, STR("service.name")))
             items_add(&items, "", keys[i].name);
-    store_view_free(view);
     items_reply(q, &items, err);
 }
 
@@ -368,12 +364,11 @@ void zipkin_trace(struct web_request *q)
     struct trace_id id;
     if (!web_param_trace_id(q, q->params[0], "traceId", &id))
         return;
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     if (view)
         traces_reply(q, view, &id, 1, false);
     else
         web_fail_err(q, ERR_NOMEM, NULL);
-    store_view_free(view);
 }
 
 void zipkin_trace_many(struct web_request *q)
@@ -398,12 +393,11 @@ void zipkin_trace_many(struct web_request *q)
         web_fail(q, 400, "traceIds: expected two ids or more, with commas between them");
         return;
     }
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     if (view)
         traces_reply(q, view, ids, n, true);
     else
         web_fail_err(q, ERR_NOMEM, NULL);
-    store_view_free(view);
 }
 
 /* `endTs` and `lookback`, in milliseconds. */
@@ -439,7 +433,7 @@ static void search_reply(struct web_request *q, const struct search *search)
 {
     struct search_result result;
     struct error_detail detail = {0};
-    struct store_view *view = store_view_new(q->web->store);
+    struct store_view *view = web_view(q);
     int err = view ? search_run(view, search, q->arena, &result, &detail)
                    : error_set(&detail, ERR_NOMEM, 0, "out of memory");
     struct trace_id *ids = err ? NULL : arena_array(q->arena, result.n, sizeof *ids);
@@ -451,7 +445,6 @@ static void search_reply(struct web_request *q, const struct search *search)
         web_fail_err(q, err, &detail);
     else
         traces_reply(q, view, ids, result.n, true);
-    store_view_free(view);
 }
 
 void zipkin_traces(struct web_request *q)

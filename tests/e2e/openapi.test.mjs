@@ -16,11 +16,14 @@ let server;
 let doc;
 let ajv;
 
+/** What an answer has only when the store is damaged. */
+const whenDamaged = ({ $ref }) => /\/Partial(Message)?$/.test($ref ?? '');
+
 /** Objects whose keys are listed have no others: so that an answer cannot grow without its schema. */
 function close(node) {
   if (Array.isArray(node)) node.forEach(close);
   else if (node && typeof node === 'object') {
-    if (node.type === 'object' && node.properties && node.required?.length === Object.keys(node.properties).length) node.additionalProperties ??= false;
+    if (node.type === 'object' && node.properties && node.required?.length === Object.values(node.properties).filter((p) => !whenDamaged(p)).length) node.additionalProperties ??= false;
     Object.values(node).forEach(close);
   }
 }

@@ -3,7 +3,10 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { PUGMARK, Server, randomHex, until } from '../e2e/lib.mjs';
@@ -660,6 +663,34 @@ test('the theme follows the system until it is chosen, and the zone can be UTC',
     assert.equal(await ground(page), light);
     assert.match(await page.locator('.facts').innerText(), /UTC/);
   }, { colorScheme: 'dark' });
+});
+
+test('a store that is damaged is told above the answer', { skip }, async (t) => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-damaged-'));
+  const data = path.join(scratch, 'data');
+  t.after(() => rm(scratch, { recursive: true, force: true }));
+  const now = BigInt(Date.now()) * 1_000_000n;
+  const kept = shopTrace({ start: now - 60n * second });
+  for (const lost of [true, false]) {
+    const one = await Server.start({ data });
+    await one.send((lost ? shopTrace({ start: now - 90n * second }) : kept).request);
+    if (!lost)
+      await withPage(browser, one, '/search', async (page) => {
+        await result(page, kept).waitFor();
+        assert.equal(await page.locator('.notice.partial').count(), 0);
+      });
+    await one.stop();
+  }
+  const file = path.join(data, (await readdir(data)).filter((name) => name.endsWith('.seg')).sort()[0]);
+  const bytes = await readFile(file);
+  bytes[bytes.length - 20] ^= 1;
+  await writeFile(file, bytes);
+  const damaged = await Server.start({ data });
+  t.after(() => damaged.stop());
+  await withPage(browser, damaged, '/search', async (page) => {
+    await result(page, kept).waitFor();
+    await page.locator('.notice.partial', { hasText: 'pugmark store verify' }).waitFor();
+  });
 });
 
 test('a screen reader and weak eyes are served: axe finds nothing, in light and dark', { skip }, async () => {

@@ -1,6 +1,8 @@
 // The server's API (docs/api.md) in types. Nothing here trusts more than that the answer is JSON of
 // this shape; every string in it came from somebody's program and is only ever shown as text.
 
+import { signal } from '@preact/signals';
+
 export interface AnyValue {
   stringValue?: string;
   boolValue?: boolean;
@@ -240,6 +242,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Since the page was loaded, an answer lacked what a damaged part of the store had. */
+export const partial = signal(false);
+
 export type Params = Record<string, string | string[] | undefined>;
 
 export function query(params: Params): string {
@@ -261,6 +266,7 @@ export async function get<T>(path: string, params: Params = {}, signal?: AbortSi
     if (signal?.aborted) throw e;
     throw new ApiError(0, 'The server does not answer. Is `pugmark serve` still running?');
   }
+  if (answer.headers.has('x-pugmark-partial')) partial.value = true;
   if (answer.ok) return (await answer.json()) as T;
   throw await errorOf(answer);
 }

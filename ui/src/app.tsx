@@ -1,10 +1,11 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
+import { partial } from './api';
 import { Boundary } from './boundary';
 import { Help } from './help';
 import { helpOpen, useShortcuts } from './keys';
 import { Live } from './live/live';
-import { IconButton, Said, say } from './parts';
+import { Icon, IconButton, Said, say } from './parts';
 import { navigate, route, traceUrl } from './router';
 import { Search } from './search/search';
 import { freshSearch } from './search/state';
@@ -80,6 +81,12 @@ export function App(): JSX.Element {
           label={`${isDark() ? 'Light' : 'Dark'} theme${theme.value === 'auto' ? ', now as the system says' : ''}`} />
         <IconButton icon="help" label="Keys" keys="?" onClick={() => (helpOpen.value = true)} />
       </header>
+      {partial.value && (
+        <div class="notice partial" role="status">
+          <Icon name="error" />
+          <span>A damaged part of the store could not be read, so something may be missing. <code>pugmark store verify</code> names the damage.</span>
+        </div>
+      )}
       <main id="main" tabIndex={-1}>
         <Boundary key={page + id}>
           {page === 'search' && <Search />}
