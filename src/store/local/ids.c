@@ -165,11 +165,12 @@ static void put_sized(struct stream_writer *w, struct buf *out, const uint8_t *i
 
 void ids_put_traces(struct stream_writer *w, struct buf *out, const uint8_t *ids, size_t n)
 {
-    uint8_t *halves = malloc(16 * n + 1), *ahead = halves + 8 * n;
+    uint8_t *halves = malloc(16 * n + 1);
     if (!halves) {
         out->failed = true;
         return;
     }
+    uint8_t *ahead = halves + 8 * n;
     for (size_t i = 0; i < n; i++) {
         memcpy(halves + 8 * i, ids + 16 * i, 8);
         redo(undo(ids + 16 * i + 8) - undo(ids + 16 * i), ahead + 8 * i);
