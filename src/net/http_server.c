@@ -60,9 +60,24 @@ void http__request_unref(struct http_request *r)
     free(r);
 }
 
+static void on_completed(void *arg, struct MHD_Connection *connection, void **request,
+                         enum MHD_RequestTerminationCode how);
+
+/* Where a connection says which request it is reading: libmicrohttpd closes without `on_completed` when
+ * the parameters of a query take more memory than a connection may. NULL: there was no memory for it. */
+static void **reading_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
 static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connection)
 {
     struct http_server *server = arg;
+    void **reading = reading_of(connection);
+    if (!reading)
+        return NULL;
     struct http_request *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
@@ -77,6 +92,7 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
     r->path = str_split(whole, '?', &r->query);
     r->received_from_ns = clock_monotonic_ns();
     atomic_fetch_add(&server->open_requests, 1);
+    *reading = r;
     return r;
 }
 
@@ -116,13 +132,15 @@ static void unlist(struct http_request *r)
 static void on_completed(void *arg, struct MHD_Connection *connection, void **request,
                          enum MHD_RequestTerminationCode how)
 {
-    (void)connection;
     (void)how;
     struct http_server *server = arg;
     struct http_request *r = *request;
     *request = NULL;
     if (!r)
         return;
+    void **reading = reading_of(connection);
+    if (reading && *reading == r)
+        *reading = NULL;
     /* The connection may have died between waking up and being asked for the answer. */
     unlist(r);
     if (atomic_load_explicit(&r->state, memory_order_acquire) == ANSWERED && r->response)
@@ -137,11 +155,19 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **re
 static void on_connection(void *arg, struct MHD_Connection *connection, void **of_connection,
                           enum MHD_ConnectionNotificationCode what)
 {
-    (void)connection;
-    (void)of_connection;
     struct http_worker *worker = arg;
-    if (what == MHD_CONNECTION_NOTIFY_CLOSED)
-        atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        *of_connection = calloc(1, sizeof(void *));
+        return;
+    }
+    atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
+    void **reading = *of_connection;
+    *of_connection = NULL;
+    if (reading && *reading) {
+        void *left = *reading;
+        on_completed(worker->server, connection, &left, MHD_REQUEST_TERMINATED_WITH_ERROR);
+    }
+    free(reading);
 }
 
 static enum MHD_Result on_header(void *arg, enum MHD_ValueKind kind, const char *name,

@@ -522,6 +522,27 @@ static void garbage_is_answered_or_closed_and_the_next_request_works(void **stat
     }
 }
 
+static void more_parameters_than_a_connection_has_memory_for_leave_nothing_behind(void **state)
+{
+    struct fixture *f = *state;
+    struct buf head = BUF_INIT;
+    buf_cstr(&head, "GET /query?q=1");
+    for (int i = 0; i < 3000; i++)
+        buf_cstr(&head, "&t=1");
+    buf_cstr(&head, " HTTP/1.1\r\nHost: x\r\n\r\n");
+    buf_byte(&head, '\0');
+    int fd = dial(f);
+    say_text(fd, head.ptr);
+    free(hear(fd, NULL));
+    close(fd);
+    buf_done(&head);
+    assert_answer(post(f, "/good", "", "", 0), "200 OK", "POST /good");
+    /* A request that is thought to be under way would be waited for. */
+    uint64_t from_ns = clock_monotonic_ns();
+    http_server_stop(f->server, 30 * 1000);
+    assert_true(clock_monotonic_ns() - from_ns < 20 * NS_PER_S);
+}
+
 static void query_parameters_are_decoded_and_repeat(void **state)
 {
     const char *head = "GET /query?q=a%2Bb+c%zz&tag=1&t%61g=x+y%26&tag HTTP/1.1\r\nHost: x\r\n"
@@ -727,6 +748,7 @@ int main(void)
         POOL(threads_have_equal_parts_of_the_connections),
         cmocka_unit_test_setup_teardown(connections_beyond_the_limit_wait_until_one_ends,
                                         setup_narrow, teardown),
+        T(more_parameters_than_a_connection_has_memory_for_leave_nothing_behind),
         T(query_parameters_are_decoded_and_repeat),
         T(a_large_answer_is_compressed_for_those_who_take_it),
         T(clients_that_do_not_read_hold_no_more_than_the_bound),
