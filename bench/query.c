@@ -306,7 +306,7 @@ static const char help[] =
     "usage: query [OPTIONS]\n"
     "\n"
     "  --server FILE      the pugmark to measure (default build/pugmark)\n"
-    "  --dir DIR          where its data goes: a disk, not a tmpfs (default build/bench/query)\n"
+    "  --dir DIR          where its data goes: no tmpfs (default build/bench/query-data)\n"
     "  --spans N          how many (default 10000000)\n"
     "  --seed N           (default 1)\n"
     "  --no-peer          without ClickHouse\n"
@@ -320,7 +320,7 @@ static void options_read(int argc, char **argv, struct options *o)
         {"no-peer", no_argument, NULL, 'p'},      {"keep", no_argument, NULL, 'k'},
         {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     *o = (struct options){
-        .server = "build/pugmark", .dir = "build/bench/query", .spans = 10000000, .seed = 1};
+        .server = "build/pugmark", .dir = "build/bench/query-data", .spans = 10000000, .seed = 1};
     for (int option; (option = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         uint64_t n = 0;
         if ((option == 'n' || option == 'r') && !str_to_u64(str_from(optarg), &n))
