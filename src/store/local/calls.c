@@ -264,10 +264,7 @@ struct seg_calls {
     struct arena held;
     uint32_t *service_of_operation; /* number in the set */
     uint32_t *services;             /* by row */
-    /* by ordinal of the trace; first_rows has one more */
-    uint32_t *first_rows;
-    struct trace_id *ids;
-    uint64_t *starts;
+    struct segment_traces_all traces;
     bool is_inside; /* all of it is in the range */
     uint32_t trace; /* of the row that is looked at */
 };
@@ -288,32 +285,6 @@ static int seg_services(struct segment *seg, struct seg_calls *c)
             err = service_number(c->set, resource->service_name, &c->service_of_operation[i]);
     }
     return err;
-}
-
-static int seg_traces(struct segment *seg, struct seg_calls *c)
-{
-    size_t n = seg->n_traces;
-    c->ids = arena_array(&c->held, n, sizeof *c->ids);
-    c->starts = arena_array(&c->held, n, sizeof *c->starts);
-    c->first_rows = arena_array(&c->held, n + 1, sizeof *c->first_rows);
-    if (!c->ids || !c->starts || !c->first_rows)
-        return ERR_NOMEM;
-    uint32_t row = 0, at = 0;
-    for (uint32_t i = 0; i < seg->n_trace_blocks; i++) {
-        const struct segment_trace_block *b = &seg->trace_blocks[i];
-        struct traces_read *t;
-        int err = segment_traces(seg, b, &t);
-        if (err)
-            return err;
-        memcpy(c->ids + at, t->ids, (size_t)b->n * TRACE_ID_SIZE);
-        for (uint32_t k = 0; k < b->n; k++, at++) {
-            c->starts[at] = t->start[k];
-            c->first_rows[at] = row;
-            row += (uint32_t)t->n[k];
-        }
-    }
-    c->first_rows[at] = row;
-    return row == seg->n_rows ? 0 : segment_fail(seg, ERR_CORRUPT, 0, "the sums of the traces");
 }
 
 static int group_services(struct segment *seg, struct seg_calls *c, const struct segment_group *sg)
@@ -366,15 +337,16 @@ static int group_calls(struct segment *seg, struct seg_calls *c, const struct se
     int err = group_links_read(seg, c, sg, &links, &offset);
     if (err)
         return err;
-    while (c->first_rows[c->trace + 1] <= sg->first_row)
+    while (c->traces.first_rows[c->trace + 1] <= sg->first_row)
         c->trace++;
-    start = c->starts[c->trace];
+    start = c->traces.starts[c->trace];
     for (uint32_t i = 0; i < sg->n && !err; i++) {
         uint32_t row = sg->first_row + i;
-        while (row == c->first_rows[c->trace + 1])
-            start = c->starts[++c->trace];
+        while (row == c->traces.first_rows[c->trace + 1])
+            start = c->traces.starts[++c->trace];
         uint64_t place = links.parents[i];
-        uint32_t first = c->first_rows[c->trace], n = c->first_rows[c->trace + 1] - first;
+        uint32_t first = c->traces.first_rows[c->trace],
+                 n = c->traces.first_rows[c->trace + 1] - first;
         const uint8_t *parent = NULL;
         if (place == SEGMENT_FOREIGN_PARENT)
             parent = codec_bytes(&links.foreign, SPAN_ID_SIZE);
@@ -384,7 +356,8 @@ static int group_calls(struct segment *seg, struct seg_calls *c, const struct se
             continue;
         bool is_error = links.status[i] == STATUS_ERROR;
         if (parent)
-            err = foreign_add(c->set, c->ids[c->trace].bytes, parent, c->services[row], is_error);
+            err = foreign_add(c->set, c->traces.ids[c->trace].bytes, parent, c->services[row],
+                              is_error);
         else if (place)
             err = pair_add(c->set, c->services[first + place - 1], c->services[row], is_error);
     }
@@ -396,7 +369,7 @@ int segment_calls(struct segment *seg, bool is_inside, struct call_set *set)
     struct seg_calls c = {.set = set, .held = ARENA_INIT, .is_inside = is_inside};
     int err = seg_services(seg, &c);
     if (!err)
-        err = seg_traces(seg, &c);
+        err = segment_traces_all(seg, &c.held, &c.traces);
     for (uint32_t i = 0; i < seg->n_groups && !err; i++)
         err = is_over(set) ? ERR_TIMEOUT : group_services(seg, &c, &seg->groups[i]);
     for (uint32_t i = 0; i < seg->n_groups && !err; i++) {

@@ -223,6 +223,16 @@ MUST_USE int group_rank(struct segment *seg, struct group_kept *k, uint32_t row,
 /* A block of traces, kept. */
 MUST_USE int segment_traces(struct segment *seg, const struct segment_trace_block *b,
                             struct traces_read **ret);
+
+/* All traces of a segment, by ordinal. */
+struct segment_traces_all {
+    struct trace_id *ids;
+    uint64_t *starts;
+    uint32_t *first_rows; /* one more than there are traces; the last is the number of rows */
+};
+/* Lives in `arena`. ERR_CORRUPT when the traces do not have as many rows as the segment. */
+MUST_USE int segment_traces_all(struct segment *seg, struct arena *arena,
+                                struct segment_traces_all *ret);
 /* The block that has the trace with this ordinal. */
 const struct segment_trace_block *segment_trace_block_of(const struct segment *seg,
                                                          uint64_t ordinal);

@@ -339,37 +339,9 @@ int segment_trace_between(struct segment *seg, const struct trace_id *id, uint64
 /* What the walk keeps of the whole segment: 24 bytes a trace, 8 bytes a span. */
 struct walk {
     struct arena held;
-    struct trace_id *ids; /* by ordinal */
-    uint64_t *starts;
-    uint32_t *first_rows; /* one more than there are traces */
-    uint8_t *span_ids;    /* by row: parents may stand in another group */
+    struct segment_traces_all traces;
+    uint8_t *span_ids; /* by row: parents may stand in another group */
 };
-
-static int walk_traces(struct segment *seg, struct walk *w)
-{
-    size_t n = seg->n_traces;
-    w->ids = arena_array(&w->held, n, sizeof *w->ids);
-    w->starts = arena_array(&w->held, n, sizeof *w->starts);
-    w->first_rows = arena_array(&w->held, n + 1, sizeof *w->first_rows);
-    if (!w->ids || !w->starts || !w->first_rows)
-        return ERR_NOMEM;
-    uint32_t row = 0, at = 0;
-    for (uint32_t i = 0; i < seg->n_trace_blocks; i++) {
-        const struct segment_trace_block *b = &seg->trace_blocks[i];
-        struct traces_read *t;
-        int err = segment_traces(seg, b, &t);
-        if (err)
-            return err;
-        memcpy(w->ids + at, t->ids, (size_t)b->n * TRACE_ID_SIZE);
-        for (uint32_t k = 0; k < b->n; k++, at++) {
-            w->starts[at] = t->start[k];
-            w->first_rows[at] = row;
-            row += (uint32_t)t->n[k];
-        }
-    }
-    w->first_rows[at] = row;
-    return 0;
-}
 
 static int walk_span_ids(struct segment *seg, struct walk *w)
 {
@@ -401,7 +373,7 @@ static uint32_t walk_trace_of(const struct segment *seg, const struct walk *w, u
     uint32_t low = 0, high = (uint32_t)seg->n_traces;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
-        if (w->first_rows[middle] <= row)
+        if (w->traces.first_rows[middle] <= row)
             low = middle;
         else
             high = middle;
@@ -437,23 +409,23 @@ static int walk_group_rows(struct segment *seg, const struct walk *w, struct gro
     if (!rows->ids || !rows->parents || !rows->start || !rows->end)
         return ERR_NOMEM;
     uint32_t trace = walk_trace_of(seg, w, first_row);
-    uint64_t start = w->starts[trace];
+    uint64_t start = w->traces.starts[trace];
     for (uint32_t i = 0; i < n; i++) {
         uint32_t row = first_row + i;
-        if (row == w->first_rows[trace + 1])
-            start = w->starts[++trace];
+        if (row == w->traces.first_rows[trace + 1])
+            start = w->traces.starts[++trace];
         start += starts[i];
         rows->start[i] = start;
         rows->end[i] = start + durations[i];
         rows->ids[i] = w->span_ids + (size_t)row * SPAN_ID_SIZE;
         uint64_t place = parents[i];
-        uint32_t spans = w->first_rows[trace + 1] - w->first_rows[trace];
+        uint32_t spans = w->traces.first_rows[trace + 1] - w->traces.first_rows[trace];
         const uint8_t *parent = NULL;
         if (place == SEGMENT_FOREIGN_PARENT) {
             parent = foreign;
             foreign += SPAN_ID_SIZE;
         } else if (place && place <= spans) {
-            parent = w->span_ids + (w->first_rows[trace] + place - 1) * SPAN_ID_SIZE;
+            parent = w->span_ids + (w->traces.first_rows[trace] + place - 1) * SPAN_ID_SIZE;
         }
         if (place && !parent)
             return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_PARENT].offset, "a parent");
@@ -489,8 +461,8 @@ static int walk_group(struct segment *seg, const struct walk *w, const struct se
     err = spans_of_group(&arg, seg, k, 0, sg->n, 0);
     uint32_t trace = walk_trace_of(seg, w, sg->first_row);
     for (uint32_t i = 0; !err && i < sg->n; i++) {
-        trace += sg->first_row + i == w->first_rows[trace + 1];
-        spans->spans[i].trace_id = w->ids[trace];
+        trace += sg->first_row + i == w->traces.first_rows[trace + 1];
+        spans->spans[i].trace_id = w->traces.ids[trace];
     }
     return err;
 }
@@ -499,7 +471,7 @@ int segment_spans(struct segment *seg, segment_spans_fn *fn, void *arg)
 {
     struct walk w = {.held = ARENA_INIT};
     struct arena arena = ARENA_INIT;
-    int err = walk_traces(seg, &w);
+    int err = segment_traces_all(seg, &w.held, &w.traces);
     if (!err)
         err = walk_span_ids(seg, &w);
     for (uint32_t i = 0; i < seg->n_groups && !err; i++) {

@@ -59,6 +59,36 @@ int segment_traces(struct segment *seg, const struct segment_trace_block *b,
     return err;
 }
 
+int segment_traces_all(struct segment *seg, struct arena *arena, struct segment_traces_all *ret)
+{
+    size_t n = seg->n_traces;
+    struct segment_traces_all all = {
+        .ids = arena_array(arena, n, sizeof *all.ids),
+        .starts = arena_array(arena, n, sizeof *all.starts),
+        .first_rows = arena_array(arena, n + 1, sizeof *all.first_rows)};
+    if (!all.ids || !all.starts || !all.first_rows)
+        return ERR_NOMEM;
+    uint32_t row = 0, at = 0;
+    for (uint32_t i = 0; i < seg->n_trace_blocks; i++) {
+        const struct segment_trace_block *b = &seg->trace_blocks[i];
+        struct traces_read *t;
+        int err = segment_traces(seg, b, &t);
+        if (err)
+            return err;
+        memcpy(all.ids + at, t->ids, (size_t)b->n * TRACE_ID_SIZE);
+        for (uint32_t k = 0; k < b->n; k++, at++) {
+            all.starts[at] = t->start[k];
+            all.first_rows[at] = row;
+            row += (uint32_t)t->n[k];
+        }
+    }
+    if (row != seg->n_rows)
+        return segment_fail(seg, ERR_CORRUPT, 0, "the sums of the traces");
+    all.first_rows[at] = row;
+    *ret = all;
+    return 0;
+}
+
 /* The part of a block that only summaries need. */
 static int summaries_read(struct segment *seg, struct traces_read *t)
 {
