@@ -730,7 +730,11 @@ int scanner_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
     }
 }
 
-int scanner_segment_excludes(struct scanner *sc, const struct filter *f, bool *ret)
+/* Whether nothing can fulfil the filter, given what its leaves exclude. */
+typedef int leaf_excludes_fn(struct scanner *sc, const struct filter *leaf, bool *ret);
+
+static int tree_excludes(struct scanner *sc, const struct filter *f, leaf_excludes_fn *leaf,
+                         bool *ret)
 {
     int err = 0;
     *ret = false;
@@ -740,16 +744,21 @@ int scanner_segment_excludes(struct scanner *sc, const struct filter *f, bool *r
         return 0;
     case PREDICATE_AND:
         for (size_t k = 0; !err && !*ret && k < f->n_children; k++)
-            err = scanner_segment_excludes(sc, &f->children[k], ret);
+            err = tree_excludes(sc, &f->children[k], leaf, ret);
         return err;
     case PREDICATE_OR:
         *ret = true;
         for (size_t k = 0; !err && *ret && k < f->n_children; k++)
-            err = scanner_segment_excludes(sc, &f->children[k], ret);
+            err = tree_excludes(sc, &f->children[k], leaf, ret);
         return err;
     default:
-        break;
+        return leaf(sc, f, ret);
     }
+}
+
+static int leaf_excludes_segment(struct scanner *sc, const struct filter *f, bool *ret)
+{
+    int err;
     switch (f->field) {
     case FIELD_NAME:
     case FIELD_SERVICE:
@@ -774,9 +783,14 @@ int scanner_segment_excludes(struct scanner *sc, const struct filter *f, bool *r
     return err;
 }
 
+int scanner_segment_excludes(struct scanner *sc, const struct filter *f, bool *ret)
+{
+    return tree_excludes(sc, f, leaf_excludes_segment, ret);
+}
+
 /* ---- of a group ---- */
 
-static int leaf_excludes(struct scanner *sc, const struct filter *f, bool *ret)
+static int leaf_excludes_group(struct scanner *sc, const struct filter *f, bool *ret)
 {
     const struct leaf *leaf = &sc->leaves[f->leaf];
     int err;
@@ -806,22 +820,5 @@ static int leaf_excludes(struct scanner *sc, const struct filter *f, bool *ret)
 
 int scanner_group_excludes(struct scanner *sc, const struct filter *f, bool *ret)
 {
-    int err = 0;
-    *ret = false;
-    switch (f->op) {
-    case PREDICATE_TRUE:
-    case PREDICATE_NOT:
-        return 0;
-    case PREDICATE_AND:
-        for (size_t k = 0; !err && !*ret && k < f->n_children; k++)
-            err = scanner_group_excludes(sc, &f->children[k], ret);
-        return err;
-    case PREDICATE_OR:
-        *ret = true;
-        for (size_t k = 0; !err && *ret && k < f->n_children; k++)
-            err = scanner_group_excludes(sc, &f->children[k], ret);
-        return err;
-    default:
-        return leaf_excludes(sc, f, ret);
-    }
+    return tree_excludes(sc, f, leaf_excludes_group, ret);
 }
