@@ -203,7 +203,8 @@ static inline void lane_count(_Atomic uint64_t *counter)
 }
 static inline uint16_t lane_context_of(const struct pug__slot *slot)
 {
-    return (uint16_t)(slot->state >> 16);
+    /* of the lowest slot, others write the low half */
+    return (uint16_t)(PUG__STATE_OF(slot) >> 16);
 }
 
 #endif
