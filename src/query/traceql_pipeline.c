@@ -819,6 +819,59 @@ static struct thing parse_group(struct parser *p)
 
 /* ---- hints ---- */
 
+enum {
+    HINT_BOOL = 1 << TRACEQL_BOOL,
+    HINT_INT = 1 << TRACEQL_INT,
+    HINT_NUMBER = 1 << TRACEQL_INT | 1 << TRACEQL_FLOAT,
+    HINT_ANY = HINT_BOOL | HINT_NUMBER | 1 << TRACEQL_DURATION | 1 << TRACEQL_STRING,
+};
+
+/* Those of Tempo. Results are exact, so that a sample is never needed, and the newest come first in any case; how
+ * Tempo is to do its work is of no use here, and passed over, as it does itself unless it is told otherwise. */
+static const struct {
+    const char *name;
+    unsigned types;
+} hints[] = {
+    {"exemplars", HINT_BOOL | HINT_INT},
+    {"most_recent", HINT_BOOL},
+    {"sample", HINT_BOOL | HINT_NUMBER},
+    {"trace_sample", HINT_NUMBER},
+    {"span_sample", HINT_NUMBER},
+    {"extrapolate", HINT_BOOL},
+    {"job_size", HINT_ANY},
+    {"time_overlap_cutoff", HINT_ANY},
+    {"concurrent_blocks", HINT_ANY},
+    {"debug", HINT_ANY},
+    {"info", HINT_ANY},
+    {"debug_return_in", HINT_ANY},
+    {"debug_std_dev", HINT_ANY},
+    {"debug_data_factor", HINT_ANY},
+    {"skip_ast_transformations", HINT_ANY},
+    {"spanonly_fetch", HINT_ANY},
+};
+
+/* What is neither followed nor without effect is refused, so that nobody takes an answer for what it is not. */
+static void check_hint(struct parser *p, const struct traceql_hint *h, size_t name_at,
+                       size_t value_at)
+{
+    size_t i = 0;
+    while (i < sizeof hints / sizeof *hints && !str_eq(h->name, str_from(hints[i].name)))
+        i++;
+    if (i == sizeof hints / sizeof *hints)
+        parser_fail(p, ERR_INVALID, name_at,
+                    "there is no hint \"%.*s\"; exemplars, most_recent and sample are some",
+                    (int)(h->name.len < 64 ? h->name.len : 64), h->name.ptr);
+    else if (!(hints[i].types & 1U << h->type))
+        parser_fail(p, ERR_INVALID, value_at, "the hint %s takes %s", hints[i].name,
+                    hints[i].types == HINT_BOOL     ? "true or false"
+                    : hints[i].types == HINT_NUMBER ? "a number"
+                    : hints[i].types == HINT_ANY    ? "a number, a text, true or false"
+                                                    : "a number, true or false");
+    else if (str_eq(h->name, STR("extrapolate")) && h->value.boolean)
+        parser_fail(p, ERR_UNSUPPORTED, name_at,
+                    "spans are counted as they are here, never extrapolate=true");
+}
+
 static bool parse_hints(struct parser *p)
 {
     const struct traceql_hint **at = &p->query->hints;
@@ -835,6 +888,7 @@ static bool parse_hints(struct parser *p)
             if (!h)
                 return false;
             h->name = p->token.text;
+            size_t name_at = p->token.position;
             if (!take(p, TOKEN_WORD, "the name of a hint, such as most_recent"))
                 return false;
             if (p->token.type != TOKEN_OP || p->token.op != TRACEQL_EQ) {
@@ -844,12 +898,16 @@ static bool parse_hints(struct parser *p)
             parser_advance(p);
             h->type = p->token.literal_type;
             h->value = p->token.value;
+            size_t value_at = p->token.position;
             if (!take(p, TOKEN_LITERAL, "a value"))
                 return false;
             if (h->type == TRACEQL_NIL || (h->type == TRACEQL_FLOAT && !isfinite(h->value.real))) {
                 parser_fail(p, ERR_INVALID, p->token.position, "expected a value before it");
                 return false;
             }
+            check_hint(p, h, name_at, value_at);
+            if (p->err)
+                return false;
             while (*at)
                 at = (const struct traceql_hint **)(uintptr_t) & (*at)->next;
             *at = h;
