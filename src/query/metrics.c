@@ -7,6 +7,7 @@
  *
  * Memory is bounded by METRICS_CELLS_MAX cells and METRICS_TRACES_MAX ids, and what quantiles keep of a
  * cell, whatever the number of spans. */
+#include "query/metrics_exemplars.h"
 #include "query/metrics_series.h"
 
 #include "base/clock.h"
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 
 #define CLOCK_EVERY 1024
+#define EXEMPLARS_MS_MAX 100 /* for looking for them beside a scan that counts */
 #define LABELS_MAX (TRACEQL_BY_MAX + 2)
 
 /* Where a row of a scan has a field. */
@@ -45,6 +47,8 @@ struct evaluator {
     struct error_detail *detail;
     struct scan_cost cost;
     uint64_t traces_read;
+    size_t n_exemplars; /* wanted */
+    struct metrics_exemplars exemplars;
 
     struct column by[TRACEQL_BY_MAX], value;
     struct scan_attr attrs[SCAN_ATTRS_MAX];
@@ -124,41 +128,75 @@ static bool counts_only(const struct traceql_metric *m)
     return m->node == TRACEQL_RATE || m->node == TRACEQL_COUNT_OVER_TIME;
 }
 
-/* A span of the metric: the values of `by`, in order, and that of the field. `count`: it stands for so many,
- * of which nothing is measured. */
+/* What is measured of a span, and by which labels it is counted. */
+struct observation {
+    struct metrics_label labels[LABELS_MAX];
+    size_t n_labels;
+    double value; /* NAN: nothing is measured */
+};
+
+/* From the values of `by`, in order, and that of the field. False: the span does not count. */
+static bool observation_of(const struct evaluator *e, const struct value *by,
+                           const struct value *measured, struct observation *ret)
+{
+    const struct traceql_metric *m = e->metric;
+    size_t n = 0;
+    double v = NAN;
+    if (m->field) {
+        if (measured->type != VALUE_INT && measured->type != VALUE_DOUBLE)
+            return false;
+        v = measured->type == VALUE_INT ? (double)measured->integer : measured->real;
+        if (!isfinite(v))
+            return false;
+    }
+    for (size_t i = 0; i < m->n_by; i++)
+        ret->labels[n++] = (struct metrics_label){e->by[i].name, as_label(m->by[i], by[i])};
+    double unit = m->field && m->field->type == TRACEQL_DURATION ? 1e9 : 1;
+    if (m->node == TRACEQL_HISTOGRAM_OVER_TIME)
+        ret->labels[n++] = (struct metrics_label){
+            STR("__bucket"), {.type = VALUE_DOUBLE, .real = bucket_of(v) / unit}};
+    else if (!n)
+        ret->labels[n++] = (struct metrics_label){
+            STR("__name__"), {.type = VALUE_STRING, .string = function_name(m->node)}};
+    ret->n_labels = n;
+    ret->value = v / unit;
+    return true;
+}
+
+/* A span of the metric, or with `count` so many, of which nothing is measured. */
 static int observe(struct evaluator *e, uint64_t start_ns, uint64_t count, const struct value *by,
                    const struct value *measured)
 {
-    const struct traceql_metric *m = e->metric;
-    struct metrics_label labels[LABELS_MAX];
-    size_t n = 0;
-    double v = 0;
-    if (m->field) {
-        if (measured->type != VALUE_INT && measured->type != VALUE_DOUBLE)
-            return 0;
-        v = measured->type == VALUE_INT ? (double)measured->integer : measured->real;
-        if (!isfinite(v))
-            return 0;
-    }
-    for (size_t i = 0; i < m->n_by; i++)
-        labels[n++] = (struct metrics_label){e->by[i].name, as_label(m->by[i], by[i])};
-    double unit = m->field && m->field->type == TRACEQL_DURATION ? 1e9 : 1;
-    if (m->node == TRACEQL_HISTOGRAM_OVER_TIME)
-        labels[n++] = (struct metrics_label){STR("__bucket"),
-                                             {.type = VALUE_DOUBLE, .real = bucket_of(v) / unit}};
-    else if (!n)
-        labels[n++] = (struct metrics_label){
-            STR("__name__"), {.type = VALUE_STRING, .string = function_name(m->node)}};
+    struct observation o;
     struct metrics_row *row;
-    int err = metrics_table_row(&e->table, labels, n, true, &row);
+    if (!observation_of(e, by, measured, &o))
+        return 0;
+    int err = metrics_table_row(&e->table, o.labels, o.n_labels, true, &row);
     if (err)
         return err;
     struct metrics_cell *cell = &row->cells[(start_ns - e->start_ns) / e->step_ns];
-    if (counts_only(m)) {
+    if (counts_only(e->metric)) {
         cell->n += count;
         return 0;
     }
-    return metrics_cell_add(&e->table, cell, v / unit, m->node == TRACEQL_QUANTILE_OVER_TIME);
+    return metrics_cell_add(&e->table, cell, o.value,
+                            e->metric->node == TRACEQL_QUANTILE_OVER_TIME);
+}
+
+/* A span that was observed, as one of those that are told. */
+static int offer(struct evaluator *e, const struct metrics_exemplar *span, const struct value *by,
+                 const struct value *measured)
+{
+    struct observation o;
+    struct metrics_row *row;
+    if (!observation_of(e, by, measured, &o))
+        return 0;
+    int err = metrics_table_row(&e->table, o.labels, o.n_labels, false, &row);
+    if (err || !row)
+        return err;
+    struct metrics_exemplar x = *span;
+    x.value = e->metric->node == TRACEQL_HISTOGRAM_OVER_TIME ? NAN : o.value;
+    return metrics_exemplars_offer(&e->exemplars, &x, (size_t)(row - e->table.rows), e->out);
 }
 
 /* ---- from the rows of a scan ---- */
@@ -219,18 +257,64 @@ static struct value of_row(const struct column *c, const struct scan_row *row)
     }
 }
 
+static void values_of_row(const struct evaluator *e, const struct scan_row *row, struct value *by,
+                          struct value *measured)
+{
+    for (size_t i = 0; i < e->metric->n_by; i++)
+        by[i] = of_row(&e->by[i], row);
+    *measured = e->metric->field ? of_row(&e->value, row) : (struct value){.type = VALUE_NONE};
+}
+
 static int take_row(void *arg, struct scan *scan, const struct scan_row *row)
 {
     struct evaluator *e = arg;
-    struct value by[TRACEQL_BY_MAX], measured = {.type = VALUE_NONE};
+    struct value by[TRACEQL_BY_MAX], measured;
     int err = check_clock(e, CLOCK_EVERY);
     if (err)
         return err;
-    for (size_t i = 0; i < e->metric->n_by; i++)
-        by[i] = of_row(&e->by[i], row);
-    if (e->metric->field)
-        measured = of_row(&e->value, row);
+    values_of_row(e, row, by, &measured);
     return observe(e, row->start_ns, row->count, by, &measured);
+}
+
+#define ENOUGH 1 /* ends a scan, and is no error */
+
+static int offer_row(void *arg, struct scan *scan, const struct scan_row *row)
+{
+    struct evaluator *e = arg;
+    struct value by[TRACEQL_BY_MAX], measured;
+    int err = check_clock(e, CLOCK_EVERY);
+    if (err)
+        return err;
+    if (!metrics_exemplars_want(&e->exemplars, row->start_ns))
+        return ENOUGH;
+    const struct metrics_exemplar span = {
+        row->trace_id, row->span_id, row->start_ns, row->duration_ns, row->service, row->name, NAN};
+    values_of_row(e, row, by, &measured);
+    return offer(e, &span, by, &measured);
+}
+
+/* The spans that are told, slot by slot: a scan of each ends after a few rows. Those of which nothing is found soon
+ * are bounded by time, since the answer is there without them; slots far from each other come first. */
+static int offer_rows(struct evaluator *e, const struct scan *all)
+{
+    const struct metrics_exemplars *x = &e->exemplars;
+    uint64_t until_ns = clock_monotonic_ns() + EXEMPLARS_MS_MAX * NS_PER_MS;
+    enum { STRIDE = 7 };
+    int err = 0;
+    for (size_t first = 0; x->most && !err && first < STRIDE; first++)
+        for (size_t i = first; !err && i < x->n_slots; i += STRIDE) {
+            struct scan scan = *all;
+            uint64_t from_ns = x->start_ns + i * x->slot_ns;
+            if (from_ns >= x->end_ns || clock_monotonic_ns() > until_ns)
+                continue;
+            scan.start_min_ns = from_ns;
+            scan.start_max_ns = x->end_ns - from_ns > x->slot_ns ? from_ns + x->slot_ns - 1
+                                                                 : x->end_ns - 1;
+            scan.step_ns = 0;
+            err = store_scan(e->view, &scan, offer_row, e, NULL);
+            err = err == ENOUGH ? 0 : err;
+        }
+    return err;
 }
 
 /* ---- from whole traces ---- */
@@ -364,7 +448,17 @@ static int take_span(struct evaluator *e, const struct span *span,
         traceql_value(m->by[i], span, trace, &hexes[i], &by[i]);
     if (m->field)
         traceql_value(m->field, span, trace, &hexes[TRACEQL_BY_MAX], &measured);
-    return observe(e, span->start_ns, 1, by, &measured);
+    int err = observe(e, span->start_ns, 1, by, &measured);
+    if (err || !metrics_exemplars_want(&e->exemplars, span->start_ns))
+        return err;
+    const struct metrics_exemplar x = {span->trace_id,
+                                       span->span_id,
+                                       span->start_ns,
+                                       span_duration_ns(span),
+                                       span->resource->service_name,
+                                       span->name,
+                                       NAN};
+    return offer(e, &x, by, &measured);
 }
 
 static int take_trace(struct evaluator *e, const struct trace_id *id)
@@ -430,8 +524,12 @@ static int gather(struct evaluator *e)
     const struct traceql_metric *m = e->metric;
     bool exact;
     const struct predicate *plan = traceql_predicate(m->stages, &e->arena, &exact);
-    if (!plan)
-        return ERR_NOMEM;
+    int err = plan ? metrics_exemplars_init(&e->exemplars,
+                                            m->node == TRACEQL_COMPARE ? 0 : e->n_exemplars,
+                                            e->start_ns, e->end_ns, &e->arena)
+                   : ERR_NOMEM;
+    if (err)
+        return err;
     for (size_t i = 0; i < m->n_by; i++)
         column_init(e, m->by[i], &e->by[i]);
     if (m->field)
@@ -441,9 +539,10 @@ static int gather(struct evaluator *e)
         scan.attrs = e->attrs;
         scan.n_attrs = e->n_attrs;
         scan.step_ns = counts_suffice(e) ? e->step_ns : 0;
-        return store_scan(e->view, &scan, take_row, e, &e->cost);
+        err = store_scan(e->view, &scan, take_row, e, &e->cost);
+        return err ? err : offer_rows(e, &scan);
     }
-    int err = store_scan(e->view, &scan, take_id, e, &e->cost);
+    err = store_scan(e->view, &scan, take_id, e, &e->cost);
     for (size_t i = 0; !err && i < e->n_ids; i++) {
         err = check_clock(e, 16);
         if (!err)
@@ -486,6 +585,37 @@ static int series_order(const void *a, const void *b)
     return metrics_labels_order(x->labels, x->n_labels, y->labels, y->n_labels);
 }
 
+/* Of the quantiles of the span's time the one that is nearest to it. */
+static bool is_nearest(const struct evaluator *e, const struct metrics_row *row,
+                       const double *quantile, const struct metrics_exemplar *x)
+{
+    const struct traceql_metric *m = e->metric;
+    const struct metrics_cell *cell = &row->cells[(x->start_ns - e->start_ns) / e->step_ns];
+    size_t best = 0;
+    double least = INFINITY;
+    for (size_t i = 0; i < m->n_quantiles; i++) {
+        double off = fabs(metrics_cell_quantile(cell, m->quantiles[i]) - x->value);
+        if (off < least) {
+            least = off;
+            best = i;
+        }
+    }
+    return quantile == &m->quantiles[best];
+}
+
+static int series_exemplars(struct evaluator *e, const struct metrics_row *row,
+                            const double *quantile, struct metrics_series *series)
+{
+    size_t n, kept = 0;
+    int err = metrics_exemplars_of(&e->exemplars, (size_t)(row - e->table.rows), e->out,
+                                   &series->exemplars, &n);
+    for (size_t i = 0; !err && i < n; i++)
+        if (!quantile || is_nearest(e, row, quantile, &series->exemplars[i]))
+            series->exemplars[kept++] = series->exemplars[i];
+    series->n_exemplars = kept;
+    return err;
+}
+
 /* One series of a row; with `quantile` (not NULL) its own. */
 static int series_make(struct evaluator *e, const struct metrics_row *row, const double *quantile,
                        struct metrics_series *ret)
@@ -511,8 +641,8 @@ static int series_make(struct evaluator *e, const struct metrics_row *row, const
         labels[n++] = (struct metrics_label){STR("p"), {.type = VALUE_DOUBLE, .real = *quantile}};
     for (size_t k = 0; k < e->n_steps; k++)
         samples[k] = sample_of(e, &row->cells[k], quantile ? *quantile : 0);
-    *ret = (struct metrics_series){labels, n, samples};
-    return 0;
+    *ret = (struct metrics_series){.labels = labels, .n_labels = n, .samples = samples};
+    return series_exemplars(e, row, quantile, ret);
 }
 
 /* ---- compare(): of each attribute the values that are most frequent ---- */
@@ -605,20 +735,23 @@ static void cost_add(struct scan_cost *to, const struct scan_cost *add)
     to->bytes_read += add->bytes_read;
 }
 
-static int evaluate(struct shared *s, const struct traceql_metric *m, struct metrics_result *set)
+/* With `exemplars`, so many; of two metrics that are joined, the left one's. */
+static int evaluate(struct shared *s, const struct traceql_metric *m, size_t exemplars,
+                    struct metrics_result *set)
 {
-    *set = (struct metrics_result){.n_steps = s->n_steps};
+    *set = (struct metrics_result){
+        .n_steps = s->n_steps, .start_ns = s->start_ns, .step_ns = s->metrics->step_ns};
     int err = 0;
     if (m->node == TRACEQL_METRIC_BINARY) {
         bool literal_left = m->left->node == TRACEQL_METRIC_LITERAL;
         bool literal_right = m->right->node == TRACEQL_METRIC_LITERAL;
         struct metrics_result right;
-        err = evaluate(s, literal_left ? m->right : m->left, set);
+        err = evaluate(s, literal_left ? m->right : m->left, exemplars, set);
         if (!err && (literal_left || literal_right)) {
             metrics_join_literal(m->op, set, literal_left ? m->left->literal : m->right->literal,
                                  literal_left);
         } else if (!err) {
-            err = evaluate(s, m->right, &right);
+            err = evaluate(s, m->right, 0, &right);
             if (!err)
                 metrics_join(m->op, set, &right);
         }
@@ -634,6 +767,7 @@ static int evaluate(struct shared *s, const struct traceql_metric *m, struct met
             .n_steps = s->n_steps,
             .deadline_ns = s->deadline_ns,
             .detail = s->detail,
+            .n_exemplars = exemplars,
         };
         e.table =
             (struct metrics_table){.arena = &e.arena, .n_steps = s->n_steps, .detail = s->detail};
@@ -660,7 +794,7 @@ static int times_check(const struct metrics *m, struct shared *s)
         return error_set(s->detail, ERR_INVALID, 0, "expected a step above 0");
     if (m->end_ns <= m->start_ns)
         return error_set(s->detail, ERR_INVALID, 0, "the end lies before the start");
-    s->start_ns = m->start_ns - m->start_ns % m->step_ns;
+    s->start_ns = m->from_start ? m->start_ns : m->start_ns - m->start_ns % m->step_ns;
     uint64_t steps = (m->end_ns - s->start_ns - 1) / m->step_ns + 1;
     if (steps > METRICS_STEPS_MAX || steps > (UINT64_MAX - s->start_ns) / m->step_ns)
         return error_set(s->detail, ERR_TOO_LARGE, 0,
@@ -691,7 +825,11 @@ int metrics_run(struct store_view *view, const struct metrics *metrics, struct a
     struct pug_span span;
     pug_span_start(&span, "query.metrics", PUG_INT("steps", (int64_t)s.n_steps));
     s.detail->code = 0;
-    err = evaluate(&s, metrics->query->metric, &set);
+    size_t exemplars = metrics->exemplars < METRICS_EXEMPLARS_MAX ? metrics->exemplars
+                                                                  : METRICS_EXEMPLARS_MAX;
+    err = evaluate(&s, metrics->query->metric, exemplars, &set);
+    if (!err)
+        metrics_exemplars_settle(&set, metrics->query->metric->node == TRACEQL_METRIC_BINARY);
     pug_set_int(&span, "rows", (int64_t)result.cost.rows_read);
     pug_set_int(&span, "traces.read", (int64_t)result.traces_read);
     if (err)
@@ -713,4 +851,14 @@ int metrics_run(struct store_view *view, const struct metrics *metrics, struct a
     result.elapsed_ns = clock_monotonic_ns() - begun_ns;
     *ret_result = result;
     return 0;
+}
+
+size_t metrics_exemplars_asked(const struct traceql *query, size_t asked)
+{
+    const struct traceql_hint *hint = traceql_hint(query, "exemplars");
+    if (hint && hint->type == TRACEQL_BOOL)
+        asked = !hint->value.boolean ? 0 : asked ? asked : METRICS_EXEMPLARS_MAX;
+    else if (hint && hint->type == TRACEQL_INT)
+        asked = hint->value.integer > 0 ? (size_t)hint->value.integer : 0;
+    return asked < METRICS_EXEMPLARS_MAX ? asked : METRICS_EXEMPLARS_MAX;
 }

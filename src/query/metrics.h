@@ -9,6 +9,7 @@
 #define METRICS_CELLS_MAX ((size_t)2 << 20) /* samples of all series */
 #define METRICS_COMPARE_VALUES_MAX 1000 /* of an attribute; further ones count in its total only */
 #define METRICS_TRACES_MAX ((size_t)4 << 20) /* looked at whole */
+#define METRICS_EXEMPLARS_MAX 100            /* of all series */
 
 struct metrics {
     const struct traceql *query; /* with a `metric` */
@@ -17,6 +18,10 @@ struct metrics {
     uint64_t start_ns, end_ns, step_ns;
     uint64_t timeout_ns; /* 0: none */
     bool by_rows;        /* for tests: counts span by span. The result is the same */
+    /* The first step begins at `start_ns` itself, and the last one covers the end: only that is moved. */
+    bool from_start;
+    /* So many spans are told beside the samples; more than METRICS_EXEMPLARS_MAX are not. */
+    size_t exemplars;
 };
 
 struct metrics_label {
@@ -24,10 +29,21 @@ struct metrics_label {
     struct value value; /* a string, a truth value, a number, or VALUE_NONE: the spans have none */
 };
 
+/* One of the spans of a series, spread over the time, each of another trace. */
+struct metrics_exemplar {
+    struct trace_id trace_id;
+    struct span_id span_id;
+    uint64_t start_ns, duration_ns;
+    struct str service, name;
+    double value; /* what was measured of it; where nothing is, the sample of its time */
+};
+
 struct metrics_series {
     const struct metrics_label *labels;
     size_t n_labels;
-    double *samples; /* one a step; NAN: there is none */
+    double *samples;                    /* one a step; NAN: there is none */
+    struct metrics_exemplar *exemplars; /* by time; none in compare() */
+    size_t n_exemplars;
 };
 
 struct metrics_result {
@@ -48,5 +64,8 @@ struct metrics_result {
 MUST_USE int metrics_run(struct store_view *view, const struct metrics *metrics,
                          struct arena *arena, struct metrics_result *ret_result,
                          struct error_detail *ret_detail);
+
+/* How many exemplars a query wants: what with(exemplars=...) says, else `asked`. */
+size_t metrics_exemplars_asked(const struct traceql *query, size_t asked);
 
 #endif

@@ -373,13 +373,14 @@ static void append_known(struct store *store)
     assert_int_equal(store_append_wait(store, BODY_OTLP_JSON, STR("{}"), &batch), 0);
 }
 
-static void check_known(struct store_view *view, const char *text, const char *wanted)
+static void check_known_at(struct store_view *view, const char *text, struct metrics metrics,
+                           const char *wanted)
 {
     struct traceql *q = parse(text);
     struct arena arena = ARENA_INIT;
     struct error_detail detail = {0};
     struct metrics_result r;
-    struct metrics metrics = {q, 100 * NS_PER_S, 110 * NS_PER_S, NS_PER_S, 0};
+    metrics.query = q;
     if (metrics_run(view, &metrics, &arena, &r, &detail))
         fail_msg("%s: %s", text, detail.message);
     struct buf out = BUF_INIT;
@@ -402,6 +403,110 @@ static void check_known(struct store_view *view, const char *text, const char *w
     buf_done(&out);
     arena_done(&arena);
     traceql_free(q);
+}
+
+static void check_known(struct store_view *view, const char *text, const char *wanted)
+{
+    check_known_at(view, text, (struct metrics){NULL, 100 * NS_PER_S, 110 * NS_PER_S, NS_PER_S, 0},
+                   wanted);
+}
+
+static void steps_begin_where_they_are_told_to(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 1, NULL);
+    append_known(f.store);
+    struct store_view *view = store_view_new(f.store);
+    struct metrics m = {.start_ns = 100 * NS_PER_S + 1,
+                        .end_ns = 110 * NS_PER_S + 1,
+                        .step_ns = NS_PER_S,
+                        .from_start = true};
+    check_known_at(view, "{ } | rate()", m, "__name__=\"rate\"; 11 12 13 14 15 16 17 18 19 19\n");
+    m.step_ns = m.end_ns - m.start_ns;
+    check_known_at(view, "{ } | count_over_time()", m, "__name__=\"count_over_time\"; 154\n");
+    m.end_ns--; /* the step goes a nanosecond further */
+    check_known_at(view, "{ } | count_over_time()", m, "__name__=\"count_over_time\"; 154\n");
+    store_view_free(view);
+    fixture_done(&f);
+}
+
+/* The exemplars of a metric by name, of the traces of append_known. */
+static void check_exemplars(struct store_view *view, const char *text, size_t most, size_t wanted,
+                            bool of_samples)
+{
+    struct traceql *q = parse(text);
+    struct arena arena = ARENA_INIT;
+    struct error_detail detail = {0};
+    struct metrics_result r;
+    struct metrics m = {q, 100 * NS_PER_S, 110 * NS_PER_S, NS_PER_S, 0, .exemplars = most};
+    bool seen[10] = {false};
+    size_t n = 0;
+    if (metrics_run(view, &m, &arena, &r, &detail))
+        fail_msg("%s: %s", text, detail.message);
+    for (size_t i = 0; i < r.n; i++) {
+        const struct metrics_series *s = &r.series[i];
+        for (size_t k = 0; k < s->n_exemplars; k++) {
+            const struct metrics_exemplar *x = &s->exemplars[k];
+            size_t second = x->trace_id.bytes[1];
+            assert_in_range(second, 0, 9);
+            assert_false(seen[second]);
+            seen[second] = true;
+            assert_int_equal(x->start_ns / NS_PER_S, 100 + second);
+            if (str_eq(s->labels[0].name, STR("name")))
+                assert_true(str_eq(x->name, s->labels[0].value.string));
+            assert_true(x->service.len > 0);
+            assert_true(k == 0 || s->exemplars[k - 1].start_ns <= x->start_ns);
+            assert_float_equal(x->value, of_samples ? s->samples[second] : 5e-9, 1e-12);
+            n++;
+        }
+        /* None has all of them while another has none. */
+        if (wanted > 1)
+            assert_true(s->n_exemplars > 0);
+    }
+    if (n != wanted)
+        fail_msg("%s: %zu exemplars of %zu, not %zu", text, n, most, wanted);
+    arena_done(&arena);
+    traceql_free(q);
+}
+
+static void exemplars_are_spans_of_their_series(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 1, NULL);
+    append_known(f.store);
+    for (int sealed = 0; sealed < 2; sealed++) {
+        struct store_view *view = store_view_new(f.store);
+        check_exemplars(view, "{ } | rate() by (name)", 100, 10, true);
+        check_exemplars(view, "{ } | rate() by (name)", 4, 4, true);
+        check_exemplars(view, "{ } | rate()", 1, 1, true);
+        check_exemplars(view, "{ } | rate() by (name)", 0, 0, true);
+        check_exemplars(view, "{ } | avg_over_time(duration) by (name)", 100, 10, false);
+        check_exemplars(view, "{ } | histogram_over_time(duration)", 100, 10, true);
+        check_exemplars(view, "{ } | quantile_over_time(duration, .5)", 100, 10, false);
+        check_exemplars(view, "{ } | count() > 0 | rate() by (name)", 100, 10, true);
+        check_exemplars(view, "{ } | count() > 0 | max_over_time(duration) by (name)", 100, 10,
+                        false);
+        /* What was calculated is shown with its samples; what has none shows nothing. */
+        check_exemplars(view, "({ } | max_over_time(duration)) * 2", 100, 10, true);
+        check_exemplars(view, "{ } | rate() < 13.5", 100, 3, true);
+        check_exemplars(view, "{ name = \"a\" } | compare({ status = error })", 100, 0, true);
+        store_view_free(view);
+        assert_int_equal(store_seal(f.store), 0);
+    }
+    struct traceql *q = parse("{ } | rate() with (exemplars=7)");
+    assert_int_equal(metrics_exemplars_asked(q, 3), 7);
+    traceql_free(q);
+    q = parse("{ } | rate() with (exemplars=false)");
+    assert_int_equal(metrics_exemplars_asked(q, 3), 0);
+    traceql_free(q);
+    q = parse("{ } | rate() with (exemplars=true)");
+    assert_int_equal(metrics_exemplars_asked(q, 3), 3);
+    assert_int_equal(metrics_exemplars_asked(q, 0), METRICS_EXEMPLARS_MAX);
+    traceql_free(q);
+    q = parse("{ } | rate() with (exemplars=1000000)");
+    assert_int_equal(metrics_exemplars_asked(q, 0), METRICS_EXEMPLARS_MAX);
+    traceql_free(q);
+    fixture_done(&f);
 }
 
 static void series_are_joined_ranked_and_filtered(void **state)
@@ -494,6 +599,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metrics_say_what_a_list_says),
         cmocka_unit_test(series_are_joined_ranked_and_filtered),
+        cmocka_unit_test(steps_begin_where_they_are_told_to),
+        cmocka_unit_test(exemplars_are_spans_of_their_series),
         cmocka_unit_test(times_and_limits_are_checked),
     };
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);

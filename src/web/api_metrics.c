@@ -50,6 +50,30 @@ static void label_json(struct json_writer *w, const struct metrics_label *l)
     json_close(w, '}');
 }
 
+static void number_str(struct json_writer *w, const char *key, uint64_t n)
+{
+    json_key(w, str_from(key));
+    json_u64_str(w, n);
+}
+
+static void exemplar_json(struct json_writer *w, const struct metrics_exemplar *x)
+{
+    json_open(w, '{');
+    json_key(w, STR("traceId"));
+    json_hex(w, x->trace_id.bytes, TRACE_ID_SIZE);
+    json_key(w, STR("spanId"));
+    json_hex(w, x->span_id.bytes, SPAN_ID_SIZE);
+    json_key(w, STR("service"));
+    json_str(w, x->service);
+    json_key(w, STR("name"));
+    json_str(w, x->name);
+    number_str(w, "startUnixNano", x->start_ns);
+    number_str(w, "durationNano", x->duration_ns);
+    json_key(w, STR("value"));
+    json_double(w, x->value);
+    json_close(w, '}');
+}
+
 static void series_json(struct json_writer *w, const struct metrics_series *s, size_t n_steps)
 {
     json_open(w, '{');
@@ -67,13 +91,14 @@ static void series_json(struct json_writer *w, const struct metrics_series *s, s
             json_double(w, s->samples[i]);
     }
     json_close(w, ']');
+    if (s->n_exemplars) {
+        json_key(w, STR("exemplars"));
+        json_open(w, '[');
+        for (size_t i = 0; i < s->n_exemplars; i++)
+            exemplar_json(w, &s->exemplars[i]);
+        json_close(w, ']');
+    }
     json_close(w, '}');
-}
-
-static void number_str(struct json_writer *w, const char *key, uint64_t n)
-{
-    json_key(w, str_from(key));
-    json_u64_str(w, n);
 }
 
 static void metrics_answer(struct web_request *q, const struct metrics_result *r)
@@ -104,8 +129,10 @@ void api_metrics(struct web_request *q)
     struct error_detail detail = {0};
     struct metrics_result result;
     struct traceql *query = NULL;
+    uint64_t exemplars;
     bool given;
-    if (!web_param_u64(q, "start", 0, UINT64_MAX, hour_ago_ns, &metrics.start_ns) ||
+    if (!web_param_u64(q, "exemplars", 0, METRICS_EXEMPLARS_MAX, 0, &exemplars) ||
+        !web_param_u64(q, "start", 0, UINT64_MAX, hour_ago_ns, &metrics.start_ns) ||
         !web_param_u64(q, "end", 0, UINT64_MAX, now_ns, &metrics.end_ns) ||
         !web_param_duration(q, "step", &metrics.step_ns, &given))
         return;
@@ -134,6 +161,7 @@ void api_metrics(struct web_request *q)
         return;
     }
     metrics.query = query;
+    metrics.exemplars = metrics_exemplars_asked(query, (size_t)exemplars);
     struct store_view *view = web_view(q);
     int err = view ? metrics_run(view, &metrics, q->arena, &result, &detail)
                    : error_set(&detail, ERR_NOMEM, 0, "out of memory");

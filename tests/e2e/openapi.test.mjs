@@ -109,7 +109,7 @@ describe('the OpenAPI document', () => {
   test('every path in it answers, as its schema says', async () => {
     const of = `/api/pugmark/traces/${A}`;
     const asked = {
-      search: '?q=%7B%7D&limit=1', operations: '?service=front', metrics: '?q=%7B%7D%20%7C%20rate()%20by%20(name)', series: '?name=orders', traceFind: '?q=call&step=next&row=0',
+      search: '?q=%7B%7D&limit=1', operations: '?service=front', metrics: '?q=%7B%7D%20%7C%20rate()%20by%20(name)%20with(exemplars=3)', series: '?name=orders', traceFind: '?q=call&step=next&row=0',
       traceWindow: '?lines=10', parse: '?q=%7B%7D', traceOverview: '?width=100', live: '?q=%7B%7D', deleteSpans: '?q=%7B%20name%20%3D%20%22lost%22%20%7D', redactSpans: '?key=a',
       ledger: `?trace=${A}`,
     };
