@@ -1,14 +1,8 @@
 /* Finds what a regular expression says, in time linear in the text, and in memory that is known when
  * the expression is compiled. The leftmost match, and of those the longest, as in POSIX.
  *
- *     abc  .  [a-z_]  [^x]  \d \w \s \D \W \S, also inside [ ]
- *     ( )  (?: )  |  *  +  ?  {2}  {2,}  {2,5}
- *     ^ and $   start and end of the text        \b   border of a word
- *     (?i)      in front: without regard to case (ASCII)
- *     \n \r \t \f \v \a \x41, and a backslash before anything that is no letter or digit
- *
- * Bytes are compared; a match is widened to whole UTF-8 characters. Not supported, and refused: back
- * references, look-around, lazy repetition, non-ASCII inside [ ]. An expression that matches the
+ * The language is that of regex.h. Bytes are compared; a match is widened to whole UTF-8 characters.
+ * Not supported, and refused: lazy repetition, non-ASCII inside [ ]. An expression that matches the
  * empty text is refused, for it matches everywhere.
  *
  * Source: the simulation of all states at once is Thompson's (CACM 1968). */
@@ -20,7 +14,6 @@
 enum {
     MATCHER_TEXT_MAX = 1024,  /* bytes of an expression */
     MATCHER_STEPS_MAX = 1024, /* of the compiled one: counts are written out */
-    MATCHER_GROUPS_MAX = 64,  /* in each other */
 };
 
 struct matcher;

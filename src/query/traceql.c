@@ -11,7 +11,6 @@
  * No recursion is deeper than the number of nodes, which has a limit. */
 #include "query/traceql.h"
 
-#include "query/pattern.h"
 #include "query/traceql_eval.h"
 #include "query/traceql_parse.h"
 
@@ -311,21 +310,21 @@ static bool regex_attach(struct parser *p, struct traceql_expr *e)
         return false;
     }
     struct error_detail detail = {0};
-    int err = pattern_to_posix(e->right->literal.string, &p->query->arena, &e->regex_text, &detail);
+    struct traceql_regexes *r = malloc(sizeof *r);
+    if (!r) {
+        parser_fail(p, ERR_NOMEM, e->position, "out of memory");
+        return false;
+    }
+    int err = pattern_new(e->right->literal.string, &r->regex, &detail);
     if (err) {
+        free(r);
         /* One for the quote; escapes before the place shift it, which only the reader minds. */
         parser_fail(p, err, e->right->position + 1 + detail.position, "%s", detail.message);
         return false;
     }
-    struct traceql_regexes *r = malloc(sizeof *r);
-    if (!r || pattern_compile(e->regex_text, &r->regex)) {
-        free(r);
-        parser_fail(p, ERR_NOMEM, e->position, "out of memory");
-        return false;
-    }
     r->next = p->query->regexes;
     p->query->regexes = r;
-    e->regex = &r->regex;
+    e->regex = r->regex;
     return true;
 }
 

@@ -12,9 +12,8 @@
 #ifndef QUERY_TRACEQL_H
 #define QUERY_TRACEQL_H
 
-#include <regex.h>
-
 #include "base/buf.h"
+#include "base/pattern.h"
 #include "store/store.h"
 
 #define TRACEQL_BYTES_MAX (32 * 1024)
@@ -104,8 +103,7 @@ struct traceql_expr {
     struct str key;    /* of attributes */
     struct value literal;
     const struct traceql_expr *left, *right;
-    const regex_t *regex;  /* of TRACEQL_REGEX and TRACEQL_NOT_REGEX: `right` as compiled */
-    struct str regex_text; /* and as POSIX has it */
+    struct pattern *regex; /* of TRACEQL_REGEX and TRACEQL_NOT_REGEX: `right` as compiled */
 };
 
 enum traceql_spanset_op {

@@ -1,6 +1,5 @@
 #include "query/traceql_eval.h"
 
-#include "query/pattern.h"
 
 #include <math.h>
 
@@ -70,7 +69,7 @@ static bool op_holds(enum traceql_op op, bool less, bool equal)
 }
 
 bool traceql_compare(enum traceql_op op, const struct value *a, const struct value *b,
-                     const regex_t *regex)
+                     struct pattern *regex)
 {
     if (op == TRACEQL_REGEX || op == TRACEQL_NOT_REGEX)
         return a->type == VALUE_STRING && pattern_match(regex, a->string) == (op == TRACEQL_REGEX);

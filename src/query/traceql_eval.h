@@ -8,7 +8,7 @@
  * only, and what does not compare fulfils nothing, not even `!=`. `regex` is that of the regular
  * expression operators, which do not look at `b`. */
 bool traceql_compare(enum traceql_op op, const struct value *a, const struct value *b,
-                     const regex_t *regex);
+                     struct pattern *regex);
 
 /* False when an operand is no number or there is no result (x / 0). `a` NULL: the sign of `b`.
  * Whole numbers stay whole where the result is whole and fits. */

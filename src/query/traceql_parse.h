@@ -10,7 +10,7 @@ enum { PRECEDENCE_LOWEST = 1, PRECEDENCE_SIGN = 4, PRECEDENCE_POW = 6 };
 
 struct traceql_regexes {
     struct traceql_regexes *next;
-    regex_t regex;
+    struct pattern *regex;
 };
 
 struct parser {

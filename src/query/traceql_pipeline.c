@@ -1034,7 +1034,7 @@ void traceql_free(struct traceql *q)
         return;
     for (struct traceql_regexes *r = q->regexes, *next; r; r = next) {
         next = r->next;
-        regfree(&r->regex);
+        pattern_free(r->regex);
         free(r);
     }
     arena_done(&q->arena);

@@ -214,8 +214,7 @@ static const struct predicate *plan_comparison(struct planner *p, const struct t
         return join(p, PREDICATE_AND, attributes_exist(p, e->left), attributes_exist(p, e->right));
     }
     if (e->op == TRACEQL_REGEX || e->op == TRACEQL_NOT_REGEX) {
-        struct value regex = {.type = VALUE_STRING, .string = e->regex_text};
-        const struct predicate *matches = leaf(p, PREDICATE_REGEX, field, regex);
+        const struct predicate *matches = leaf(p, PREDICATE_REGEX, field, e->right->literal);
         if (e->op == TRACEQL_REGEX)
             return matches;
         if (!is_stored_attr(field))

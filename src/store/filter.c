@@ -1,14 +1,10 @@
 #include "store/filter.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
 static void filter_done(struct filter *f)
 {
-    if (f->regex) {
-        regfree(f->regex);
-        free(f->regex);
-    }
+    pattern_free(f->regex);
     for (size_t i = 0; i < f->n_children; i++)
         filter_done(&f->children[i]);
     free(f->children);
@@ -22,34 +18,13 @@ void filter_free(struct filter *f)
     free(f);
 }
 
-/* Anchored at both ends. Text that cannot be an expression (not a string, a NUL inside, a syntax
- * error) leaves `never`. */
+/* What cannot be an expression leaves `never`. */
 static int regex_init(struct filter *f)
 {
-    f->never = true;
-    if (f->value.type != VALUE_STRING ||
-        (f->value.string.len && memchr(f->value.string.ptr, 0, f->value.string.len)))
-        return 0;
-    size_t n = f->value.string.len;
-    char *text = malloc(n + sizeof "^()$");
-    if (!text)
-        return ERR_NOMEM;
-    memcpy(text, "^(", 2);
-    if (n)
-        memcpy(text + 2, f->value.string.ptr, n);
-    memcpy(text + 2 + n, ")$", sizeof ")$");
-    f->regex = malloc(sizeof *f->regex);
-    int err = f->regex ? regcomp(f->regex, text, REG_EXTENDED | REG_NOSUB) : 0;
-    free(text);
-    if (!f->regex)
-        return ERR_NOMEM;
-    if (err) {
-        free(f->regex);
-        f->regex = NULL;
-        return err == REG_ESPACE ? ERR_NOMEM : 0;
-    }
-    f->never = false;
-    return 0;
+    int err = f->value.type == VALUE_STRING ? pattern_new(f->value.string, &f->regex, NULL)
+                                            : ERR_INVALID;
+    f->never = err != 0;
+    return err == ERR_NOMEM ? err : 0;
 }
 
 static int filter_init(struct filter *f, const struct predicate *p, unsigned *leaves)
@@ -182,24 +157,6 @@ static bool value_equal(const struct filter *f, const struct value *v)
     return value_eq(v, &f->value);
 }
 
-/* REG_STARTEND takes a length and texts with a NUL inside; the terminator is for sanitizers, which
- * know the function only without it. */
-static bool regex_matches(const regex_t *regex, struct str s)
-{
-    char small[256];
-    regmatch_t range = {0, (regoff_t)s.len};
-    char *text = s.len < sizeof small ? small : malloc(s.len + 1);
-    if (!text)
-        return false;
-    if (s.len)
-        memcpy(text, s.ptr, s.len);
-    text[s.len] = '\0';
-    bool yes = s.len <= INT_MAX && regexec(regex, text, 1, &range, REG_STARTEND) == 0;
-    if (text != small)
-        free(text);
-    return yes;
-}
-
 bool filter_value(const struct filter *f, const struct value *v)
 {
     int order;
@@ -221,7 +178,7 @@ bool filter_value(const struct filter *f, const struct value *v)
     case PREDICATE_GE:
         return value_order(v, &f->value, &order) && order >= 0;
     case PREDICATE_REGEX:
-        return !f->never && v->type == VALUE_STRING && regex_matches(f->regex, v->string);
+        return !f->never && v->type == VALUE_STRING && pattern_match(f->regex, v->string);
     default:
         return false;
     }

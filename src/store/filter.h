@@ -3,8 +3,7 @@
 #ifndef STORE_FILTER_H
 #define STORE_FILTER_H
 
-#include <regex.h>
-
+#include "base/pattern.h"
 #include "store/store.h"
 
 struct filter {
@@ -14,7 +13,7 @@ struct filter {
     struct value value;
     bool untyped;
     bool never; /* a leaf that no value fulfils: a regular expression that does not compile */
-    regex_t *regex;
+    struct pattern *regex;
     unsigned leaf; /* of a comparison: its number, from 0 */
     struct filter *children;
     size_t n_children;

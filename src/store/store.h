@@ -232,7 +232,7 @@ enum predicate_op {
     PREDICATE_LE,
     PREDICATE_GT,
     PREDICATE_GE,
-    PREDICATE_REGEX, /* anchored at both ends, POSIX extended; strings only */
+    PREDICATE_REGEX, /* base/pattern.h, the whole value; strings only */
     PREDICATE_EXISTS,
 };
 
