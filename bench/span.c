@@ -8,6 +8,11 @@
  * the figure worthless, so drops are printed and the program fails when there are any in the
  * bursts. `sustained` is back to back for a second, where the drain has to keep up.
  *
+ * What a few instructions cost depends on where the compiler has put them (lines of the cache, taken
+ * branches): 2.6 or 3.3 ns for the same ones. So each loop is there PLACES times, 4 bytes further on each
+ * time, and the bursts go through them in turns: the median is over all of them, and where it is a matter
+ * of such few nanoseconds, that of the dearest place is beside it.
+ *
  * "Off" is measured before pug_start. What is not kept is measured after all else, with a sampler
  * that keeps nothing, with one that keeps hardly anything, and with one that keeps one trace in a
  * hundred, which are then part of the figure. */
@@ -27,6 +32,7 @@
 enum {
     BURST = 8000,
     ROUNDS = 240,
+    PLACES = 16, /* EACH_PLACE */
     FLOOR_RING = 256 << 10,
     THREADS_MAX = 2,
 };
@@ -58,20 +64,46 @@ static __attribute__((noinline)) void burst_floor(char *ring, uint64_t *head, in
     }
 }
 
-static __attribute__((noinline)) void burst_span(int n)
-{
-    for (int i = 0; i < n; i++) {
-        PUG_SPAN("bench.span");
-        BARRIER();
+/* The nops are gone through once a burst. */
+#define AT_PLACE(k) __asm__ volatile(".p2align 6\n\t.rept 4 * " #k "\n\tnop\n\t.endr")
+
+#define EACH_PLACE(M)                                                                              \
+    M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
+
+#define BURSTS(k)                                                                                  \
+    static __attribute__((noinline)) void burst_span_at_##k(int n, const char *text)               \
+    {                                                                                              \
+        (void)text;                                                                                \
+        AT_PLACE(k);                                                                               \
+        for (int i = 0; i < n; i++) {                                                              \
+            PUG_SPAN("bench.span");                                                                \
+            BARRIER();                                                                             \
+        }                                                                                          \
+    }                                                                                              \
+    static __attribute__((noinline)) void burst_span_2_at_##k(int n, const char *text)             \
+    {                                                                                              \
+        AT_PLACE(k);                                                                               \
+        for (int i = 0; i < n; i++) {                                                              \
+            PUG_SPAN("bench.span2", PUG_INT("number", i), PUG_STR("text", text));                  \
+            BARRIER();                                                                             \
+        }                                                                                          \
     }
+EACH_PLACE(BURSTS)
+
+typedef void burst_fn(int n, const char *text);
+#define ADDRESS(k) burst_span_at_##k,
+#define ADDRESS_2(k) burst_span_2_at_##k,
+static burst_fn *const spans_at[PLACES] = {EACH_PLACE(ADDRESS)};
+static burst_fn *const spans_2_at[PLACES] = {EACH_PLACE(ADDRESS_2)};
+
+static void burst_span(int round, int n)
+{
+    spans_at[round % PLACES](n, NULL);
 }
 
-static __attribute__((noinline)) void burst_span_2(int n, const char *text)
+static void burst_span_2(int round, int n, const char *text)
 {
-    for (int i = 0; i < n; i++) {
-        PUG_SPAN("bench.span2", PUG_INT("number", i), PUG_STR("text", text));
-        BARRIER();
-    }
+    spans_2_at[round % PLACES](n, text);
 }
 
 static __attribute__((noinline)) void burst_empty(int n)
@@ -149,10 +181,10 @@ static void *work(void *arg)
     if (w->on) {
         /* Once around the ring: the first touch of its pages is not what is measured. */
         for (int i = 0; i < 8; i++) {
-            burst_span(BURST);
+            burst_span(2 * i, BURST);
             pause_for_drain();
         }
-        burst_span_2(BURST, texts[0]);
+        burst_span_2(0, BURST, texts[0]);
         pause_for_drain();
     }
     for (int round = 0; round < ROUNDS; round++) {
@@ -165,17 +197,17 @@ static void *work(void *arg)
             burst_empty(BURST);
             add(&w->f.empty, start, BURST);
             start = clock_monotonic_ns();
-            burst_span(BURST);
+            burst_span(round, BURST);
             add(&w->f.off, start, BURST);
             continue;
         }
         start = clock_monotonic_ns();
-        burst_span(BURST);
+        burst_span(round, BURST);
         add(&w->f.zero, start, BURST);
         pause_for_drain();
         pthread_barrier_wait(w->together);
         start = clock_monotonic_ns();
-        burst_span_2(BURST, texts[round & 1]);
+        burst_span_2(round, BURST, texts[round & 1]);
         add(&w->f.two, start, BURST);
         pause_for_drain();
     }
@@ -268,13 +300,13 @@ static void *sustain(void *arg)
     stay_on_last();
     uint64_t begin, now;
     /* Once around the ring first; it counts for the sums, not for the time. */
-    burst_span(300000);
+    burst_span(0, 300000);
     s->spans = 300000;
     pug_flush(5000);
     begin = clock_monotonic_ns();
     uint64_t timed = 0, before = lost();
     do {
-        burst_span(BURST);
+        burst_span((int)(timed / BURST), BURST);
         timed += BURST;
         now = clock_monotonic_ns();
     } while (now - begin < NS_PER_S);
@@ -313,12 +345,32 @@ static struct sustained sustained(void)
 
 /* ---- traces that are not kept ---- */
 
-enum { UNSAMPLED_ROUNDS = 120, UNSAMPLED_KINDS = 5 };
+enum { UNSAMPLED_ROUNDS = 160, UNSAMPLED_KINDS = 7 };
+
+enum unsampled_kind {
+    BELOW,
+    BELOW_2,
+    ROOT_OFF,
+    ROOT_OFF_2,
+    ROOT_RARE,
+    ROOT_RARE_2,
+    ROOT_PERCENT,
+};
 
 static const char *const unsampled_names[UNSAMPLED_KINDS] = {
-    "span below an unsampled root, 0 attributes", "span below an unsampled root, 2 attributes",
-    "unsampled root, always_off", "unsampled root, ratio 1 in a million",
+    "span below an unsampled root, 0 attributes",
+    "span below an unsampled root, 2 attributes",
+    "unsampled root, always_off, 0 attributes",
+    "unsampled root, always_off, 2 attributes",
+    "unsampled root, ratio 1 in a million, 0 attributes",
+    "unsampled root, ratio 1 in a million, 2 attributes",
     "root, ratio 1 %, the kept ones among them"};
+
+/* A burst of each place in turns; those of one place stand together. */
+enum { PLACE_ROUNDS = UNSAMPLED_ROUNDS / PLACES };
+struct placed {
+    double ns[UNSAMPLED_ROUNDS];
+};
 
 static void restart(const char *sampler)
 {
@@ -331,60 +383,86 @@ static void restart(const char *sampler)
     }
 }
 
+static void placed_burst(struct placed *p, int round, burst_fn *const bursts[PLACES])
+{
+    uint64_t start_ns = clock_monotonic_ns();
+    bursts[round % PLACES](BURST, "value");
+    p->ns[round % PLACES * PLACE_ROUNDS + round / PLACES] =
+        (double)(clock_monotonic_ns() - start_ns) / BURST;
+}
+
 /* A thread of its own, as the others have: its lane must not have open spans of before. */
 static void *unsampled_bursts(void *arg)
 {
-    struct series *series = arg;
+    struct placed *all = arg;
     stay_on_last();
     for (int round = 0; round < UNSAMPLED_ROUNDS; round++) {
-        uint64_t start_ns;
         {
             PUG_SPAN("bench.root");
-            start_ns = clock_monotonic_ns();
-            burst_span(BURST);
-            add(&series[0], start_ns, BURST);
-            start_ns = clock_monotonic_ns();
-            burst_span_2(BURST, "value");
-            add(&series[1], start_ns, BURST);
+            placed_burst(&all[BELOW], round, spans_at);
+            placed_burst(&all[BELOW_2], round, spans_2_at);
         }
-        start_ns = clock_monotonic_ns();
-        burst_span(BURST);
-        add(&series[2], start_ns, BURST);
+        placed_burst(&all[ROOT_OFF], round, spans_at);
+        placed_burst(&all[ROOT_OFF_2], round, spans_2_at);
     }
     return NULL;
 }
 
-static void *ratio_bursts(void *arg)
+static void *rare_bursts(void *arg)
 {
-    struct series *series = arg;
+    struct placed *all = arg;
     stay_on_last();
     for (int round = 0; round < UNSAMPLED_ROUNDS; round++) {
-        uint64_t start_ns = clock_monotonic_ns();
-        burst_span(BURST);
-        add(series, start_ns, BURST);
+        placed_burst(&all[ROOT_RARE], round, spans_at);
+        placed_burst(&all[ROOT_RARE_2], round, spans_2_at);
     }
     return NULL;
+}
+
+static void *percent_bursts(void *arg)
+{
+    struct placed *all = arg;
+    stay_on_last();
+    for (int round = 0; round < UNSAMPLED_ROUNDS; round++)
+        placed_burst(&all[ROOT_PERCENT], round, spans_at);
+    return NULL;
+}
+
+/* Of all bursts, and of the place where it is highest. */
+static void placed_medians(struct placed *p, double *ret_all, double *ret_dearest)
+{
+    *ret_dearest = 0;
+    for (int place = 0; place < PLACES; place++) {
+        double here = median(&(struct series){&p->ns[place * PLACE_ROUNDS], PLACE_ROUNDS});
+        *ret_dearest = here > *ret_dearest ? here : *ret_dearest;
+    }
+    *ret_all = median(&(struct series){p->ns, UNSAMPLED_ROUNDS});
 }
 
 static void unsampled(struct report *report, double floor_ns)
 {
-    struct series series[UNSAMPLED_KINDS];
-    pthread_t thread;
-    for (int i = 0; i < UNSAMPLED_KINDS; i++)
-        series[i] = series_new(UNSAMPLED_ROUNDS);
-    restart("always_off");
-    pthread_create(&thread, NULL, unsampled_bursts, series);
-    pthread_join(thread, NULL);
-    restart("ratio:0.000001");
-    pthread_create(&thread, NULL, ratio_bursts, &series[3]);
-    pthread_join(thread, NULL);
-    restart("ratio:0.01");
-    pthread_create(&thread, NULL, ratio_bursts, &series[4]);
-    pthread_join(thread, NULL);
+    static struct placed all[UNSAMPLED_KINDS];
+    static const struct {
+        const char *sampler;
+        void *(*bursts)(void *);
+    } parts[] = {{"always_off", unsampled_bursts},
+                 {"ratio:0.000001", rare_bursts},
+                 {"ratio:0.01", percent_bursts}};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        pthread_t thread;
+        restart(parts[i].sampler);
+        pthread_create(&thread, NULL, parts[i].bursts, all);
+        pthread_join(thread, NULL);
+    }
     for (int i = 0; i < UNSAMPLED_KINDS; i++) {
-        report_row(report, unsampled_names[i], median(&series[i]), "ns");
+        double ns, dearest;
+        char *at_dearest;
+        placed_medians(&all[i], &ns, &dearest);
+        report_row(report, unsampled_names[i], ns, "ns");
         report_ratio(report, "floor", floor_ns);
-        free(series[i].values);
+        if (asprintf(&at_dearest, "%s, dearest of %d places", unsampled_names[i], PLACES) < 0)
+            exit(1);
+        report_row(report, at_dearest, dearest, "ns");
     }
 }
 

@@ -249,6 +249,34 @@ static void a_root_that_is_not_kept_is_one_trace_to_all_who_ask(void **state)
     assert_int_equal(lanes.n, 0);
 }
 
+/* Whose every evaluation is counted. */
+static int evaluated;
+static int counted(int value)
+{
+    evaluated++;
+    return value;
+}
+
+static void attributes_of_a_root_that_is_known_not_to_be_kept_are_not_evaluated(void **state)
+{
+    enum { N = 2000 };
+    int kept = 0;
+    start(SAMPLER_RATIO, 0.01, 0);
+    evaluated = 0;
+    for (int i = 0; i < N; i++) {
+        PUG_SPAN("root", PUG_INT("number", counted(i)), PUG_STR("text", counted(1) ? "a" : "b"));
+        kept += (pug_context_current().flags & PUG_FLAG_SAMPLED) != 0;
+    }
+    /* Of the kept ones, and of the first one, which is asked about. */
+    assert_true(kept > 0);
+    assert_in_range(evaluated, 2 * kept, 2 * kept + 2);
+    lanes_stop();
+    assert_int_equal(lanes.n, kept);
+    for (size_t i = 0; i < lanes.n; i++)
+        assert_true(lanes.seen[i].attrs.n >= 2);
+    lanes_forget();
+}
+
 /* ---- another sampler ---- */
 
 static void another_sampler_is_asked_at_once(void **state)
@@ -370,6 +398,7 @@ int main(void)
         cmocka_unit_test(ids_say_what_was_decided_and_are_even),
         cmocka_unit_test(no_two_roots_have_one_id),
         cmocka_unit_test(a_root_that_is_not_kept_is_one_trace_to_all_who_ask),
+        cmocka_unit_test(attributes_of_a_root_that_is_known_not_to_be_kept_are_not_evaluated),
         cmocka_unit_test(another_sampler_is_asked_at_once),
         cmocka_unit_test(a_signal_handler_does_not_mix_with_the_root_it_interrupts),
     };
