@@ -169,6 +169,16 @@ static int documents_read(struct str bytes, span_file_fn *fn, void *arg, const c
     return err;
 }
 
+/* A delimited file begins with a bracket when its first part has 91 or 123 bytes. */
+static bool is_json(struct str bytes)
+{
+    struct str text = str_trim(bytes), document;
+    struct error_detail none;
+    if (!text.len || (text.ptr[0] != '{' && text.ptr[0] != '['))
+        return false;
+    return !is_delimited(bytes) || !document_next(&text, &document, &none);
+}
+
 /* ---- any ---- */
 
 int span_file_read(struct str bytes, span_file_fn *fn, void *arg, const char **ret_kind,
@@ -176,11 +186,10 @@ int span_file_read(struct str bytes, span_file_fn *fn, void *arg, const char **r
 {
     struct error_detail none;
     struct error_detail *detail = ret_detail ? ret_detail : &none;
-    struct str text = str_trim(bytes);
     *ret_kind = NULL;
     if (!bytes.len)
         return error_set(detail, ERR_INVALID, 0, "the file is empty");
-    if (text.len && (text.ptr[0] == '{' || text.ptr[0] == '['))
+    if (is_json(bytes))
         return documents_read(bytes, fn, arg, ret_kind, detail);
     *ret_kind = "OTLP protobuf";
     return is_delimited(bytes) ? delimited_read(bytes, fn, arg, detail)
