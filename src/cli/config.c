@@ -197,10 +197,10 @@ static void put_toml(struct buf *out, const struct settings *s, struct arena *ar
 
 static void put_rules_toml(struct buf *out, const struct server_config *c)
 {
-    struct json_writer w = json_writer(out);
     char keep[DURATION_TEXT_SIZE];
     for (size_t i = 0; i < c->n_rules; i++) {
         const struct server_rule *rule = &c->rules[i];
+        struct json_writer w = json_writer(out);
         buf_cstr(out, "\n[[server.retention_rules]]\n");
         buf_cstr(out, "match = ");
         json_str(&w, str_from(rule->match));
@@ -223,6 +223,60 @@ static void put_rules_json(struct json_writer *w, const struct server_config *c)
         json_str(w, str_from(rule->match));
         json_key(w, STR("keep"));
         json_str(w, str_from(rule->keep_ns ? duration_text(keep, rule->keep_ns) : "forever"));
+        json_close(w, '}');
+    }
+    json_close(w, ']');
+}
+
+static void put_redaction(struct json_writer *w, const struct redact_rule *rule, bool is_toml)
+{
+    const struct {
+        const char *name;
+        const char *const *items;
+        size_t n;
+    } lists[] = {{"keys", rule->keys, rule->n_keys},
+                 {"patterns", rule->patterns, rule->n_patterns}};
+    for (size_t i = 0; i < 2; i++) {
+        if (is_toml) {
+            buf_printf(w->out, "%s = ", lists[i].name);
+            w->comma = false; /* a line of its own */
+        } else {
+            json_key(w, str_from(lists[i].name));
+        }
+        json_open(w, '[');
+        for (size_t k = 0; k < lists[i].n; k++)
+            json_str(w, str_from(lists[i].items[k]));
+        json_close(w, ']');
+        if (is_toml)
+            buf_byte(w->out, '\n');
+    }
+}
+
+static void put_redaction_toml(struct buf *out, const struct server_config *c)
+{
+    for (size_t i = 0; i < c->n_redaction; i++) {
+        const struct redaction_rule *rule = &c->redaction[i].rule;
+        struct json_writer w = json_writer(out);
+        buf_cstr(out, "\n[[server.redaction_rules]]\nname = ");
+        json_str(&w, str_from(rule->name));
+        buf_printf(out, " # %s:%u\n", c->settings.file, c->redaction[i].line);
+        put_redaction(&w, &rule->rule, true);
+        buf_printf(out, "action = \"%s\"\n", redact_action_name(rule->rule.action));
+    }
+}
+
+static void put_redaction_json(struct json_writer *w, const struct server_config *c)
+{
+    json_key(w, STR("redactionRules"));
+    json_open(w, '[');
+    for (size_t i = 0; i < c->n_redaction; i++) {
+        const struct redaction_rule *rule = &c->redaction[i].rule;
+        json_open(w, '{');
+        json_key(w, STR("name"));
+        json_str(w, str_from(rule->name));
+        put_redaction(w, &rule->rule, false);
+        json_key(w, STR("action"));
+        json_str(w, str_from(redact_action_name(rule->rule.action)));
         json_close(w, '}');
     }
     json_close(w, ']');
@@ -276,6 +330,7 @@ static void put_json(struct buf *out, const struct settings *s, const struct ser
     put_settings_json(&w, &server->settings, arena);
     json_close(&w, ']');
     put_rules_json(&w, server);
+    put_redaction_json(&w, server);
     json_close(&w, '}');
     buf_byte(out, '\n');
 }
@@ -307,6 +362,7 @@ static int show(const struct options *o, struct arena *arena)
         buf_byte(&out, '\n');
         put_toml(&out, &server.settings, arena);
         put_rules_toml(&out, &server);
+        put_redaction_toml(&out, &server);
     }
     int status = err_server == ERR_NOMEM ? out_of_memory() : put_out(&out);
     server_config_done(&server);

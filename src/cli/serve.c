@@ -7,6 +7,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/server_config.h"
+#include "cli/server_redaction.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "ingest/follow.h"
 #include "ingest/ingest.h"
+#include "ingest/redaction.h"
 #include "store/records.h"
 #include "store/store.h"
 #include "web/web.h"
@@ -54,6 +56,7 @@ enum {
 struct options {
     const char *config_file, *ready_file, *sampling_strategies;
     const char *data, *listen, *ports, *durability, *retention;
+    const char *redact_keys, *redact_patterns, *redact_action;
     uint64_t retention_ns, memtable_bytes, disk_bytes_max;
     const char *follow[FOLLOW_MAX];
     size_t n_follow;
@@ -73,6 +76,7 @@ struct serve {
     char *data;
     struct store *store;
     struct records *records;
+    struct redaction *redaction;
     struct ingest *ingest;
     struct follow *follow;
     struct web *web;
@@ -85,6 +89,8 @@ static const char help[] =
     "usage: pugmark serve [--config FILE] [--data DIR] [--listen ADDRESS] [--ports default|auto]\n"
     "                     [--ready-file FILE] [--durability sync|write]\n"
     "                     [--memtable-bytes N] [--retention AGE] [--disk-max BYTES]\n"
+    "                     [--redact-keys GLOB,...] [--redact-patterns P,...]\n"
+    "                     [--redact-action mask|hash|drop]\n"
     "                     [--sampling-strategies FILE] [--follow FILE]... [--trace-self]\n"
     "                     [-v]\n"
     "\n"
@@ -114,6 +120,14 @@ static const char help[] =
     "                      time: 7d, 12h. Default: none are\n"
     "  --disk-max BYTES    the oldest segments are dropped while segments and log take\n"
     "                      more: 10G. Default: no limit\n"
+    "  --redact-keys GLOB,...\n"
+    "                      values of these attributes do not reach the disk, whatever brings\n"
+    "                      them; \"default\" stands for a list of names of secrets\n"
+    "  --redact-patterns P,...\n"
+    "                      nor what looks like this in any text: email, credit_card,\n"
+    "                      bearer_token, jwt, aws_key, ipv4, private_key, or an expression\n"
+    "  --redact-action A   mask (default): [redacted] stands in its place; hash: a keyed\n"
+    "                      hash, so that equal values stay equal; drop: the attribute goes\n"
     "  --sampling-strategies FILE\n"
     "                      how much Jaeger's clients keep, in Jaeger's format; read again\n"
     "                      when it changes. Default: everything\n"
@@ -145,6 +159,7 @@ static char *default_data_dir(void)
 static int parse(int argc, char **argv, struct options *o)
 {
     static const char *const ports[] = {"default", "auto", NULL};
+    static const char *const actions[] = {"mask", "hash", "drop", NULL};
     static const char *const durabilities[] = {"sync", "write", NULL};
     int status;
     *o = (struct options){.trace_self = false};
@@ -161,6 +176,9 @@ static int parse(int argc, char **argv, struct options *o)
          .max = MEMTABLE_BYTES_LIMIT},
         {.name = "retention", .text = &o->retention, .duration_ns = &o->retention_ns},
         {.name = "disk-max", .bytes = &o->disk_bytes_max, .min = 1, .max = INT64_MAX},
+        {.name = "redact-keys", .text = &o->redact_keys},
+        {.name = "redact-patterns", .text = &o->redact_patterns},
+        {.name = "redact-action", .choice = &o->redact_action, .choices = actions},
         {.name = "sampling-strategies", .text = &o->sampling_strategies},
         {.name = "follow", .list = o->follow, .n_list = &o->n_follow, .max = FOLLOW_MAX},
         {.name = "trace-self", .flag = &o->trace_self},
@@ -215,6 +233,9 @@ static int config_read(struct serve *s, struct server_config *c)
                put_text(c, SERVER_RETENTION, "--retention", o->retention) &&
                put_bytes(c, SERVER_MEMTABLE_BYTES, "--memtable-bytes", o->memtable_bytes) &&
                put_bytes(c, SERVER_DISK_MAX, "--disk-max", o->disk_bytes_max) &&
+               put_text(c, SERVER_REDACT_KEYS, "--redact-keys", o->redact_keys) &&
+               put_text(c, SERVER_REDACT_PATTERNS, "--redact-patterns", o->redact_patterns) &&
+               put_text(c, SERVER_REDACT_ACTION, "--redact-action", o->redact_action) &&
                put_text(c, SERVER_SAMPLING_STRATEGIES, "--sampling-strategies",
                         o->sampling_strategies) &&
                put_text(c, SERVER_TRACE_SELF, "--trace-self", o->trace_self ? "true" : NULL);
@@ -282,6 +303,20 @@ static bool rules_differ(const struct server_config *a, const struct server_conf
     return a->n_rules != b->n_rules;
 }
 
+/* Those of `c` in force; the first time they are made. Of the rest of the server nobody may know yet. */
+static int redaction_apply(struct serve *s, const struct server_config *c,
+                           struct error_detail *detail)
+{
+    struct redaction_rule rules[REDACT_RULES_MAX];
+    struct redaction_options options;
+    int err = server_redaction_options(c, s->data, rules, &options, detail);
+    if (!err)
+        err = s->redaction ? redaction_set(s->redaction, &options, detail)
+                           : redaction_new(&options, &s->redaction, detail);
+    explicit_bzero(options.key, sizeof options.key);
+    return err;
+}
+
 /* SIGHUP: takes what can change while the server runs, and says what cannot. */
 static void config_reload(struct serve *s)
 {
@@ -289,6 +324,12 @@ static void config_reload(struct serve *s)
     struct store_rule rules[SERVER_RULES_MAX];
     if (config_read(s, &fresh)) {
         log_error("SIGHUP: the configuration is not taken, the old one stays");
+        return;
+    }
+    struct error_detail detail = {0};
+    if (redaction_apply(s, &fresh, &detail)) { /* first: nothing else changes then */
+        log_error("SIGHUP: %s; the old configuration stays", detail.message);
+        server_config_done(&fresh);
         return;
     }
     struct store_retention retention = retention_of(&fresh, rules);
@@ -300,7 +341,9 @@ static void config_reload(struct serve *s)
         server_config_done(&fresh);
         return;
     }
-    unsigned changed = rules_differ(&s->config, &fresh), waits = 0;
+    unsigned changed = (unsigned)rules_differ(&s->config, &fresh) +
+                       (unsigned)server_redaction_differs(&s->config, &fresh);
+    unsigned waits = 0;
     for (int id = 0; id < SERVER_SETTINGS; id++) {
         const char *was = server_value_text(&s->config, id), *is = server_value_text(&fresh, id);
         if (!strcmp(was, is))
@@ -409,6 +452,19 @@ static void follow_counters(const struct follow *from, struct web_ingest_stats *
     memcpy(ret->follow_lines, lines, sizeof lines);
 }
 
+static void redaction_counters(struct redaction *r, struct web_ingest_stats *ret)
+{
+    struct redaction_count counts[REDACT_RULES_MAX];
+    static_assert(REDACT_RULES_MAX <= WEB_REDACTIONS_MAX, "a row for each rule");
+    static_assert(REDACTION_NAME_MAX < sizeof ret->redactions[0].rule, "room for its name");
+    ret->n_redactions = redaction_counts(r, counts);
+    for (size_t i = 0; i < ret->n_redactions; i++) {
+        memcpy(ret->redactions[i].rule, counts[i].name, sizeof counts[i].name);
+        ret->redactions[i].action = redact_action_name(counts[i].action);
+        ret->redactions[i].values = counts[i].values;
+    }
+}
+
 static void ingest_counters(void *arg, struct web_ingest_stats *ret)
 {
     struct serve *s = arg;
@@ -436,6 +492,7 @@ static void ingest_counters(void *arg, struct web_ingest_stats *ret)
             .spans_stored = from.receivers[i].spans_stored,
             .datagrams_dropped = from.receivers[i].datagrams_dropped,
         };
+    redaction_counters(s->redaction, ret);
     if (atomic_load(&s->is_ready)) /* it is there from then on, and goes after that */
         follow_counters(s->follow, ret);
     static const char *const signals[SIGNAL_N] = {
@@ -473,9 +530,10 @@ static void ledger_of(void *arg, const struct trace_id *id, struct web_ledger *r
     static_assert((int)FATE_N <= WEB_FATES_MAX && LEDGER_FOUND_MAX <= WEB_LEDGER_ENTRIES_MAX,
                   "a row for each");
     for (int fate = 0; fate < (int)FATE_N; fate++) {
-        ret->fates[fate].fate = fate == FATE_CUT     ? "cut"
-                                : fate == FATE_ATTRS ? "left-out"
-                                                     : "refused";
+        ret->fates[fate].fate = fate == FATE_CUT        ? "cut"
+                                : fate == FATE_ATTRS    ? "left-out"
+                                : fate == FATE_REDACTED ? "redacted"
+                                                        : "refused";
         ret->fates[fate].reason = fate_text((enum fate)fate);
         ret->fates[fate].spans = from.spans[fate];
     }
@@ -620,6 +678,8 @@ static int start(struct serve *s)
     int err = data_open(s);
     if (!err)
         err = records_start(s);
+    if (!err && (err = redaction_apply(s, &s->config, &detail)))
+        fprintf(stderr, "pugmark serve: %s\n", detail.message);
     if (err)
         return err;
     struct ingest_options ingest = {
@@ -633,6 +693,7 @@ static int start(struct serve *s)
         .attrs_max = value_count(s, SERVER_ATTRS_MAX),
         .connections_max = (unsigned)value_count(s, SERVER_CONNECTIONS_MAX),
         .records = s->records,
+        .redaction = s->redaction,
     };
     for (int i = 0; i < RECEIVER_N; i++) {
         ingest.is_off[i] = !receiver_is_on(s, (enum receiver)i);
@@ -652,6 +713,7 @@ static int start(struct serve *s)
         struct follow_options follow = {
             .store = s->store,
             .records = s->records,
+            .redaction = s->redaction,
             .patterns = s->options.follow,
             .n_patterns = s->options.n_follow,
         };
@@ -675,6 +737,7 @@ static void stop(struct serve *s)
     store_close(s->store);
     records_close(s->records);
     ingest_free(s->ingest);
+    redaction_free(s->redaction);
 }
 
 static void say_where(const struct serve *s)

@@ -2,6 +2,7 @@
 #include "cli/server_config.h"
 
 #include "base/clock.h"
+#include "cli/server_redaction.h"
 #include "sdk/settings_file.h"
 
 #include <stdarg.h>
@@ -99,6 +100,24 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
                                     ENV("SAMPLING_STRATEGIES"),
                                     .doc = "file that says how much Jaeger's clients keep, read "
                                            "again when it changes; unset: everything"},
+    [SERVER_REDACT_KEYS] = {MAIN, .name = "redact_keys", .type = SETTING_LIST, ENV("REDACT_KEYS"),
+                            .doc = "attributes whose values do not reach the disk, as globs; "
+                                   "\"default\" stands for a built-in list; "
+                                   "[[server.redaction_rules]] stand over it"},
+    [SERVER_REDACT_PATTERNS] = {MAIN, .name = "redact_patterns", .type = SETTING_LIST,
+                                ENV("REDACT_PATTERNS"),
+                                .doc = "what is kept out of all text: email, credit_card, "
+                                       "bearer_token, jwt, aws_key, ipv4, private_key, or an "
+                                       "expression"},
+    [SERVER_REDACT_ACTION] = {MAIN, .name = "redact_action", .type = SETTING_CHOICE,
+                              ENV("REDACT_ACTION"), .otherwise = "mask",
+                              .choices = {"mask", "hash", "drop"},
+                              .doc = "what the two do: [redacted] in its place, a keyed hash in "
+                                     "its place, or the attribute goes"},
+    [SERVER_REDACT_KEY_FILE] = {MAIN, .name = "redact_key_file", .type = SETTING_TEXT,
+                                ENV("REDACT_KEY_FILE"),
+                                .doc = "key of those hashes; unset: redaction.key in the directory "
+                                       "of the spans, made when it is needed first"},
     [SERVER_TRACE_SELF] = {MAIN, .name = "trace_self", .type = SETTING_BOOL, ENV("TRACE_SELF"),
                            .otherwise = "false",
                            .doc = "the server's own work appears as service \"pugmark\""},
@@ -113,7 +132,8 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
 
 bool server_setting_is_live(int id)
 {
-    return id == SERVER_RETENTION || id == SERVER_DISK_MAX;
+    return id == SERVER_RETENTION || id == SERVER_DISK_MAX ||
+           (id >= SERVER_REDACT_KEYS && id <= SERVER_REDACT_KEY_FILE);
 }
 
 /* ---- rules of retention ---- */
@@ -128,6 +148,17 @@ static void wrong(struct settings *s, const struct toml_place *at, const char *f
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     settings_problem(s, &source, ERR_INVALID, true, "%s", text);
+}
+
+void server_config_wrong(struct server_config *c, const struct toml_place *at, const char *format,
+                         ...)
+{
+    char text[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    wrong(&c->settings, at, "%s", text);
 }
 
 /* The condition must be one that says of each span alone whether it goes. */
@@ -204,16 +235,20 @@ static void rule_take(struct server_config *c, const struct toml_value *table)
 static bool entry_take(struct settings *s, const char *section, const struct toml_entry *e)
 {
     struct server_config *c = (void *)((char *)s - offsetof(struct server_config, settings));
-    if (strcmp(section, "server") != 0 || !str_eq(e->key, STR("retention_rules")) ||
-        e->value.type != TOML_ARRAY || !e->value.array.n)
+    bool is_redaction = str_eq(e->key, STR("redaction_rules"));
+    if (strcmp(section, "server") != 0 ||
+        (!is_redaction && !str_eq(e->key, STR("retention_rules"))) || e->value.type != TOML_ARRAY ||
+        !e->value.array.n)
         return false;
     for (size_t i = 0; i < e->value.array.n; i++) {
         const struct toml_value *v = &e->value.array.items[i];
-        if (v->type == TOML_TABLE)
-            rule_take(c, v);
+        if (v->type != TOML_TABLE)
+            wrong(s, &v->at, "%.*s: expected tables [[server.%.*s]], not %s", STR_ARG(e->key),
+                  STR_ARG(e->key), toml_type_name(v->type));
+        else if (is_redaction)
+            server_redaction_take(c, v);
         else
-            wrong(s, &v->at, "retention_rules: expected tables [[server.retention_rules]], not %s",
-                  toml_type_name(v->type));
+            rule_take(c, v);
     }
     return true;
 }
@@ -246,8 +281,10 @@ int server_config_read(struct server_config *c, const char *named)
             wrong(s, &server->value.at, "server: expected a table [server], not %s",
                   toml_type_name(server->value.type));
     }
-    if (!err)
+    if (!err) {
         settings_environment(s);
+        server_redaction_check(c);
+    }
     return err;
 }
 

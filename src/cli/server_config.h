@@ -5,7 +5,9 @@
 #ifndef CLI_SERVER_CONFIG_H
 #define CLI_SERVER_CONFIG_H
 
+#include "base/toml.h"
 #include "ingest/ingest.h"
+#include "ingest/redaction.h"
 #include "query/traceql.h"
 #include "sdk/settings.h"
 
@@ -32,6 +34,10 @@ enum server_setting {
     SERVER_PAGE_CONNECTIONS_MAX,
     SERVER_LIVE_CLIENTS_MAX,
     SERVER_SAMPLING_STRATEGIES,
+    SERVER_REDACT_KEYS,
+    SERVER_REDACT_PATTERNS,
+    SERVER_REDACT_ACTION,
+    SERVER_REDACT_KEY_FILE,
     SERVER_TRACE_SELF,
     SERVER_PORT_FIRST, /* [server.port]: one for each receiver */
     SERVER_PORT_PAGE = SERVER_PORT_FIRST + RECEIVER_N,
@@ -53,13 +59,24 @@ struct server_rule {
     const struct predicate *where;
 };
 
-enum { SERVER_RULES_MAX = STORE_RULES_MAX };
+/* [[server.redaction_rules]] */
+struct server_redaction_rule {
+    struct redaction_rule rule;
+    unsigned line;
+};
+
+enum {
+    SERVER_RULES_MAX = STORE_RULES_MAX,
+    SERVER_REDACTION_MAX = REDACT_RULES_MAX - 1, /* one is left for that of the settings */
+};
 
 struct server_config {
     struct arena arena;
     struct settings settings; /* of server_setting_defs */
     struct server_rule rules[SERVER_RULES_MAX];
     size_t n_rules;
+    struct server_redaction_rule redaction[SERVER_REDACTION_MAX];
+    size_t n_redaction;
 };
 
 /* Defaults alone. To be ended with server_config_done in any case. ERR_NOMEM. */
@@ -67,6 +84,9 @@ MUST_USE int server_config_init(struct server_config *c, settings_tell_fn *tell,
 /* The file (`named`: as settings_file_find) and the environment. What is wrong is told and counted in
  * c->settings; ERR_NOMEM, or what the file could not be read for. */
 MUST_USE int server_config_read(struct server_config *c, const char *named);
+/* An error at this place of the file, which is told and counted. */
+void server_config_wrong(struct server_config *c, const struct toml_place *at, const char *format,
+                         ...) PRINTF_LIKE(3, 4);
 /* One from the command line, `option` as it is called there. False: it is told why. */
 bool server_config_put(struct server_config *c, enum server_setting id, const char *option,
                        const char *text);

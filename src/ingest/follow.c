@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "ingest/redaction.h"
 #include "ingest/trace_line.h"
 #include "wire/otlp.h"
 
@@ -81,6 +82,7 @@ struct file {
 struct follow {
     struct store *store;
     struct records *records;
+    struct redaction *redaction;
     char **patterns;       /* absolute */
     uint64_t *dir_seen_ns; /* by pattern, where nothing matches: as in struct file */
     uint64_t *since_ns;    /* by pattern: since when it was ever followed */
@@ -382,6 +384,17 @@ static void invalid_tell(struct lines *l, uint64_t line, const char *why)
     l->file->is_told = true;
 }
 
+/* Before anything is compared: what is stored went through it, too. */
+static int line_redact(struct lines *l, struct line *line)
+{
+    uint8_t *marks;
+    struct span_batch one = {.spans = &line->span, .n = 1};
+    if (!redaction_is_on(l->f->redaction))
+        return 0;
+    return line->fate == LINE_SPAN ? redaction_spans(l->f->redaction, &one, &l->arena, &marks)
+                                   : redaction_logs(l->f->redaction, &line->log, 1, &l->arena);
+}
+
 /* ERR_NOMEM, or ERR_BUSY: the line belongs into the next batch. */
 static int line_take(struct lines *l, struct str text, uint64_t at, uint64_t number)
 {
@@ -404,13 +417,18 @@ static int line_take(struct lines *l, struct str text, uint64_t at, uint64_t num
     if (fate == LINE_SPAN) {
         line.span.resource = resource;
         line.span.scope = &l->scope;
+    } else if (fate == LINE_LOG) {
+        line.log.resource = resource;
+        line.log.scope = &l->scope;
+    }
+    if (is_kept && line_redact(l, &line))
+        return ERR_NOMEM;
+    if (fate == LINE_SPAN) {
         if (is_checked && span_is_stored(l, &line.span))
             l->n_repeated++;
         else
             l->spans[l->n_spans++] = line.span;
     } else if (fate == LINE_LOG) {
-        line.log.resource = resource;
-        line.log.scope = &l->scope;
         if (is_checked && log_is_stored(l, &line.log))
             l->n_repeated++;
         else
@@ -1085,6 +1103,7 @@ int follow_start(const struct follow_options *o, struct follow **ret,
         return error_set(ret_detail, ERR_NOMEM, 0, "out of memory");
     f->store = o->store;
     f->records = o->records;
+    f->redaction = o->redaction;
     f->started_ns = clock_realtime_ns(); /* what is made from now on is followed */
     f->poll_ms = o->poll_ms ? o->poll_ms : POLL_MS;
     f->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC); /* without it time alone */

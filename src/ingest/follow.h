@@ -7,10 +7,12 @@
 #include "store/store.h"
 
 struct follow;
+struct redaction;
 
 struct follow_options {
     struct store *store;         /* both outlive follow */
     struct records *records;     /* of logs, and of where each file was read to */
+    struct redaction *redaction; /* NULL: there are no rules */
     const char *const *patterns; /* as of glob(7); copied */
     size_t n_patterns;
     unsigned

@@ -32,6 +32,7 @@ const char *fate_text(enum fate fate)
     static const char *const texts[] = {
         [FATE_CUT] = "values longer than the limit were cut",
         [FATE_ATTRS] = "attributes beyond the limit were left out",
+        [FATE_REDACTED] = "values were taken out by the rules of redaction",
     };
     return fate < FATE_REFUSED ? texts[fate] : refused_text((enum refused)(fate - FATE_REFUSED));
 }
@@ -95,6 +96,7 @@ int ingest_start(const struct ingest_options *options, struct ingest **ret,
     drain_init(&in->drain);
     in->store = options->store;
     in->records = options->records;
+    in->redaction = options->redaction;
     in->budget.max = options->in_flight_bytes_max ? options->in_flight_bytes_max
                                                   : IN_FLIGHT_BYTES_MAX;
     in->body_bytes_max = options->body_bytes_max ? options->body_bytes_max : BODY_BYTES_MAX;

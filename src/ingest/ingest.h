@@ -12,6 +12,7 @@
 #include "store/store.h"
 
 struct http_request;
+struct redaction;
 struct ingest;
 struct records;
 
@@ -44,16 +45,17 @@ uint16_t receiver_default_port(enum receiver receiver);
 
 struct ingest_options {
     const char *address;
-    uint16_t ports[RECEIVER_N]; /* by enum receiver; 0: a free one */
-    bool is_off[RECEIVER_N];    /* does not listen */
-    struct store *store;        /* outlives ingest */
-    struct records *records;    /* of logs and metrics; the same; NULL: those are refused */
-    unsigned http_threads;      /* 0: the default */
-    size_t body_bytes_max;      /* as sent and inflated; 0: the default, 64 MiB */
-    size_t in_flight_bytes_max; /* of all requests; 0: the default, 256 MiB */
-    size_t value_bytes_max;     /* a longer text or bytes value is cut, and the span says so; 0: the
+    uint16_t ports[RECEIVER_N];  /* by enum receiver; 0: a free one */
+    bool is_off[RECEIVER_N];     /* does not listen */
+    struct store *store;         /* outlives ingest */
+    struct records *records;     /* of logs and metrics; the same; NULL: those are refused */
+    struct redaction *redaction; /* the same; NULL: there are no rules */
+    unsigned http_threads;       /* 0: the default */
+    size_t body_bytes_max;       /* as sent and inflated; 0: the default, 64 MiB */
+    size_t in_flight_bytes_max;  /* of all requests; 0: the default, 256 MiB */
+    size_t value_bytes_max;   /* a longer text or bytes value is cut, and the span says so; 0: the
                                default, 1 MiB */
-    size_t spans_max;           /* of one request; 0: the default */
+    size_t spans_max;         /* of one request; 0: the default */
     size_t attrs_max;         /* of a span, event, link, resource or scope: those behind it are left
                                out and counted as dropped; 0: the default, 1024 */
     unsigned connections_max; /* of each port, newcomers wait; 0: the default, 1000 */
@@ -94,8 +96,14 @@ const char *refused_text(enum refused reason);
 
 /* ---- the ledger: what became of the spans of one trace ---- */
 
-/* The first two were stored, not as they came; FATE_REFUSED + an enum refused: not stored. */
-enum fate { FATE_CUT, FATE_ATTRS, FATE_REFUSED, FATE_N = FATE_REFUSED + (int)REFUSED_N };
+/* Those before FATE_REFUSED were stored, not as they came; FATE_REFUSED + an enum refused: not stored. */
+enum fate {
+    FATE_CUT,
+    FATE_ATTRS,
+    FATE_REDACTED,
+    FATE_REFUSED,
+    FATE_N = FATE_REFUSED + (int)REFUSED_N
+};
 
 const char *fate_text(enum fate fate);
 

@@ -1,6 +1,7 @@
 /* Order of things, and what each costs when it fails:
  *   decode     the request, with the decoder's words and position
  *   limits     the request (too many spans); single values are cut
+ *   redact     the request, when there is no memory for it: nothing passes by the rules
  *   charge     the request, to be sent again: what was decoded is larger than the budget has left
  *   append     the request, to be sent again
  *   durable    the answer
@@ -94,13 +95,15 @@ static void answer_taken(struct intake *e)
     end(e, OUTCOME_TAKEN, b->n_rejected, str_from(text));
 }
 
-static void remember_cuts(const struct intake *e)
+static void remember_changes(const struct intake *e)
 {
     struct ledger *ledger = &e->ingest->ledger;
     if (e->cut.values)
         ledger_put_marked(ledger, &e->batch, e->cut.marks, CUT_VALUES, FATE_CUT);
     if (e->cut.lists)
         ledger_put_marked(ledger, &e->batch, e->cut.marks, CUT_LISTS, FATE_ATTRS);
+    if (e->redacted)
+        ledger_put_marked(ledger, &e->batch, e->redacted, 1, FATE_REDACTED);
 }
 
 /* On the store's thread. */
@@ -109,8 +112,8 @@ static void on_durable(void *arg, int err)
     struct intake *e = arg;
     if (!err) {
         count(&e->ingest->counters[e->receiver].spans_stored, e->batch.n);
-        if (e->cut.marks)
-            remember_cuts(e);
+        if (e->cut.marks || e->redacted)
+            remember_changes(e);
         answer_taken(e);
     } else {
         refuse_all(e, REFUSED_STORE, OUTCOME_UNAVAILABLE,
@@ -129,15 +132,16 @@ static bool charge(struct intake *e, size_t bytes)
 }
 
 /* Log and memtable must agree about a span, so a batch that was changed is encoded again; and so is
- * what came in a format that the log does not know. */
-static int rewrite(struct intake *e, bool is_foreign, size_t body_bytes)
+ * what came in a format that the log does not know. Where there are rules of redaction (`is_redacted`) all is: a
+ * span that was left out, or a field that the decoder passed over, may hold what they are about. */
+static int rewrite(struct intake *e, bool is_foreign, bool is_redacted, size_t body_bytes)
 {
     int err = 0;
     const struct ingest *in = e->ingest;
     /* Else no value can be longer. */
-    if (body_bytes > in->value_bytes_max || cut_has_many(&e->batch, in->attrs_max))
+    if (body_bytes > in->value_bytes_max || e->redacted || cut_has_many(&e->batch, in->attrs_max))
         err = cut_batch(&e->batch, in->value_bytes_max, in->attrs_max, e->arena, &e->cut);
-    if (err || (!e->cut.values && !e->cut.lists && !is_foreign))
+    if (err || (!e->cut.values && !e->cut.lists && !is_foreign && !is_redacted))
         return err;
     count(&e->ingest->values_cut, e->cut.values + e->cut.lists);
     if (!charge(e, body_bytes))
@@ -201,12 +205,16 @@ void intake_run(struct intake *e, const struct intake_format *format, struct str
                    "more spans in one request than this server's limit; send smaller batches");
         return;
     }
-    if (!charge(e, e->arena->bytes)) {
+    /* Before a value may be cut: the rest of a number is no number any more. */
+    bool is_redacted = redaction_is_on(in->redaction);
+    if (is_redacted)
+        err = redaction_spans(in->redaction, &e->batch, e->arena, &e->redacted);
+    if (err || !charge(e, e->arena->bytes)) {
         refuse_all(e, REFUSED_MEMORY, OUTCOME_BUSY,
                    "too many bytes are in flight; try again later");
         return;
     }
-    err = rewrite(e, !log_format, body.len);
+    err = rewrite(e, !log_format, is_redacted, body.len);
     if (err) {
         refuse_all(e, REFUSED_MEMORY, OUTCOME_BUSY,
                    "too many bytes are in flight; try again later");

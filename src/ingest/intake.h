@@ -9,6 +9,7 @@
 #include "ingest/drain.h"
 #include "ingest/ingest.h"
 #include "ingest/ledger.h"
+#include "ingest/redaction.h"
 #include "net/budget.h"
 
 #include <pugmark/pugmark.h>
@@ -30,7 +31,8 @@ struct signal_counters {
 
 struct ingest {
     struct store *store;
-    struct records *records; /* NULL: none are kept */
+    struct records *records;     /* NULL: none are kept */
+    struct redaction *redaction; /* NULL: none */
     struct signal_counters signals[SIGNAL_N];
     struct budget budget; /* bodies and what was decoded from them */
     struct drain drain;   /* how fast they go */
@@ -79,6 +81,7 @@ struct intake {
     size_t charged;
     size_t body_bytes; /* as it came */
     struct cut_counts cut;
+    uint8_t *redacted; /* a byte for each span; NULL: nothing was */
 
     /* The server's own trace of it, when that is on. What the server itself sends is not traced, or
      * it would trace itself for ever. */

@@ -11,20 +11,27 @@ enum { LEDGER_REQUEST_ENTRIES_MAX = LEDGER_ENTRIES / 16 };
 
 int ledger_init(struct ledger *ledger)
 {
-    *ledger = (struct ledger){.entries = calloc(LEDGER_ENTRIES, sizeof *ledger->entries)};
-    if (!ledger->entries)
-        return ERR_NOMEM;
+    *ledger = (struct ledger){.skipped = 0};
+    for (int i = 0; i < LEDGER_RINGS; i++)
+        ledger->rings[i].entries = calloc(LEDGER_ENTRIES, sizeof *ledger->rings[i].entries);
+    for (int i = 0; i < LEDGER_RINGS; i++)
+        if (!ledger->rings[i].entries) {
+            for (int k = 0; k < LEDGER_RINGS; k++)
+                free(ledger->rings[k].entries);
+            return ERR_NOMEM;
+        }
     pthread_mutex_init(&ledger->lock, NULL);
     return 0;
 }
 
 void ledger_done(struct ledger *ledger)
 {
-    if (!ledger->entries)
+    if (!ledger->rings[0].entries)
         return;
     pthread_mutex_destroy(&ledger->lock);
-    free(ledger->entries);
-    ledger->entries = NULL;
+    for (int i = 0; i < LEDGER_RINGS; i++)
+        free(ledger->rings[i].entries);
+    *ledger = (struct ledger){.skipped = 0};
 }
 
 static bool is_marked(const uint8_t *marks, size_t i, uint8_t bits)
@@ -38,6 +45,7 @@ static void put(struct ledger *ledger, const struct span_batch *batch, const uin
     uint64_t now_ns = clock_realtime_ns();
     struct ledger_entry *last = NULL;
     size_t n = 0;
+    int ring = fate == FATE_REDACTED ? LEDGER_REDACTIONS : LEDGER_FATES;
     pthread_mutex_lock(&ledger->lock);
     for (size_t i = 0; i < batch->n; i++) {
         const struct trace_id *id = &batch->spans[i].trace_id;
@@ -51,7 +59,7 @@ static void put(struct ledger *ledger, const struct span_batch *batch, const uin
             ledger->skipped++;
             continue;
         }
-        last = &ledger->entries[ledger->written++ % LEDGER_ENTRIES];
+        last = &ledger->rings[ring].entries[ledger->rings[ring].written++ % LEDGER_ENTRIES];
         *last = (struct ledger_entry){
             .trace_id = *id, .time_ns = now_ns, .spans = 1, .fate = (uint8_t)fate};
         n++;
@@ -70,18 +78,34 @@ void ledger_put_marked(struct ledger *ledger, const struct span_batch *batch, co
     put(ledger, batch, marks, bits, fate);
 }
 
+/* The one written `back` entries ago, 1 the last; NULL: there is none, or not any more. */
+static const struct ledger_entry *entry(const struct ledger *ledger, int ring, uint64_t back)
+{
+    uint64_t written = ledger->rings[ring].written;
+    if (back > written || back > LEDGER_ENTRIES)
+        return NULL;
+    return &ledger->rings[ring].entries[(written - back) % LEDGER_ENTRIES];
+}
+
 void ledger_find(struct ledger *ledger, const struct trace_id *id, struct ingest_ledger *ret)
 {
+    uint64_t back[LEDGER_RINGS] = {1, 1};
     *ret = (struct ingest_ledger){.n = 0};
     pthread_mutex_lock(&ledger->lock);
-    uint64_t n = ledger->written < LEDGER_ENTRIES ? ledger->written : LEDGER_ENTRIES;
-    ret->entries = n;
+    uint64_t written = ledger->rings[LEDGER_FATES].written;
+    ret->entries = written < LEDGER_ENTRIES ? written : LEDGER_ENTRIES;
     ret->skipped = ledger->skipped;
     /* What was written before the oldest entry is forgotten. */
-    if (ledger->written > LEDGER_ENTRIES)
-        ret->since_ns = ledger->entries[ledger->written % LEDGER_ENTRIES].time_ns;
-    for (uint64_t i = 1; i <= n; i++) {
-        const struct ledger_entry *e = &ledger->entries[(ledger->written - i) % LEDGER_ENTRIES];
+    if (written > LEDGER_ENTRIES)
+        ret->since_ns = entry(ledger, LEDGER_FATES, LEDGER_ENTRIES)->time_ns;
+    for (;;) { /* the newest of both first */
+        const struct ledger_entry *a = entry(ledger, LEDGER_FATES, back[LEDGER_FATES]),
+                                  *b = entry(ledger, LEDGER_REDACTIONS, back[LEDGER_REDACTIONS]);
+        bool is_b = b && (!a || b->time_ns > a->time_ns);
+        const struct ledger_entry *e = is_b ? b : a;
+        if (!e)
+            break;
+        back[is_b ? LEDGER_REDACTIONS : LEDGER_FATES]++;
         if (trace_id_cmp(&e->trace_id, id))
             continue;
         ret->spans[e->fate] += e->spans;

@@ -1,7 +1,8 @@
 /* What became of spans that were not stored as they came, by trace: "where did my span go?".
  *
  * A ring: the newest LEDGER_ENTRIES fates are known, older ones only to the counters. Nothing is written
- * for a span to which nothing happened. All functions are thread-safe. */
+ * for a span to which nothing happened. What rules of redaction changed has a ring of its own: it may be every span.
+ * All functions are thread-safe. */
 #ifndef INGEST_LEDGER_H
 #define INGEST_LEDGER_H
 
@@ -9,10 +10,14 @@
 
 #include "ingest/ingest.h"
 
+enum { LEDGER_FATES, LEDGER_REDACTIONS, LEDGER_RINGS };
+
 struct ledger {
     pthread_mutex_t lock;
-    struct ledger_entry *entries; /* LEDGER_ENTRIES; used as they are needed */
-    uint64_t written;             /* ever; the next goes to this modulo LEDGER_ENTRIES */
+    struct {
+        struct ledger_entry *entries; /* LEDGER_ENTRIES; used as they are needed */
+        uint64_t written;             /* ever; the next goes to this modulo LEDGER_ENTRIES */
+    } rings[LEDGER_RINGS];
     uint64_t skipped;
 };
 

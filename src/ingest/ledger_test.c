@@ -121,6 +121,26 @@ static void *put_many(void *arg)
     return NULL;
 }
 
+static void redactions_drive_out_no_refusals(void **state)
+{
+    enum { N = LEDGER_ENTRIES / 16, ROUNDS = 20 };
+    static uint32_t traces[N];
+    put((uint32_t[]){7}, 1, FATE_REFUSED + REFUSED_BUSY);
+    for (uint32_t i = 0; i < N; i++)
+        traces[i] = 1000 + i % 2; /* an entry each */
+    for (int i = 0; i < ROUNDS; i++)
+        put(traces, N, FATE_REDACTED);
+    put((uint32_t[]){7}, 1, FATE_REDACTED);
+    find(7);
+    assert_int_equal(found.n, 2);
+    assert_int_equal(found.found[0].fate, FATE_REDACTED);
+    assert_int_equal(found.found[1].fate, FATE_REFUSED + REFUSED_BUSY);
+    assert_int_equal(found.since_ns, 0);
+    assert_int_equal(found.entries, 1);
+    find(1000);
+    assert_int_equal(found.spans[FATE_REDACTED], LEDGER_ENTRIES / 2 - 1); /* of the others */
+}
+
 static void threads_write_while_somebody_asks(void **state)
 {
     pthread_t threads[3];
@@ -146,6 +166,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_oldest_are_forgotten_and_the_horizon_says_so, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(one_request_does_not_drive_out_the_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(redactions_drive_out_no_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(threads_write_while_somebody_asks, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

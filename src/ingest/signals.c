@@ -125,6 +125,17 @@ static void answer_undecodable(struct signal_intake *e, int err, size_t body_byt
     end(e, OUTCOME_INVALID, str_from(text));
 }
 
+/* The batch's arrays are the decoder's, in our arena: const only for those who read them. */
+static int redact(struct signal_intake *e, const struct records_batch *batch)
+{
+    struct redaction *r = e->ingest->redaction;
+    if (e->signal == SIGNAL_LOGS)
+        return redaction_logs(r, (struct log_record *)(uintptr_t)batch->logs, batch->n_logs,
+                              e->arena);
+    return redaction_metrics(r, (struct metric_batch *)(uintptr_t)batch->metrics, batch->n_metrics,
+                             e->arena);
+}
+
 static void append(struct signal_intake *e, const struct records_batch *batch)
 {
     /* From here on `e` may be gone: on_durable ends it. */
@@ -154,13 +165,15 @@ void signal_run(struct signal_intake *e, bool is_json, struct str body)
     }
     count(&counters(e)->received, e->n_kept + e->n_rejected);
     count(&counters(e)->refused, e->n_rejected);
+    if (e->n_kept && e->n_kept <= in->spans_max && redaction_is_on(in->redaction))
+        err = redact(e, &batch);
     if (!e->n_kept) {
         answer_taken(e);
     } else if (e->n_kept > in->spans_max) {
         refuse_all(e, OUTCOME_TOO_LARGE,
                    "more in one request than this server's limit; send "
                    "smaller batches");
-    } else if (!budget_take(&in->budget, e->arena->bytes)) {
+    } else if (err || !budget_take(&in->budget, e->arena->bytes)) {
         refuse_all(e, OUTCOME_BUSY, "too many bytes are in flight; try again later");
     } else {
         e->charged = e->arena->bytes;

@@ -91,6 +91,15 @@ static void totals_json(struct json_writer *w, struct web *web)
         json_close(w, '}');
     }
     json_close(w, ']');
+    key_open(w, "redacted", '[');
+    for (size_t i = 0; i < in.n_redactions; i++) {
+        json_open(w, '{');
+        key_str(w, "rule", str_from(in.redactions[i].rule));
+        key_str(w, "action", str_from(in.redactions[i].action));
+        key_u64_str(w, "values", in.redactions[i].values);
+        json_close(w, '}');
+    }
+    json_close(w, ']');
     key_u64_str(w, "onTheirWay", in.spans_received - settled);
     for (size_t i = 0; i < in.n_turned; i++)
         turned += in.turned[i].count;

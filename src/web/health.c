@@ -122,6 +122,14 @@ static void ingest(struct buf *out, const struct web *web)
         label(out, str_from(stats.refused[i].reason));
         buf_printf(out, "\"} %llu\n", (unsigned long long)stats.refused[i].count);
     }
+    head(out, "pugmark_ingest_redacted_values_total", "counter",
+         "Values that a rule of redaction masked, hashed or dropped, by rule.");
+    for (size_t i = 0; i < stats.n_redactions; i++) {
+        buf_cstr(out, "pugmark_ingest_redacted_values_total{rule=\"");
+        label(out, str_from(stats.redactions[i].rule));
+        buf_printf(out, "\",action=\"%s\"} %llu\n", stats.redactions[i].action,
+                   (unsigned long long)stats.redactions[i].values);
+    }
     receivers(out, &stats);
     if (stats.has_follow)
         follow(out, &stats);

@@ -19,6 +19,7 @@ struct web_endpoint {
 
 #define WEB_REFUSED_MAX 16
 #define WEB_SIGNALS_MAX 4
+#define WEB_REDACTIONS_MAX 32
 #define WEB_RECEIVERS_MAX 16
 
 struct web_receiver_stats {
@@ -44,6 +45,13 @@ struct web_ingest_stats {
         uint64_t received, stored, refused;
     } signals[WEB_SIGNALS_MAX];
     size_t n_signals;
+    /* Rules of redaction, in their order. */
+    struct {
+        char rule[68];
+        const char *action; /* "mask", "hash", "drop" */
+        uint64_t values;
+    } redactions[WEB_REDACTIONS_MAX];
+    size_t n_redactions;
     /* Followed files. */
     bool has_follow;
     uint64_t follow_files, follow_bytes, follow_lost;
