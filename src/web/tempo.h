@@ -2,6 +2,7 @@
 #ifndef WEB_TEMPO_H
 #define WEB_TEMPO_H
 
+#include "query/metrics.h"
 #include "query/search.h"
 #include "web/web_internal.h"
 
@@ -13,5 +14,49 @@ bool tempo_range(struct web_request *q, uint64_t fallback_ns, struct search *sea
  * request) is for what has to be written. False: nothing that can be said. `ret_type` may be NULL. */
 bool tempo_value(struct web_request *q, const struct traceql_expr *field, const struct value *value,
                  struct value *ret, const char **ret_type);
+
+/* ERR_INVALID says what is wrong and where. */
+MUST_USE int tempo_query_parse(struct str text, struct traceql **ret,
+                               struct error_detail *ret_detail);
+/* "metrics":{...}: what was read for an answer. */
+void tempo_cost_json(struct json_writer *w, const struct scan_cost *cost, uint64_t traces_read);
+/* "1h30m0s", "1.5ms" */
+void tempo_put_duration(struct buf *out, uint64_t ns);
+
+/* ---- series (tempo_metrics.c) ---- */
+
+struct tempo_metrics {
+    struct str query;
+    uint64_t start_ns, end_ns, step_ns; /* step 0: a round one */
+    size_t exemplars;                   /* unless the query says how many */
+    size_t series_max;                  /* in the answer; 0: all */
+    bool is_instant;                    /* one value for all of the time */
+};
+
+struct tempo_series {
+    struct metrics_result result;
+    size_t series_max;
+    bool is_instant;
+};
+
+/* In `arena`. ERR_INVALID also where too much is asked for; else as metrics_run. Fills in the step. */
+MUST_USE int tempo_metrics_run(struct store_view *view, struct tempo_metrics *m,
+                               uint64_t timeout_ns, struct arena *arena, struct tempo_series *ret,
+                               struct error_detail *ret_detail);
+/* How many series are answered; whether others are not; and words for that, empty when all are. */
+size_t tempo_series_n(const struct tempo_series *s);
+bool tempo_series_is_cut(const struct tempo_series *s);
+struct str tempo_series_message(const struct tempo_series *s, struct arena *arena);
+
+#define TEMPO_LABELS_MAX (TRACEQL_BY_MAX + 2)
+/* As Tempo has them; strings are the series'. Returns how many. */
+size_t tempo_series_labels(const struct metrics_series *s, struct metrics_label *ret);
+uint64_t tempo_stamp_ms(const struct metrics_result *r, size_t step);
+
+struct tempo_exemplar_labels {
+    char trace_id[2 * TRACE_ID_SIZE], span_id[2 * SPAN_ID_SIZE];
+    struct metrics_label items[4];
+};
+size_t tempo_exemplar_labels(const struct metrics_exemplar *x, struct tempo_exemplar_labels *ret);
 
 #endif

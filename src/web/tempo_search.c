@@ -285,6 +285,25 @@ static void trace_json(struct web_request *q, struct json_writer *w, const struc
     json_close(w, '}');
 }
 
+void tempo_cost_json(struct json_writer *w, const struct scan_cost *cost, uint64_t traces_read)
+{
+    json_key(w, STR("metrics"));
+    json_open(w, '{');
+    json_key(w, STR("inspectedTraces"));
+    json_u64(w, traces_read);
+    json_key(w, STR("inspectedBytes"));
+    json_u64_str(w, cost->bytes_read);
+    json_key(w, STR("inspectedSpans"));
+    json_u64_str(w, cost->rows_read);
+    json_key(w, STR("totalBlocks"));
+    json_u64(w, cost->parts);
+    json_key(w, STR("completedJobs"));
+    json_u64(w, 1);
+    json_key(w, STR("totalJobs"));
+    json_u64(w, 1);
+    json_close(w, '}');
+}
+
 static int search_answer(struct web_request *q, struct store_view *view,
                          const struct search *search, const struct search_result *result,
                          uint64_t spans_max, struct buf *out)
@@ -311,21 +330,7 @@ static int search_answer(struct web_request *q, struct store_view *view,
             trace_json(q, &w, summary, &spans, &shown, spans_max);
     }
     json_close(&w, ']');
-    json_key(&w, STR("metrics"));
-    json_open(&w, '{');
-    json_key(&w, STR("inspectedTraces"));
-    json_u64(&w, result->traces_read);
-    json_key(&w, STR("inspectedBytes"));
-    json_u64_str(&w, result->cost.bytes_read);
-    json_key(&w, STR("inspectedSpans"));
-    json_u64_str(&w, result->cost.rows_read);
-    json_key(&w, STR("totalBlocks"));
-    json_u64(&w, result->cost.parts);
-    json_key(&w, STR("completedJobs"));
-    json_u64(&w, 1);
-    json_key(&w, STR("totalJobs"));
-    json_u64(&w, 1);
-    json_close(&w, '}');
+    tempo_cost_json(&w, &result->cost, result->traces_read);
     json_close(&w, '}');
     arena_done(&scratch);
     return err;
@@ -411,12 +416,23 @@ static bool durations_read(struct web_request *q, struct buf *query)
     return true;
 }
 
+int tempo_query_parse(struct str text, struct traceql **ret, struct error_detail *ret_detail)
+{
+    struct error_detail detail = {0};
+    int err = traceql_parse(text, ret, &detail);
+    return err ? error_set(ret_detail, err == ERR_NOMEM ? err : ERR_INVALID, detail.position,
+                           "invalid TraceQL query: %s, at byte %zu", detail.message,
+                           detail.position)
+               : 0;
+}
+
 static bool query_parse(struct web_request *q, struct str text, struct search *search,
                         struct traceql **ret)
 {
-    struct error_detail detail;
-    if (text.len && traceql_parse(text, ret, &detail)) {
-        web_fail(q, 400, "invalid TraceQL query: %s, at byte %zu", detail.message, detail.position);
+    struct error_detail detail = {0};
+    int err = text.len ? tempo_query_parse(text, ret, &detail) : 0;
+    if (err) {
+        web_fail_err(q, err, &detail);
         return false;
     }
     search->query = *ret;

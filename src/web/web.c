@@ -114,6 +114,8 @@ static const struct route {
     TEMPO("/api/traces/*", tempo_trace, true),
     TEMPO("/api/v2/traces/*", tempo_trace_v2, true),
     TEMPO("/api/search", tempo_search, true),
+    TEMPO("/api/metrics/query_range", tempo_query_range, true),
+    TEMPO("/api/metrics/query", tempo_query_instant, true),
     TEMPO("/api/search/tags", tempo_tags, true),
     TEMPO("/api/v2/search/tags", tempo_tags_v2, true),
     TEMPO("/api/search/tag/*/values", tempo_values, true),

@@ -184,6 +184,7 @@ bool legacy_trace_json(struct json_writer *w, const struct span_batch *trace, st
 
 web_handler_fn tempo_echo, tempo_ready, tempo_buildinfo;
 web_handler_fn tempo_trace, tempo_trace_v2, tempo_search;
+web_handler_fn tempo_query_range, tempo_query_instant;
 web_handler_fn tempo_tags, tempo_tags_v2, tempo_values, tempo_values_v2;
 web_handler_fn zipkin_services, zipkin_span_names, zipkin_remote_services, zipkin_traces,
     zipkin_trace, zipkin_trace_many, zipkin_dependencies, zipkin_autocomplete_keys,

@@ -69,6 +69,9 @@ const q = (text, more = '') => `/api/search?${range}&q=${encodeURIComponent(text
 const twice = (tag) => encodeURIComponent(encodeURIComponent(tag));
 const values = (tag, more = '') => `/api/v2/search/tag/${twice(tag)}/values?${range}${more}`;
 
+const series = (text, more = '&step=20s') => `/api/metrics/query_range?${range}&q=${encodeURIComponent(text)}${more}`;
+const instant = (text, more = '') => `/api/metrics/query?${range}&q=${encodeURIComponent(text)}${more}`;
+
 const questions = {
   'echo': '/api/echo',
   'ready': '/ready',
@@ -133,6 +136,42 @@ const questions = {
   'values-v2-limit': values('span.http.method', '&limit=1'),
   'values-v2-later': `/api/v2/search/tag/span.http.method/values?start=${S0 + 1}&end=${S0 + 60}`,
 
+  'metrics-rate': series('{ } | rate()'),
+  'metrics-rate-by': series('{ } | rate() by (resource.service.name)', '&step=20&exemplars=0'),
+  'metrics-count-by-several': series('{ } | count_over_time() by (kind, status, span.attempt)', '&step=1m&exemplars=0'),
+  'metrics-average': series('{ kind = server } | avg_over_time(duration) by (name)', '&step=60.0&exemplars=2'),
+  'metrics-quantiles': series('{ } | quantile_over_time(duration, .5, .99) by (resource.service.name)', '&step=60s&exemplars=0'),
+  'metrics-histogram': series('{ } | histogram_over_time(duration) with(sample=true)', '&step=60s&exemplars=0'),
+  'metrics-drilldown': series('{ nestedSetParent<0 && true && resource.service.name != nil } | rate() by(resource.service.name)', '&step=60s&exemplars=0'),
+  'metrics-compare': series('{ resource.service.name = "front" } | compare({ status = error }, 2)', '&step=60s'),
+  'metrics-top': series('{ } | count_over_time() by (name) | topk(1)', '&step=60s&exemplars=0'),
+  'metrics-bottom': series('{ } | max_over_time(duration) by (name) | bottomk(1)', '&step=60s&exemplars=0'),
+  'metrics-math': series('({ status = error } | count_over_time()) / ({ } | count_over_time()) * 100', '&step=60s&exemplars=1'),
+  'metrics-hint': series('{ } | rate() with(exemplars=false)', '&step=60s'),
+  'metrics-boundary': `/api/metrics/query_range?start=${S0 - 10}&end=${S0 + 10}&step=5s&exemplars=0&q=${encodeURIComponent('{ name = "GET /cart" } | count_over_time()')}`,
+  'metrics-nanoseconds': `/api/metrics/query_range?start=${T0}&end=${T0 + 10_000_000_000n}&step=5s&exemplars=0&q=${encodeURIComponent('{ } | rate()')}`,
+  'metrics-rfc3339': `/api/metrics/query_range?start=2026-01-02T03:04:05Z&end=2026-01-02T03:04:15Z&step=5s&exemplars=0&q=${encodeURIComponent('{ } | rate()')}`,
+  'metrics-fraction': `/api/metrics/query_range?start=${S0}.25&end=${S0 + 10}.5&step=5s&exemplars=0&query=${encodeURIComponent('{ } | rate()')}`,
+  'metrics-since': `/api/metrics/query_range?end=${S0 + 10}&since=10s&step=5s&exemplars=0&q=${encodeURIComponent('{ } | rate()')}`,
+  'metrics-default-step': `/api/metrics/query_range?start=${S0}.0&end=${S0}.1&exemplars=0&q=${encodeURIComponent('{ } | rate()')}`,
+  'metrics-max-series': series('{ } | count_over_time() by (name)', '&step=60s&maxSeries=2&exemplars=0'),
+  'metrics-none': series('{ .no = "thing" } | rate()'),
+  'metrics-instant': instant('{ } | rate() by (resource.service.name)'),
+  'metrics-instant-quantile': instant('{ } | quantile_over_time(duration, .5, .9)'),
+  'metrics-instant-structure': instant('{ resource.service.name = "front" } >> { status = error } | count_over_time() by (name)'),
+  'metrics-instant-none': instant('{ .no = "thing" } | max_over_time(duration)'),
+
+  'bad-metrics-traces': series('{ }'),
+  'bad-metrics-query-range': series('{ } | rate() by'),
+  'bad-metrics-hint': series('{ } | rate() with(span_limit=3)'),
+  'bad-metrics-no-query': `/api/metrics/query_range?${range}`,
+  'bad-metrics-step': series('{ } | rate()', '&step=fast'),
+  'bad-metrics-step-0': series('{ } | rate()', '&step=0'),
+  'bad-metrics-step-small': series('{ } | rate()', '&step=5ms'),
+  'bad-metrics-order': `/api/metrics/query_range?start=${S0}&end=${S0}&q=${encodeURIComponent('{ } | rate()')}`,
+  'bad-metrics-start': `/api/metrics/query_range?start=yesterday&q=${encodeURIComponent('{ } | rate()')}`,
+  'bad-metrics-since': `/api/metrics/query?since=0s&q=${encodeURIComponent('{ } | rate()')}`,
+  'bad-metrics-exemplars': series('{ } | rate()', '&step=60s&exemplars=many'),
   'bad-query': q('{ name = "x" name }'),
   'bad-metrics-query': q('{ } | rate()'),
   'bad-both': q('{ }', '&tags=a%3Db'),
