@@ -773,6 +773,8 @@ static int evaluate(struct shared *s, const struct traceql_metric *m, size_t exe
             (struct metrics_table){.arena = &e.arena, .n_steps = s->n_steps, .detail = s->detail};
         err = gather(&e);
         if (!err)
+            err = metrics_exemplars_choose(&e.exemplars, e.table.n);
+        if (!err)
             err = finish(&e, set);
         cost_add(&s->result->cost, &e.cost);
         s->result->traces_read += e.traces_read;

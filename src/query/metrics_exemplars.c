@@ -1,5 +1,6 @@
 #include "query/metrics_exemplars.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -13,54 +14,34 @@ int metrics_exemplars_init(struct metrics_exemplars *x, size_t most, uint64_t st
 {
     size_t n_slots = most > PER_SLOT ? most / PER_SLOT : 1;
     *x = (struct metrics_exemplars){
-        .most = most, .n_slots = n_slots, .start_ns = start_ns, .end_ns = end_ns};
+        .arena = arena, .most = most, .n_slots = n_slots, .start_ns = start_ns, .end_ns = end_ns};
     if (!most)
         return 0;
     x->slot_ns = (end_ns - start_ns - 1) / n_slots + 1;
+    x->in_slot = arena_zalloc(arena, n_slots * sizeof *x->in_slot);
     x->chosen = arena_array(arena, most, sizeof *x->chosen);
-    x->offered = arena_zalloc(arena, n_slots * sizeof *x->offered);
-    return x->chosen && x->offered ? 0 : ERR_NOMEM;
+    return x->in_slot && x->chosen ? 0 : ERR_NOMEM;
 }
 
 bool metrics_exemplars_want(const struct metrics_exemplars *x, uint64_t start_ns)
 {
     return x->most && start_ns >= x->start_ns && start_ns < x->end_ns &&
-           x->offered[(start_ns - x->start_ns) / x->slot_ns] < OFFERED_MAX;
+           x->in_slot[(start_ns - x->start_ns) / x->slot_ns] < OFFERED_MAX;
 }
 
-static size_t count_of_row(const struct metrics_exemplars *x, size_t row)
+static bool has_room(struct metrics_exemplars *x)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < x->n; i++)
-        n += x->chosen[i].row == row;
-    return n;
-}
-
-/* Whether what stands there may give way to a span of a series that has `n` so far. */
-static bool may_replace(const struct metrics_exemplars *x, const struct chosen_exemplar *there,
-                        size_t row, size_t n)
-{
-    return there->row != row && count_of_row(x, there->row) > n + 1;
-}
-
-/* Where the span may stand: a free place, or that of another in the same slot; of a trace that is there already, its
- * own only. NULL: nowhere. */
-static struct chosen_exemplar *
-place_for(struct metrics_exemplars *x, const struct metrics_exemplar *span, size_t row, size_t slot)
-{
-    struct chosen_exemplar *other = NULL;
-    size_t in_slot = 0, n = count_of_row(x, row);
-    for (size_t i = 0; i < x->n; i++) {
-        struct chosen_exemplar *c = &x->chosen[i];
-        if (!trace_id_cmp(&c->exemplar.trace_id, &span->trace_id))
-            return c->slot == slot && may_replace(x, c, row, n) ? c : NULL;
-        if (c->slot != slot)
-            continue;
-        in_slot++;
-        if (may_replace(x, c, row, n))
-            other = c;
-    }
-    return in_slot == PER_SLOT || x->n == x->most ? other : &x->chosen[x->n++];
+    if (x->n < x->cap)
+        return true;
+    size_t cap = x->cap ? 2 * x->cap : 64;
+    struct offered_exemplar *offered = arena_array(x->arena, cap, sizeof *offered);
+    if (!offered)
+        return false;
+    if (x->n)
+        memcpy(offered, x->offered, x->n * sizeof *offered);
+    x->offered = offered;
+    x->cap = cap;
+    return true;
 }
 
 int metrics_exemplars_offer(struct metrics_exemplars *x, const struct metrics_exemplar *span,
@@ -68,15 +49,64 @@ int metrics_exemplars_offer(struct metrics_exemplars *x, const struct metrics_ex
 {
     if (!metrics_exemplars_want(x, span->start_ns))
         return 0;
+    if (!has_room(x))
+        return ERR_NOMEM;
     size_t slot = (span->start_ns - x->start_ns) / x->slot_ns;
-    x->offered[slot]++;
-    struct chosen_exemplar *place = place_for(x, span, row, slot);
-    if (!place)
-        return 0;
-    *place = (struct chosen_exemplar){*span, row, slot};
-    place->exemplar.name = arena_str(out, span->name);
-    place->exemplar.service = arena_str(out, span->service);
-    return place->exemplar.name.ptr && place->exemplar.service.ptr ? 0 : ERR_NOMEM;
+    struct offered_exemplar *o = &x->offered[x->n];
+    *o = (struct offered_exemplar){*span, row, slot};
+    o->exemplar.name = arena_str(out, span->name);
+    o->exemplar.service = arena_str(out, span->service);
+    if (!o->exemplar.name.ptr || !o->exemplar.service.ptr)
+        return ERR_NOMEM;
+    x->in_slot[slot]++;
+    x->n++;
+    return 0;
+}
+
+static int by_slot_and_id(const void *a, const void *b)
+{
+    const struct offered_exemplar *x = a, *y = b;
+    if (x->slot != y->slot)
+        return x->slot < y->slot ? -1 : 1;
+    int order = trace_id_cmp(&x->exemplar.trace_id, &y->exemplar.trace_id);
+    return order ? order
+                 : memcmp(x->exemplar.span_id.bytes, y->exemplar.span_id.bytes, SPAN_ID_SIZE);
+}
+
+static bool has_trace(const struct metrics_exemplars *x, const struct trace_id *id)
+{
+    for (size_t i = 0; i < x->n_chosen; i++)
+        if (!trace_id_cmp(&x->chosen[i].exemplar.trace_id, id))
+            return true;
+    return false;
+}
+
+int metrics_exemplars_choose(struct metrics_exemplars *x, size_t n_rows)
+{
+    uint8_t *of_row = arena_zalloc(x->arena, n_rows + 1);
+    if (!of_row)
+        return ERR_NOMEM;
+    static_assert(METRICS_EXEMPLARS_MAX <= UINT8_MAX, "a byte counts those of a row");
+    if (x->n)
+        qsort(x->offered, x->n, sizeof *x->offered, by_slot_and_id);
+    for (size_t first = 0, end; first < x->n; first = end) {
+        for (end = first; end < x->n && x->offered[end].slot == x->offered[first].slot;)
+            end++;
+        for (int k = 0; k < PER_SLOT && x->n_chosen < x->most; k++) {
+            const struct offered_exemplar *best = NULL;
+            for (size_t i = first; i < end; i++) {
+                const struct offered_exemplar *o = &x->offered[i];
+                if ((!best || of_row[o->row] < of_row[best->row]) &&
+                    !has_trace(x, &o->exemplar.trace_id))
+                    best = o;
+            }
+            if (!best)
+                break;
+            x->chosen[x->n_chosen++] = *best;
+            of_row[best->row]++;
+        }
+    }
+    return 0;
 }
 
 static int by_time(const void *a, const void *b)
@@ -90,7 +120,9 @@ static int by_time(const void *a, const void *b)
 int metrics_exemplars_of(const struct metrics_exemplars *x, size_t row, struct arena *out,
                          struct metrics_exemplar **ret, size_t *ret_n)
 {
-    size_t n = count_of_row(x, row), k = 0;
+    size_t n = 0, k = 0;
+    for (size_t i = 0; i < x->n_chosen; i++)
+        n += x->chosen[i].row == row;
     *ret = NULL;
     *ret_n = n;
     if (!n)
@@ -98,7 +130,7 @@ int metrics_exemplars_of(const struct metrics_exemplars *x, size_t row, struct a
     struct metrics_exemplar *list = arena_array(out, n, sizeof *list);
     if (!list)
         return ERR_NOMEM;
-    for (size_t i = 0; i < x->n; i++)
+    for (size_t i = 0; i < x->n_chosen; i++)
         if (x->chosen[i].row == row)
             list[k++] = x->chosen[i].exemplar;
     qsort(list, n, sizeof *list, by_time);

@@ -4,19 +4,24 @@
 
 #include "query/metrics.h"
 
-/* The time is cut into slots, each of which gives PER_SLOT spans of different traces: those that are looked
- * at first, but of the series that have the fewest. */
-struct metrics_exemplars {
-    struct chosen_exemplar *chosen; /* at most `most` */
-    size_t n, most;                 /* 0: none are wanted */
-    size_t n_slots;
-    uint64_t start_ns, end_ns, slot_ns; /* the end not included */
-    uint16_t *offered;                  /* by slot: how many were looked at */
+struct offered_exemplar {
+    struct metrics_exemplar exemplar;
+    size_t row, slot; /* of its series in the table; of the time */
 };
 
-struct chosen_exemplar {
-    struct metrics_exemplar exemplar;
-    size_t row, slot; /* of its series in the table */
+/* The time is cut into slots. Of each some spans are looked at, and in the end a few are chosen: of traces that are not
+ * there yet, of the series that have the fewest, and then in the order of their ids, so that the same spans
+ * give the same choice. */
+struct metrics_exemplars {
+    struct arena *arena;                /* of all below */
+    size_t most;                        /* 0: none are wanted */
+    uint64_t start_ns, end_ns, slot_ns; /* the end not included */
+    size_t n_slots;
+    uint16_t *in_slot; /* how many were offered */
+    struct offered_exemplar *offered;
+    size_t n, cap;
+    struct offered_exemplar *chosen; /* at most `most` */
+    size_t n_chosen;
 };
 
 /* `most` is at most METRICS_EXEMPLARS_MAX; memory comes from `arena`. */
@@ -24,11 +29,13 @@ MUST_USE int metrics_exemplars_init(struct metrics_exemplars *x, size_t most, ui
                                     uint64_t end_ns, struct arena *arena);
 /* False: no span that starts then is worth looking at any more. */
 bool metrics_exemplars_want(const struct metrics_exemplars *x, uint64_t start_ns);
-/* A span of the series `row`, which may be chosen; its strings are copied to `out` then. */
+/* A span of the series `row`; its strings are copied to `out`. */
 MUST_USE int metrics_exemplars_offer(struct metrics_exemplars *x,
                                      const struct metrics_exemplar *span, size_t row,
                                      struct arena *out);
-/* Those of a row, by time, in `out`. */
+/* Among what was offered, of `n_rows` series. */
+MUST_USE int metrics_exemplars_choose(struct metrics_exemplars *x, size_t n_rows);
+/* Those that were chosen of a row, by time, in `out`. */
 MUST_USE int metrics_exemplars_of(const struct metrics_exemplars *x, size_t row, struct arena *out,
                                   struct metrics_exemplar **ret, size_t *ret_n);
 
