@@ -23,6 +23,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "ingest/redaction.h"
+#include "ingest/stored_spans.h"
 #include "ingest/trace_line.h"
 #include "wire/otlp.h"
 
@@ -304,6 +305,7 @@ struct lines {
     struct scope scope;
     uint64_t n_passed, n_invalid, n_repeated, now_ns;
     struct store_view *view; /* for comparing */
+    struct stored_spans stored;
 };
 
 /* "orders" of "/var/log/orders.json.1" */
@@ -335,16 +337,9 @@ static const struct resource *resource_of(struct lines *l, struct str service)
 
 static bool span_is_stored(struct lines *l, const struct span *s)
 {
-    struct arena arena = ARENA_INIT;
-    struct span_batch trace;
-    bool is = false;
     if (!l->view)
         l->view = store_view_new(l->f->store);
-    if (l->view && !store_trace(l->view, &s->trace_id, &arena, &trace))
-        for (size_t i = 0; i < trace.n && !is; i++)
-            is = !memcmp(&trace.spans[i].span_id, &s->span_id, SPAN_ID_SIZE);
-    arena_done(&arena);
-    return is;
+    return l->view && stored_spans_has(&l->stored, l->view, &s->trace_id, &s->span_id);
 }
 
 static bool log_is_stored(struct lines *l, const struct log_record *r)
@@ -523,6 +518,7 @@ static bool chunk_read(struct follow *f, struct file *file, size_t n)
         file->is_skipping = was_skipping;
         file->id = was_id;
     }
+    stored_spans_done(&l->stored);
     store_view_free(l->view);
     arena_done(&l->arena);
     free(l);

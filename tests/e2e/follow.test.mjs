@@ -170,3 +170,23 @@ test('a file that was renamed, and one that was removed, while the server was aw
   await server.stop();
   await rm(scratch, { recursive: true, force: true });
 });
+
+test('a file that is all one trace goes on after kill -9 as quickly as any other', async () => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-follow-'));
+  const data = path.join(scratch, 'data');
+  const file = path.join(scratch, 'app.json');
+  const traceId = randomHex(32);
+  const lines = 40_000;
+  writeFileSync(file, Array.from({ length: lines }, (_, n) => line({ n, pad: 'p'.repeat(80), _trace: traceOf(traceId) })).join(''));
+  let server = await Server.start({ data, args: ['--follow', file] });
+  await until('a quarter of them', async () => ((await fate(server, 'span')) >= lines / 4 ? true : undefined), 60_000);
+  await server.kill();
+  server = await Server.start({ data, args: ['--follow', file] });
+  const all = async () => (await server.get(`/api/pugmark/traces/${traceId}/outline`)).spanCount;
+  // Comparing each line with the whole trace would take some minutes.
+  await until('the rest', async () => ((await all()) === lines ? true : undefined), 40_000);
+  const taken = await fate(server, 'span') + await fate(server, 'repeated');
+  assert.ok(taken <= lines * 3 / 4 + 2000, `${taken} lines were read after the start`);
+  await server.stop();
+  await rm(scratch, { recursive: true, force: true });
+});
