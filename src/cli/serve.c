@@ -709,13 +709,15 @@ static int start(struct serve *s)
                              ingest_port(s->ingest, (enum receiver)i));
         err = web_listen(s, &detail);
     }
-    if (!err && s->options.n_follow) {
+    const struct setting *follow_set = server_value(&s->config, SERVER_FOLLOW);
+    bool by_options = s->options.n_follow > 0;
+    if (!err && (by_options || follow_set->n_items)) {
         struct follow_options follow = {
             .store = s->store,
             .records = s->records,
             .redaction = s->redaction,
-            .patterns = s->options.follow,
-            .n_patterns = s->options.n_follow,
+            .patterns = by_options ? s->options.follow : follow_set->items,
+            .n_patterns = by_options ? s->options.n_follow : follow_set->n_items,
         };
         err = follow_start(&follow, &s->follow, &detail);
     }

@@ -100,6 +100,9 @@ const struct setting_def server_setting_defs[SERVER_SETTINGS] = {
                                     ENV("SAMPLING_STRATEGIES"),
                                     .doc = "file that says how much Jaeger's clients keep, read "
                                            "again when it changes; unset: everything"},
+    [SERVER_FOLLOW] = {MAIN, .name = "follow", .type = SETTING_LIST, ENV("FOLLOW"),
+                       .doc = "files, or patterns of them, whose lines of JSON with _trace become "
+                              "spans as they are written"},
     [SERVER_REDACT_KEYS] = {MAIN, .name = "redact_keys", .type = SETTING_LIST, ENV("REDACT_KEYS"),
                             .doc = "attributes whose values do not reach the disk, as globs; "
                                    "\"default\" stands for a built-in list; "

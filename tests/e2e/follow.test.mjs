@@ -190,3 +190,16 @@ test('a file that is all one trace goes on after kill -9 as quickly as any other
   await server.stop();
   await rm(scratch, { recursive: true, force: true });
 });
+
+test('the files to follow may stand in the configuration', async () => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'pugmark-follow-'));
+  const config = path.join(scratch, 'pugmark.toml');
+  const traceId = randomHex(32);
+  writeFileSync(config, `[server]\nfollow = ["${scratch}/a.json", "${scratch}/b*.json"]\n`);
+  writeFileSync(path.join(scratch, 'a.json'), line({ n: 1, _trace: traceOf(traceId) }));
+  writeFileSync(path.join(scratch, 'bee.json'), line({ n: 2, _trace: traceOf(traceId) }));
+  const server = await Server.start({ args: ['--config', config] });
+  await until('both lines', async () => ((await numbers(server, traceId)).length === 2 ? true : undefined));
+  await server.stop();
+  await rm(scratch, { recursive: true, force: true });
+});
