@@ -21,7 +21,7 @@ static void open_store(struct fixture *f)
 
 void fixture_init(struct fixture *f, uint64_t seed, const struct store_options *options)
 {
-    *f = (struct fixture){.seed = seed};
+    *f = (struct fixture){.seed = seed, .lists_ascend = seed % 2};
     if (options)
         f->options = *options;
     if (seed > 100000)
@@ -222,6 +222,24 @@ static struct attrs attributes(struct fixture *f, unsigned n, unsigned depth)
     return (struct attrs){items, n, fixture_random(f, 10) ? 0 : (uint32_t)fixture_random(f, 9)};
 }
 
+/* As most instrumentation has them: keys in one order, each once, of one type or one of two. */
+static struct attrs attributes_in_order(struct fixture *f)
+{
+    enum { KEYS = 12 };
+    struct attr *items = arena_array(&f->arena, KEYS, sizeof *items);
+    unsigned n = 0, of = 1 + (unsigned)fixture_random(f, 6);
+    for (unsigned key = 0; key < KEYS; key++) {
+        if (fixture_random(f, of))
+            continue;
+        items[n].key = str_from(arena_printf(&f->arena, "key.%u", key));
+        do
+            items[n].value = any_value(f, 3);
+        while (items[n].value.type != key % 8 && (key % 3 || items[n].value.type != VALUE_STRING));
+        n++;
+    }
+    return (struct attrs){items, n, 0};
+}
+
 static const struct resource *resource_draw(struct fixture *f)
 {
     struct resource *r = arena_zalloc(&f->arena, sizeof *r);
@@ -318,7 +336,8 @@ static void span_draw(struct fixture *f, struct span *s, const struct span *befo
     s->flags = fixture_random(f, 3) ? 0x101 : (uint32_t)fixture_random(f, 0);
     s->kind = (uint8_t)fixture_random(f, 6);
     s->status_code = (uint8_t)fixture_random(f, 3);
-    s->attrs = attributes(f, (unsigned)fixture_random(f, 8), 3);
+    s->attrs = f->lists_ascend ? attributes_in_order(f)
+                               : attributes(f, (unsigned)fixture_random(f, 8), 3);
     if (!fixture_random(f, 5)) {
         s->n_events = (uint32_t)fixture_random(f, 4);
         s->events = events_draw(f, s->start_ns, s->n_events);

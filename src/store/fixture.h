@@ -9,7 +9,8 @@
 #include "store/store.h"
 
 struct fixture {
-    uint64_t seed; /* of the next draw */
+    uint64_t seed;     /* of the next draw */
+    bool lists_ascend; /* the attributes of spans come in one order: of every other fixture */
     struct arena arena;
     struct span *spans; /* all that were acknowledged */
     size_t n, cap;

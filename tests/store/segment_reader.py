@@ -141,6 +141,13 @@ class Reader:
             base, planes = self.varint(), self.u8()
             columns = [self.byte_stream(n) for _ in range(planes)]
             return [(base + int.from_bytes(bytes(c[i] for c in columns), 'little')) % 2**64 for i in range(n)]
+        if encoding == 4:
+            k, bits = self.u8(), ''.join(f'{b:08b}'[::-1] for b in self.take(self.varint()))
+            rest = int.from_bytes(self.take((n * k + 7) // 8), 'little')
+            quotients = [len(zeros) for zeros in bits.split('1')]
+            if len(quotients) != n + 1 or quotients[n] > 7:
+                raise ValueError('quotients')
+            return [(quotients[i] << k) + (rest >> i * k) % (1 << k) for i in range(n)]
         raise ValueError(f'number stream {encoding}')
 
     def ids(self, n):
@@ -232,9 +239,10 @@ class Segment:
         if data[:8] != b'PUGSEG\r\n' or xxh3(data[:56]) != struct.unpack('<Q', data[56:64])[0]:
             raise ValueError('the header is damaged')
         version, required, optional = struct.unpack('<III', data[8:20])
-        if version != 1 or required & ~1:
+        if version != 1 or required & ~3:
             raise ValueError(f'version {version}, required features {required}')
         self.derived_ids = bool(required & 1)
+        self.lists_by_column = bool(required & 2)
         self.records = struct.unpack('<QQ', data[24:40]) if optional & 1 else None
         trailer = data[-32:]
         offset, length, checksum = struct.unpack('<QQQ', trailer[:24])
@@ -362,17 +370,24 @@ class Segment:
 
         fixed = {name: next_block() for name in GROUP_COLUMNS}
         n_shapes, n_cells, columns, number = r.varint(), r.varint(), {}, -1
-        for _ in range(r.varint()):
+        n_columns = r.varint()
+        lists = [[] for _ in range(g['rows'])] if self.lists_by_column and n_columns and not n_shapes else None
+        for _ in range(n_columns):
             number += r.varint() + 1
             n, column = r.varint(), self.columns[number]
             b = next_block()
+            if lists is not None:
+                row = -1
+                for gap in b.sized(n):
+                    row += gap + 1
+                    lists[row].append(number)
             columns[number] = iter(self.column_values(column, n, b))
             if column['how'] == PLAIN and column['type'] == STRING:
                 next_block()  # a filter: for those who search
             if column['type'] == INT:
                 r.zigzag(), r.zigzag()
         r.done()
-        return fixed, n_shapes, n_cells, columns
+        return fixed, n_shapes, n_cells, columns, lists
 
     def column_values(self, column, n, r):
         if column['how'] == NOTHING:
@@ -407,14 +422,17 @@ class Segment:
         return out
 
     def spans(self):
-        rows = []
+        rows, self.by_column = [], set()  # which ways of keeping lists of columns there are
         ordinal, place = 0, 0
         for g in self.groups:
             n = g['rows']
-            fixed, n_shapes, n_cells, columns = self.directory(g)
+            fixed, n_shapes, n_cells, columns, lists = self.directory(g)
             column = {name: fixed[name].numbers(n) for name in ('parent', 'start', 'duration', 'operation', 'status', 'flags',
-                                                                'shape', 'trace_state', 'status_message')}
-            shapes = self.shapes(fixed['shapes'], n_shapes, n_cells)
+                                                                'trace_state', 'status_message')}
+            self.by_column.add(lists is not None)
+            if lists is None:
+                shapes = self.shapes(fixed['shapes'], n_shapes, n_cells)
+                lists = [shapes[k] for k in fixed['shape'].numbers(n)]
             dropped = [fixed['dropped'].sized(n), fixed['dropped'].sized(n), fixed['dropped'].numbers(n)]
             events, links = fixed['events'].list(n), fixed['links'].list(n)
             ids = fixed['span_id'].ids(n)
@@ -435,7 +453,7 @@ class Segment:
                     'trace_state': self.coded(column['trace_state'][i]),
                     'status_message': self.coded(column['status_message'][i]),
                     'dropped': [d[i] for d in dropped],
-                    'attributes': [(self.columns[c]['key'], next(columns[c])) for c in shapes[column['shape'][i]]],
+                    'attributes': [(self.columns[c]['key'], next(columns[c])) for c in lists[i]],
                     'events': Reader(events[i]).events(start) if len(events[i]) else [],
                     'links': Reader(links[i]).links() if len(links[i]) else [],
                 })

@@ -169,11 +169,13 @@ def the_document_suffices(data):
         post(ends["otlp_http"] + "/v1/traces", from_counters(now))
         subprocess.run([PUGMARK, "load", "--otlp", ends["otlp_http"], "--traces", "1200", "--spans-per-trace", "8"], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS_MAX)
-    found = []
+    found, by_column = [], set()
     for path in data.glob("*.seg"):
         segment = segment_reader.read(path)
         found += segment.spans()
+        by_column |= segment.by_column
         segment.check_whole()
+    assert by_column == {False, True}  # lists that ascend, and others
     assert len(found) == 40 + 600 + 1200 * 8, len(found)
     with serve(data) as ends:
         ids = sorted({s["trace_id"] for s in found})

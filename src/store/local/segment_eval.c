@@ -573,12 +573,38 @@ static int cells_spread(struct scanner *sc, uint32_t column, const struct leaf_a
                                 "the shapes of a group");
 }
 
+/* Where columns say which rows have them. The first column of a row with the key counts: it comes last here. */
+static int rows_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *out, uint8_t *present)
+{
+    uint32_t n = sc->kept->g.group->n;
+    memset(out, 0, n);
+    if (present)
+        memset(present, 0, n);
+    for (uint32_t index = leaf->n_columns; index-- > 0;) {
+        const struct leaf_answers *answers = &leaf->answers[index];
+        uint32_t *rows, place = sc->kept->place_of[leaf->columns[index]];
+        if (!place || (!answers->of_value && leaf->n_columns == 1 && !present))
+            continue;
+        int err = group_rows(sc->seg, sc->kept, place - 1, &rows);
+        if (err)
+            return err;
+        for (uint64_t i = 0; i < answers->n; i++) {
+            out[rows[i]] = answers->of_value ? answers->of_value[i] : 0;
+            if (present)
+                present[rows[i]] = 1;
+        }
+    }
+    return 0;
+}
+
 /* Spreads the answers for values over the rows that have them. The first attribute of a row with
  * the key counts. `present` (may be NULL) becomes 1 where there is one. */
 static int values_spread(struct scanner *sc, const struct leaf *leaf, uint8_t *out,
                          uint8_t *present)
 {
     struct segment *seg = sc->seg;
+    if (sc->kept->g.by_column)
+        return rows_spread(sc, leaf, out, present);
     int err = shapes_need(sc);
     if (err)
         return err;

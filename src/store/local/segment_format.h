@@ -7,8 +7,9 @@
 
 enum {
     SEGMENT_VERSION = 1,
-    SEGMENT_DERIVED_IDS = 1, /* required feature: columns of ids may be kept as counters */
-    SEGMENT_HAS_RECORDS = 1, /* optional feature: the header says which log records it covers */
+    SEGMENT_DERIVED_IDS = 1,     /* required feature: columns of ids may be kept as counters */
+    SEGMENT_LISTS_BY_COLUMN = 2, /* required feature: columns may say which rows have them */
+    SEGMENT_HAS_RECORDS = 1,     /* optional feature: the header says which log records it covers */
     SEGMENT_HEADER_SIZE = 64,
     SEGMENT_TRAILER_SIZE = 32,
     SEGMENT_GROUP_ROWS = 8192,

@@ -30,6 +30,7 @@ int segment_group_read(struct segment *seg, const struct segment_group *g, struc
     group.n_shapes = codec_varint(&r);
     group.n_shape_cells = codec_varint(&r);
     group.n_columns = codec_u32(&r);
+    group.by_column = seg->lists_by_column && group.n_columns && !group.n_shapes;
     if (group.n_shapes > g->n || group.n_columns > seg->n_columns)
         r.err = ERR_CORRUPT;
     group.columns = r.err ? NULL : arena_array(arena, group.n_columns, sizeof *group.columns);
@@ -52,7 +53,7 @@ int segment_group_read(struct segment *seg, const struct segment_group *g, struc
             gc->low = codec_zigzag(&r);
             gc->high = codec_zigzag(&r);
         }
-        if (gc->n == 0 || gc->n > c->n)
+        if (gc->n == 0 || gc->n > c->n || (group.by_column && gc->n > g->n))
             r.err = ERR_CORRUPT;
     }
     err = codec_finish(&r);
@@ -241,10 +242,112 @@ static int shapes_read(struct segment *seg, const struct group_read *g, struct a
     return 0;
 }
 
+/* The first of the ascending rows that is not below `row`. */
+static uint32_t rows_find(const uint32_t *rows, uint64_t n, uint32_t row)
+{
+    uint32_t at = 0, high = (uint32_t)n;
+    while (at < high) {
+        uint32_t middle = at + (high - at) / 2;
+        if (rows[middle] < row)
+            at = middle + 1;
+        else
+            high = middle;
+    }
+    return at;
+}
+
+/* The lists of columns of some rows, put together from the rows of the columns. */
+static int lists_make(struct segment *seg, struct group_kept *k, uint32_t first, uint32_t n,
+                      struct arena *arena, struct group_shapes *ret)
+{
+    struct group_shapes sh = {
+        .of_row = arena_array(arena, n, sizeof *sh.of_row),
+        .lengths = arena_zalloc(arena, n * sizeof *sh.lengths),
+        .first = arena_array(arena, (size_t)n + 1, sizeof *sh.first),
+        .are_own = true,
+    };
+    uint32_t *from = arena_array(arena, k->g.n_columns, sizeof *from);
+    if (!sh.of_row || !sh.lengths || !sh.first || !from)
+        return ERR_NOMEM;
+    for (uint32_t c = 0; c < k->g.n_columns; c++) {
+        uint64_t values = k->g.columns[c].n;
+        uint32_t *rows;
+        int err = group_rows(seg, k, c, &rows);
+        if (err)
+            return err;
+        from[c] = rows_find(rows, values, first);
+        for (uint32_t i = from[c]; i < values && rows[i] < first + n; i++)
+            sh.lengths[rows[i] - first]++;
+    }
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        sh.of_row[i] = i;
+        sh.first[i] = at;
+        at += (uint32_t)sh.lengths[i];
+        sh.lengths[i] = 0;
+    }
+    sh.first[n] = at;
+    sh.columns = arena_array(arena, (size_t)at + 1, sizeof *sh.columns);
+    if (!sh.columns)
+        return ERR_NOMEM;
+    for (uint32_t c = 0; c < k->g.n_columns; c++) {
+        const uint32_t *rows = k->values[c].rows;
+        for (uint32_t i = from[c]; i < k->g.columns[c].n && rows[i] < first + n; i++) {
+            uint32_t row = rows[i] - first;
+            sh.columns[sh.first[row] + sh.lengths[row]++] = k->g.columns[c].column;
+        }
+    }
+    *ret = sh;
+    return 0;
+}
+
 int group_shapes(struct segment *seg, struct group_kept *k)
 {
-    int err = k->has_shapes ? 0 : shapes_read(seg, &k->g, &k->arena, &k->shapes);
-    k->has_shapes = !err;
+    int err = 0;
+    if (!k->has_shapes)
+        err = k->g.by_column ? lists_make(seg, k, 0, k->g.group->n, &k->arena, &k->shapes)
+                             : shapes_read(seg, &k->g, &k->arena, &k->shapes);
+    k->has_shapes |= !err;
+    return err;
+}
+
+int group_shapes_between(struct segment *seg, struct group_kept *k, uint32_t first, uint32_t n,
+                         struct group_shapes *ret)
+{
+    if (k->g.by_column && !k->has_shapes && n < k->g.group->n)
+        return lists_make(seg, k, first, n, &seg->scratch, ret);
+    int err = group_shapes(seg, k);
+    if (err)
+        return err;
+    *ret = k->shapes;
+    ret->of_row += first;
+    return 0;
+}
+
+/* The block of a column: which rows have it, and the values. */
+static int values_open(struct segment *seg, struct group_kept *k, uint32_t place)
+{
+    const struct group_column_read *gc = &k->g.columns[place];
+    struct group_values *values = &k->values[place];
+    if (values->is_open)
+        return 0;
+    int err = segment_block(seg, gc->values, &k->arena, &values->rest);
+    values->is_open = !err;
+    return err;
+}
+
+int group_rows(struct segment *seg, struct group_kept *k, uint32_t place, uint32_t **ret)
+{
+    const struct group_column_read *gc = &k->g.columns[place];
+    struct group_values *values = &k->values[place];
+    int err = values->rows ? 0 : values_open(seg, k, place);
+    if (!err && !values->rows) {
+        struct codec_reader r = values->rest;
+        values->rows = stream_places(&r, gc->n, k->g.group->n);
+        if (!values->rows)
+            err = segment_fail(seg, r.err, gc->values.offset, "the rows of a column");
+    }
+    *ret = values->rows;
     return err;
 }
 
@@ -252,27 +355,34 @@ int group_values(struct segment *seg, struct group_kept *k, uint32_t place)
 {
     const struct group_column_read *gc = &k->g.columns[place];
     struct segment_column *c = &seg->columns[gc->column];
-    struct group_values values = {.is_read = true};
-    struct codec_reader r;
+    struct group_values *values = &k->values[place];
     int err = 0;
-    if (k->values[place].is_read)
+    if (values->is_read)
         return 0;
     if (c->how == HOW_DICTIONARY)
         err = segment_dictionary(seg, c);
-    if (!err && c->how != HOW_NOTHING)
-        err = segment_block(seg, gc->values, &k->arena, &r);
+    if (!err)
+        err = values_open(seg, k, place);
     if (err)
         return err;
+    struct codec_reader r = values->rest;
+    if (k->g.by_column)
+        codec_bytes(&r, codec_varint(&r));
+    uint64_t *numbers = NULL;
+    struct str *texts = NULL;
     if (c->how == HOW_PLAIN)
-        values.texts = stream_list(&r, gc->n);
+        texts = stream_list(&r, gc->n);
     else if (c->how != HOW_NOTHING)
-        values.numbers = stream_numbers(&r, gc->n);
-    for (uint64_t i = 0; c->how == HOW_DICTIONARY && values.numbers && i < gc->n; i++)
-        if (values.numbers[i] >= c->n_codes)
+        numbers = stream_numbers(&r, gc->n);
+    for (uint64_t i = 0; c->how == HOW_DICTIONARY && numbers && i < gc->n; i++)
+        if (numbers[i] >= c->n_codes)
             r.err = ERR_CORRUPT;
-    if (c->how != HOW_NOTHING && (err = codec_finish(&r)))
+    err = codec_finish(&r);
+    if (err)
         return segment_fail(seg, err, gc->values.offset, "a column of attributes");
-    k->values[place] = values;
+    values->numbers = numbers;
+    values->texts = texts;
+    values->is_read = true;
     return 0;
 }
 
@@ -291,15 +401,34 @@ static int rank_row(struct segment *seg, const struct group_kept *k, uint32_t ro
     return 0;
 }
 
+/* Where the rows of columns are known. */
+static int rank_by_column(struct segment *seg, struct group_kept *k, uint32_t row, uint32_t *at)
+{
+    uint32_t *foreign = &at[k->g.n_columns];
+    for (uint32_t c = 0; c < k->g.n_columns; c++) {
+        uint32_t *rows;
+        int err = group_rows(seg, k, c, &rows);
+        if (err)
+            return err;
+        at[c] = rows_find(rows, k->g.columns[c].n, row);
+    }
+    *foreign = 0;
+    for (uint32_t i = 0; i < row; i++)
+        *foreign += k->fixed[FIXED_PARENT][i] == SEGMENT_FOREIGN_PARENT;
+    return 0;
+}
+
 enum { RANK_ROWS = 64, RANKS_MAX = 1 << 16 };
 
 int group_rank(struct segment *seg, struct group_kept *k, uint32_t row, uint32_t *at)
 {
     size_t each = (size_t)k->g.n_columns + 1;
     uint32_t n = k->g.group->n;
-    int err = group_shapes(seg, k);
+    int err = group_ids(seg, k);
+    if (!err && k->g.by_column)
+        return rank_by_column(seg, k, row, at);
     if (!err)
-        err = group_ids(seg, k);
+        err = group_shapes(seg, k);
     if (!err && !k->ranks) {
         uint32_t rows = RANK_ROWS;
         while (rows < n && (n / rows + 1) * each > RANKS_MAX)

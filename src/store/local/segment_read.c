@@ -218,9 +218,11 @@ static int ends_read(struct segment *seg)
         return segment_fail(seg, ERR_CORRUPT, 0, "the header");
     memcpy(&version, header + 8, 4);
     memcpy(&required, header + 12, 4);
-    if (le32toh(version) != SEGMENT_VERSION || le32toh(required) & ~(uint32_t)SEGMENT_DERIVED_IDS)
+    if (le32toh(version) != SEGMENT_VERSION ||
+        le32toh(required) & ~(uint32_t)(SEGMENT_DERIVED_IDS | SEGMENT_LISTS_BY_COLUMN))
         return ERR_UNSUPPORTED;
     seg->derived_ids = le32toh(required) & SEGMENT_DERIVED_IDS;
+    seg->lists_by_column = le32toh(required) & SEGMENT_LISTS_BY_COLUMN;
     uint32_t optional;
     memcpy(&optional, header + 16, 4);
     if (le32toh(optional) & SEGMENT_HAS_RECORDS) {

@@ -63,6 +63,8 @@ struct group_read {
     const struct segment_group *group;
     struct block_ref fixed[FIXED_COLUMNS];
     uint64_t n_shapes, n_shape_cells;
+    bool
+        by_column; /* each column says which rows have it, ascending in each list; else there are shapes */
     struct group_column_read *columns;
     uint32_t n_columns;
 };
@@ -83,9 +85,11 @@ struct group_rest {
 
 /* The values of an attribute column: one of the two, none for `nothing`. */
 struct group_values {
-    bool is_read;
+    bool is_open, is_read; /* the block is there; its values are decoded */
+    struct codec_reader rest;
     uint64_t *numbers;
     struct str *texts;
+    uint32_t *rows; /* of a group by column: row of each value, ascending; NULL: not read yet */
 };
 
 /* A group as far as it was decoded; all in its arena. */
@@ -140,7 +144,7 @@ struct segment {
     uint64_t n_rows, n_traces, start_min, start_max;
     struct block_ref string_index, columns_ref, resources_ref, scopes_ref, operations_ref,
         hashes_ref;
-    bool derived_ids; /* the feature */
+    bool derived_ids, lists_by_column; /* the features */
     uint32_t n_groups, n_trace_blocks;
     struct segment_group *groups;
     struct segment_trace_block *trace_blocks;
@@ -215,6 +219,12 @@ MUST_USE int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_c
                          uint64_t **ret);
 MUST_USE int group_ids(struct segment *seg, struct group_kept *k);
 MUST_USE int group_shapes(struct segment *seg, struct group_kept *k);
+/* The lists of columns of the rows [first, first + n) alone, where that is less; `of_row` and, by column, all
+ * others begin with row `first`. In scratch, or as the group is kept. */
+MUST_USE int group_shapes_between(struct segment *seg, struct group_kept *k, uint32_t first,
+                                  uint32_t n, struct group_shapes *ret);
+/* Of a group by column: which rows have it. */
+MUST_USE int group_rows(struct segment *seg, struct group_kept *k, uint32_t place, uint32_t **ret);
 MUST_USE int group_rest(struct segment *seg, struct group_kept *k);
 MUST_USE int group_values(struct segment *seg, struct group_kept *k, uint32_t place);
 /* Where the values of row `row` begin in each column of the group: `at` has room for n_columns + 1, the last

@@ -68,6 +68,25 @@ static int wanted_init(struct scanner *sc, const struct scan *scan)
     return err;
 }
 
+/* Which value each row of the group has, where columns say which rows have them: the first column of a row
+ * comes last. */
+static int wanted_by_column(struct scanner *sc, struct wanted *w)
+{
+    for (uint32_t index = w->n_columns; index-- > 0;) {
+        uint32_t *rows, place = sc->kept->place_of[w->columns[index]];
+        if (!place)
+            continue;
+        int err = group_rows(sc->seg, sc->kept, place - 1, &rows);
+        if (err)
+            return err;
+        for (uint32_t i = 0; i < sc->kept->g.columns[place - 1].n; i++) {
+            w->index[rows[i]] = (uint8_t)(index + 1);
+            w->place[rows[i]] = i;
+        }
+    }
+    return 0;
+}
+
 /* Which value each row of the group has. */
 static int wanted_group(struct scanner *sc, struct wanted *w)
 {
@@ -89,11 +108,13 @@ static int wanted_group(struct scanner *sc, struct wanted *w)
     }
     if (err || !any)
         return err;
-    err = group_shapes(seg, sc->kept);
     w->index = arena_zalloc(&sc->scratch, n);
     w->place = arena_array(&sc->scratch, n, sizeof *w->place);
-    if (!err && (!w->index || !w->place))
-        err = ERR_NOMEM;
+    if (!w->index || !w->place)
+        return ERR_NOMEM;
+    if (sc->kept->g.by_column)
+        return wanted_by_column(sc, w);
+    err = group_shapes(seg, sc->kept);
     const struct group_shapes *sh = &sc->kept->shapes;
     for (uint32_t i = 0; !err && i < n; i++) {
         const uint32_t *columns = sh->columns + sh->first[sh->of_row[i]];

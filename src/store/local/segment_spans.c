@@ -160,12 +160,14 @@ static int spans_of_group(void *arg, struct segment *seg, struct group_kept *kep
         err = group_fixed(seg, kept, FIXED_STATUS_MESSAGE, &messages);
     if (!err)
         err = values_walk_init(seg, kept, first, &walk);
-    const struct group_shapes *sh = &kept->shapes;
+    struct group_shapes sh = {0};
+    if (!err)
+        err = group_shapes_between(seg, kept, first, n, &sh);
     const struct group_rest *rest = &kept->rest;
     for (uint32_t i = first; !err && i < first + n; i++) {
         uint32_t k = to + i - first;
         struct span *s = span_list_add(a->spans);
-        uint64_t shape = sh->of_row[i], n_attrs = sh->lengths[shape];
+        uint64_t shape = sh.of_row[i - first], n_attrs = sh.lengths[shape];
         struct attr *attrs = s ? arena_array(arena, n_attrs, sizeof *attrs) : NULL;
         if (!attrs)
             return ERR_NOMEM;
@@ -187,7 +189,7 @@ static int spans_of_group(void *arg, struct segment *seg, struct group_kept *kep
         if (!err)
             err = span_blobs(seg, kept, i, arena, s);
         for (uint64_t j = 0; !err && j < n_attrs; j++)
-            err = attr_next(seg, kept, &walk, sh->columns[sh->first[shape] + j], arena, &attrs[j]);
+            err = attr_next(seg, kept, &walk, sh.columns[sh.first[shape] + j], arena, &attrs[j]);
     }
     return err;
 }

@@ -370,6 +370,48 @@ static int column_order(const void *a, const void *b)
     return x->memory < y->memory ? -1 : x->memory > y->memory;
 }
 
+/* More columns than these keep the order of their mean places. */
+enum { ARRANGED_MAX = 512 };
+
+/* Into an order in which all lists ascend, where there is one: what no other still has to come before goes first,
+ * of several the one that comes first now. */
+static void columns_arrange(struct sealer *s)
+{
+    enum { WORDS = ARRANGED_MAX / 64 };
+    uint32_t n = s->n_columns, taken = 0;
+    if (n > ARRANGED_MAX)
+        return;
+    /* Bit b of a: b stands behind a in some list. */
+    uint64_t(*behind)[WORDS] = zeros(s, n, sizeof *behind);
+    uint32_t *waits = zeros(s, n, sizeof *waits); /* for so many; ARRANGED_MAX: has its place */
+    struct column_out *columns = room(s, n, sizeof *columns);
+    if (s->err)
+        return;
+    for (uint32_t i = 0; i < s->n_rows; i++) {
+        const struct mem_row *row = s->rows[i];
+        for (uint32_t k = 1; k < row->n_cells; k++) {
+            uint32_t a = s->column_of[row->cells[k - 1].column];
+            uint32_t b = s->column_of[row->cells[k].column];
+            behind[a][b / 64] |= UINT64_C(1) << b % 64;
+        }
+    }
+    for (uint32_t a = 0; a < n; a++)
+        for (uint32_t b = 0; b < n; b++)
+            waits[b] += a != b && behind[a][b / 64] >> b % 64 & 1;
+    while (taken < n) {
+        uint32_t next = 0, first = n; /* first: that has no place, if each waits for another */
+        for (; next < n && waits[next]; next++)
+            first = first == n && waits[next] < ARRANGED_MAX ? next : first;
+        next = next == n ? first : next;
+        for (uint32_t b = 0; b < n; b++)
+            if (b != next && waits[b] && waits[b] < ARRANGED_MAX)
+                waits[b] -= behind[next][b / 64] >> b % 64 & 1;
+        waits[next] = ARRANGED_MAX;
+        columns[taken++] = s->columns[next];
+    }
+    memcpy(s->columns, columns, n * sizeof *columns);
+}
+
 static void columns_number(struct sealer *s)
 {
     uint32_t n = atomic_load(&s->mt->n_columns), kept = 0;
@@ -397,6 +439,9 @@ static void columns_number(struct sealer *s)
     }
     s->n_columns = kept;
     qsort(s->columns, kept, sizeof *s->columns, column_order);
+    for (uint32_t i = 0; i < kept; i++)
+        s->column_of[s->columns[i].memory] = i;
+    columns_arrange(s);
     uint32_t at = 0;
     for (uint32_t i = 0; i < kept; i++) {
         s->column_of[s->columns[i].memory] = i;
@@ -669,7 +714,7 @@ static void header_put(struct sealer *s, const struct segment_info *info)
 {
     uint8_t header[SEGMENT_HEADER_SIZE] = {0};
     uint32_t version = htole32(SEGMENT_VERSION), features = htole32(SEGMENT_HAS_RECORDS),
-             required = htole32(SEGMENT_DERIVED_IDS);
+             required = htole32(SEGMENT_DERIVED_IDS | SEGMENT_LISTS_BY_COLUMN);
     uint64_t records[2] = {htole64(info->first_sequence), htole64(info->last_sequence)};
     memcpy(header, SEGMENT_MAGIC, 8);
     memcpy(header + 8, &version, 4);
@@ -988,6 +1033,7 @@ struct shapes {
     uint64_t of_row[SEGMENT_GROUP_ROWS];
     uint32_t n;
     uint64_t total;
+    bool by_column; /* not kept as shapes */
 };
 
 static void shapes_make(struct sealer *s, const struct group_out *g, struct shapes *sh)
@@ -1010,6 +1056,52 @@ static void shapes_make(struct sealer *s, const struct group_out *g, struct shap
         }
         sh->of_row[k] = sh->slots[at] - 1u;
     }
+}
+
+/* Whether each list of attributes has its columns in ascending order, each once. */
+static bool lists_ascend(const struct sealer *s, const struct group_out *g)
+{
+    for (uint32_t i = g->first; i < g->first + g->n; i++) {
+        const struct mem_row *row = s->rows[i];
+        for (uint32_t k = 1; k < row->n_cells; k++)
+            if (s->column_of[row->cells[k].column] <= s->column_of[row->cells[k - 1].column])
+                return false;
+    }
+    return true;
+}
+
+/* Most rows have a shape of their own: what reads a column should not have to decode all lists. */
+static bool shapes_are_many(const struct shapes *sh, const struct group_out *g)
+{
+    return g->n_columns && sh->n > g->n / 2;
+}
+
+/* For each value of the group, column by column: how many rows without the column come before. */
+static uint32_t *row_gaps_make(struct sealer *s, const struct group_out *g)
+{
+    size_t total = 0;
+    uint32_t *at = malloc(2 * ((size_t)s->n_columns + 1) * sizeof *at), *next = at;
+    for (uint32_t c = 0; at && c < g->n_columns; c++) {
+        at[g->columns[c].column] = (uint32_t)total;
+        total += g->columns[c].n;
+    }
+    uint32_t *gaps = at ? malloc((total + 1) * sizeof *gaps) : NULL;
+    if (!gaps) {
+        free(at);
+        s->err = ERR_NOMEM;
+        return NULL;
+    }
+    next = memset(at + s->n_columns, 0, ((size_t)s->n_columns + 1) * sizeof *at);
+    for (uint32_t i = 0; i < g->n; i++) {
+        const struct mem_row *row = s->rows[g->first + i];
+        for (uint32_t k = 0; k < row->n_cells; k++) {
+            uint32_t c = s->column_of[row->cells[k].column];
+            gaps[at[c]++] = i - next[c];
+            next[c] = i + 1;
+        }
+    }
+    free(at);
+    return gaps;
 }
 
 static void shapes_put(struct sealer *s, const struct shapes *sh)
@@ -1084,7 +1176,8 @@ static void fixed_put(struct sealer *s, struct group_out *g, const struct shapes
         foreign_put(s, g);
         return;
     case FIXED_SHAPES:
-        shapes_put(s, sh);
+        if (!sh->by_column)
+            shapes_put(s, sh);
         return;
     case FIXED_DROPPED:
         dropped_put(s, g);
@@ -1097,6 +1190,8 @@ static void fixed_put(struct sealer *s, struct group_out *g, const struct shapes
         times_make(s, g, v);
         break;
     case FIXED_SHAPE:
+        if (sh->by_column)
+            return;
         memcpy(v, sh->of_row, g->n * sizeof *v);
         break;
     case FIXED_PARENT:
@@ -1159,14 +1254,30 @@ static void filter_put(struct sealer *s, const uint32_t *cells, uint32_t n)
     s->block.len += m;
 }
 
-/* The values of one attribute column in one group, and what the directory says of them. */
-static void column_put(struct sealer *s, const struct group_column *gc, struct buf *directory)
+static void row_gaps_put(struct sealer *s, const uint32_t *gaps, uint32_t n)
+{
+    struct buf own = BUF_INIT;
+    for (uint32_t i = 0; i < n; i++)
+        s->numbers[i] = gaps[i];
+    stream_put_gaps(&s->w, &own, s->numbers, n);
+    codec_put_varint(&s->block, own.len);
+    buf_str(&s->block, buf_as_str(&own));
+    s->block.failed |= own.failed;
+    buf_done(&own);
+}
+
+/* The values of one attribute column in one group, and what the directory says of them. `gaps` (may be NULL)
+ * say which rows have them. */
+static void column_put(struct sealer *s, const struct group_column *gc, const uint32_t *gaps,
+                       struct buf *directory)
 {
     const struct column_out *col = &s->columns[gc->column];
     const uint32_t *cells = s->cells + gc->first;
     uint64_t *v = gc->n <= SEGMENT_GROUP_ROWS ? s->numbers : malloc(gc->n * sizeof *v);
     struct str *items = col->how == HOW_PLAIN ? malloc(gc->n * sizeof *items) : NULL;
     int64_t low = INT64_MAX, high = INT64_MIN;
+    if (gaps)
+        row_gaps_put(s, gaps, gc->n);
     if (!v || (col->how == HOW_PLAIN && !items)) {
         s->err = ERR_NOMEM;
     } else if (col->how == HOW_PLAIN) {
@@ -1205,6 +1316,8 @@ static void group_put(struct sealer *s, struct group_out *g, struct shapes *sh)
 {
     struct buf directory = BUF_INIT;
     shapes_make(s, g, sh);
+    sh->by_column = shapes_are_many(sh, g) && lists_ascend(s, g);
+    uint32_t *all_gaps = sh->by_column ? row_gaps_make(s, g) : NULL, *gaps = all_gaps;
     g->offset = s->offset;
     for (int column = 0; column < FIXED_COLUMNS && !s->err; column++) {
         fixed_put(s, g, sh, (enum fixed_column)column);
@@ -1212,15 +1325,17 @@ static void group_put(struct sealer *s, struct group_out *g, struct shapes *sh)
         codec_put_varint(&directory, ref.length);
         put_u32(&directory, ref.checksum);
     }
-    codec_put_varint(&directory, sh->n);
-    codec_put_varint(&directory, sh->total);
+    codec_put_varint(&directory, sh->by_column ? 0 : sh->n);
+    codec_put_varint(&directory, sh->by_column ? 0 : sh->total);
     codec_put_varint(&directory, g->n_columns);
     for (uint32_t i = 0; i < g->n_columns && !s->err; i++) {
         uint32_t column = g->columns[i].column;
         codec_put_varint(&directory, i ? column - g->columns[i - 1].column - 1 : column);
         codec_put_varint(&directory, g->columns[i].n);
-        column_put(s, &g->columns[i], &directory);
+        column_put(s, &g->columns[i], gaps, &directory);
+        gaps = gaps ? gaps + g->columns[i].n : NULL;
     }
+    free(all_gaps);
     buf_put(&s->block, directory.ptr, directory.len);
     s->block.failed |= directory.failed;
     buf_done(&directory);

@@ -11,6 +11,7 @@ enum {
     NUMBERS_PACKED,
     NUMBERS_DICTIONARY,
     NUMBERS_PLANES,
+    NUMBERS_QUOTIENTS,
     NUMBERS_DIFFERENCES = 128
 };
 enum { DICTIONARY_MAX = 256, LEVEL = 1, SHORT = 24 };
@@ -93,20 +94,19 @@ static unsigned bits_of(uint64_t n)
     return n ? 64u - (unsigned)__builtin_clzll(n) : 0;
 }
 
-static void put_packed(struct buf *out, const uint64_t *v, size_t n, uint64_t base, unsigned bits)
+/* The lowest bits of v - base. */
+static void put_bits(struct buf *out, const uint64_t *v, size_t n, uint64_t base, unsigned bits)
 {
-    buf_byte(out, NUMBERS_PACKED);
-    codec_put_varint(out, base);
-    buf_byte(out, (char)bits);
     if (bits == 0)
         return;
     if (!buf_reserve(out, (n * bits + 7) / 8 + 16))
         return;
     uint8_t *to = (uint8_t *)out->ptr + out->len;
+    uint64_t mask = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
     unsigned __int128 held = 0;
     unsigned n_held = 0;
     for (size_t i = 0; i < n; i++) {
-        held |= (unsigned __int128)(v[i] - base) << n_held;
+        held |= (unsigned __int128)((v[i] - base) & mask) << n_held;
         n_held += bits;
         if (n_held >= 64) {
             uint64_t word = htole64((uint64_t)held);
@@ -119,6 +119,14 @@ static void put_packed(struct buf *out, const uint64_t *v, size_t n, uint64_t ba
     uint64_t word = htole64((uint64_t)held);
     memcpy(to, &word, 8);
     out->len += (n * bits + 7) / 8;
+}
+
+static void put_packed(struct buf *out, const uint64_t *v, size_t n, uint64_t base, unsigned bits)
+{
+    buf_byte(out, NUMBERS_PACKED);
+    codec_put_varint(out, base);
+    buf_byte(out, (char)bits);
+    put_bits(out, v, n, base, bits);
 }
 
 /* Distinct values, up to DICTIONARY_MAX, with an index per item. */
@@ -290,6 +298,58 @@ void stream_put_numbers(struct stream_writer *w, struct buf *out, const uint64_t
     out->len--;
 }
 
+/* The bits of quotients and remainders (Golomb 1966, Rice 1971): 1 + k and the quotient each. */
+static uint64_t quotients_bits(const uint64_t *v, size_t n, unsigned k)
+{
+    uint64_t bits = (uint64_t)n * (k + 1);
+    for (size_t i = 0; i < n; i++)
+        bits += v[i] >> k;
+    return bits;
+}
+
+static void put_quotients(struct buf *out, const uint64_t *v, size_t n, unsigned k, uint64_t bits)
+{
+    size_t m = (size_t)((bits - (uint64_t)n * k + 7) / 8), at = 0;
+    buf_byte(out, NUMBERS_QUOTIENTS);
+    buf_byte(out, (char)k);
+    codec_put_varint(out, m);
+    if (!buf_reserve(out, m))
+        return;
+    uint8_t *to = (uint8_t *)out->ptr + out->len;
+    memset(to, 0, m);
+    for (size_t i = 0; i < n; i++, at++) {
+        at += v[i] >> k;
+        to[at / 8] |= (uint8_t)(1 << at % 8);
+    }
+    out->len += m;
+    put_bits(out, v, n, 0, k);
+}
+
+void stream_put_gaps(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n)
+{
+    uint64_t sum = 0, most = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += v[i];
+        most |= v[i];
+    }
+    /* The best k is near the logarithm of the mean. */
+    unsigned k = n && most < UINT32_MAX ? bits_of(sum / n) : 64;
+    if (most == 0 || k > 32) {
+        stream_put_numbers(w, out, v, n);
+        return;
+    }
+    uint64_t bits = quotients_bits(v, n, k);
+    for (uint64_t less; k && (less = quotients_bits(v, n, k - 1)) < bits; bits = less)
+        k--;
+    /* Never below a bit each: numbers that are nearly all the same do better as others are kept. */
+    struct dictionary d;
+    if (writer_room(w, n) && dictionary_make(&d, v, n, w->bytes) &&
+        entropy_bits(d.counts, d.n, n) + 100 + 8.0 * d.n < 0.8 * (double)bits)
+        put_dictionary(w, out, &d, n);
+    else
+        put_quotients(out, v, n, k, bits);
+}
+
 void stream_put_sized(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n)
 {
     struct buf own = BUF_INIT;
@@ -376,21 +436,10 @@ const uint8_t *stream_bytes(struct codec_reader *r, size_t n)
     return to;
 }
 
-static void numbers_packed(struct codec_reader *r, uint64_t *v, size_t n)
+/* n values of so many bits from `size` bytes, which are enough. */
+static void bits_read(const uint8_t *from, size_t size, unsigned bits, uint64_t base, uint64_t *v,
+                      size_t n)
 {
-    uint64_t base = codec_varint(r);
-    const uint8_t *byte = codec_bytes(r, 1);
-    if (!byte)
-        return;
-    unsigned bits = *byte;
-    if (bits > 64 || n > STREAM_MAX) {
-        reader_fail(r, ERR_CORRUPT);
-        return;
-    }
-    size_t size = (n * bits + 7) / 8;
-    const uint8_t *from = codec_bytes(r, size);
-    if (!from)
-        return;
     uint64_t mask = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
     if (bits <= 56) {
         /* Whole words first; the last few would reach behind the end. */
@@ -414,6 +463,24 @@ static void numbers_packed(struct codec_reader *r, uint64_t *v, size_t n)
         memcpy(&word, from + byte_at, size - byte_at < 9 ? size - byte_at : 9);
         v[i] = base + ((uint64_t)(word >> (at % 8)) & mask);
     }
+}
+
+static void numbers_packed(struct codec_reader *r, uint64_t *v, size_t n)
+{
+    uint64_t base = codec_varint(r);
+    const uint8_t *byte = codec_bytes(r, 1);
+    if (!byte)
+        return;
+    unsigned bits = *byte;
+    if (bits > 64 || n > STREAM_MAX) {
+        reader_fail(r, ERR_CORRUPT);
+        return;
+    }
+    size_t size = (n * bits + 7) / 8;
+    const uint8_t *from = codec_bytes(r, size);
+    if (!from)
+        return;
+    bits_read(from, size, bits, base, v, n);
 }
 
 /* The values, zeros behind the last, and the indexes, which are below their number; NULL: failed. */
@@ -460,6 +527,34 @@ static void numbers_planes(struct codec_reader *r, uint64_t *v, size_t n)
     }
 }
 
+static void numbers_quotients(struct codec_reader *r, uint64_t *v, size_t n)
+{
+    const uint8_t *k = codec_bytes(r, 1);
+    uint64_t m = k ? codec_varint(r) : 0;
+    const uint8_t *high = codec_bytes(r, m);
+    if (!high || *k > 32 || n > STREAM_MAX) {
+        reader_fail(r, ERR_CORRUPT);
+        return;
+    }
+    size_t size = (n * *k + 7) / 8, i = 0;
+    const uint8_t *low = codec_bytes(r, size);
+    if (!low)
+        return;
+    bits_read(low, size, *k, 0, v, n);
+    uint64_t next = 0; /* bit behind the number before */
+    for (uint64_t at = 0; at < m && i < n; at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        memcpy(&word, high + at, m - at < sizeof word ? m - at : sizeof word);
+        for (word = le64toh(word); word && i < n; word &= word - 1) {
+            uint64_t bit = 8 * at + (unsigned)__builtin_ctzll(word);
+            v[i++] += (bit - next) << *k;
+            next = bit + 1;
+        }
+    }
+    if (i < n || (next + 7) / 8 != m)
+        reader_fail(r, ERR_CORRUPT);
+}
+
 static void numbers_plain(struct codec_reader *r, uint64_t *v, size_t n, uint8_t encoding)
 {
     switch (encoding) {
@@ -477,6 +572,9 @@ static void numbers_plain(struct codec_reader *r, uint64_t *v, size_t n, uint8_t
         break;
     case NUMBERS_PLANES:
         numbers_planes(r, v, n);
+        break;
+    case NUMBERS_QUOTIENTS:
+        numbers_quotients(r, v, n);
         break;
     default:
         reader_fail(r, ERR_CORRUPT);
@@ -540,6 +638,26 @@ uint64_t *stream_sized(struct codec_reader *r, size_t n)
     if (codec_finish(&own))
         return reader_fail(r, own.err);
     return v;
+}
+
+uint32_t *stream_places(struct codec_reader *r, size_t n, uint32_t end)
+{
+    uint64_t size = codec_varint(r), next = 0;
+    const uint8_t *part = codec_bytes(r, size);
+    uint32_t *places = part ? reader_room(r, n, sizeof *places) : NULL;
+    if (!places)
+        return NULL;
+    struct codec_reader own = codec_reader((struct str){(const char *)part, size}, r->arena);
+    const uint64_t *gaps = stream_numbers(&own, n);
+    if (codec_finish(&own))
+        return reader_fail(r, own.err);
+    for (size_t i = 0; i < n; i++) {
+        if (gaps[i] >= end - next)
+            return reader_fail(r, ERR_CORRUPT);
+        next += gaps[i] + 1;
+        places[i] = (uint32_t)next - 1;
+    }
+    return places;
 }
 
 struct str *stream_list(struct codec_reader *r, size_t n)

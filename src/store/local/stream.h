@@ -20,7 +20,9 @@ void stream_writer_done(struct stream_writer *w);
 /* Failure is in `out`. */
 void stream_put_bytes(struct stream_writer *w, struct buf *out, const uint8_t *bytes, size_t n);
 void stream_put_numbers(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n);
-/* The same, preceded by its length. */
+/* The same of numbers that are mostly small: the gaps between places. */
+void stream_put_gaps(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n);
+/* Numbers, preceded by the length of their stream. */
 void stream_put_sized(struct stream_writer *w, struct buf *out, const uint64_t *v, size_t n);
 void stream_put_list(struct stream_writer *w, struct buf *out, const struct str *items, size_t n);
 
@@ -30,6 +32,8 @@ uint64_t *stream_numbers(struct codec_reader *r, size_t n);
 /* The same of numbers that must be below 2^32. */
 uint32_t *stream_numbers32(struct codec_reader *r, size_t n);
 uint64_t *stream_sized(struct codec_reader *r, size_t n);
+/* Ascending places below `end`, of a stream of gaps that is preceded by its length. */
+uint32_t *stream_places(struct codec_reader *r, size_t n, uint32_t end);
 struct str *stream_list(struct codec_reader *r, size_t n);
 
 #endif
