@@ -69,6 +69,17 @@ const struct outline_row *outline_root(const struct outline *o);
 /* What of a span's time no child covers. */
 uint64_t outline_self_ns(const struct outline *o, uint32_t row);
 
+/* Spans of one service and name. */
+struct outline_operation {
+    uint64_t self_ns, duration_ns, longest_ns; /* sums, and the longest of them */
+    uint32_t name, spans, errors;
+    uint32_t longest; /* row */
+    uint16_t service;
+};
+/* Those with the most time of their own first; malloc'ed. ERR_NOMEM. */
+MUST_USE int outline_operations(const struct outline *o, struct outline_operation **ret,
+                                uint32_t *ret_n);
+
 /* All its spans in start order, in batches that live until `fn` returns; what is not 0 ends it. */
 typedef int outline_walk_fn(void *arg, const struct span_batch *batch);
 MUST_USE int outline_walk(const struct outline *o, struct store_view *view, outline_walk_fn *fn,

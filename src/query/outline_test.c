@@ -162,6 +162,37 @@ static void own_time_is_what_no_child_covers(void **state)
     made_done(&m);
 }
 
+static void operations_share_out_the_time_that_spans_have_for_themselves(void **state)
+{
+    const struct brief briefs[] = {
+        {1, 0, 0, 100}, {2, 1, 10, 30}, {3, 1, 50, 20, true}, {4, 3, 55, 10, false, "db"}};
+    struct made m;
+    struct outline_operation *list;
+    uint32_t n;
+    uint64_t self_ns = 0, spans = 0, errors = 0;
+    made_init(&m, briefs, 4);
+    assert_int_equal(outline_operations(m.o, &list, &n), 0);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t expected = 0;
+        for (uint32_t row = 0; row < m.o->n; row++)
+            if (m.o->rows[row].service == list[i].service && m.o->rows[row].name == list[i].name)
+                expected += outline_self_ns(m.o, row);
+        assert_int_equal(list[i].self_ns, expected);
+        assert_int_equal(m.o->rows[list[i].longest].duration_ns, list[i].longest_ns);
+        self_ns += list[i].self_ns;
+        spans += list[i].spans;
+        errors += list[i].errors;
+        if (i)
+            assert_true(list[i - 1].self_ns >= list[i].self_ns);
+    }
+    assert_int_equal(self_ns, 100); /* no two at once: all of the trace, once */
+    assert_int_equal(spans, 4);
+    assert_int_equal(errors, 1);
+    assert_in_range(n, 2, 4);
+    free(list);
+    made_done(&m);
+}
+
 static void the_critical_path_goes_back_from_the_last_end(void **state)
 {
     /* 2 and 3 overlap: only 3, which ended last, was waited for; 5 ends before it begins. */
@@ -484,6 +515,7 @@ int main(void)
         cmocka_unit_test(an_id_that_comes_twice_keeps_both_spans),
         cmocka_unit_test(a_row_knows_what_is_below_it),
         cmocka_unit_test(own_time_is_what_no_child_covers),
+        cmocka_unit_test(operations_share_out_the_time_that_spans_have_for_themselves),
         cmocka_unit_test(the_critical_path_goes_back_from_the_last_end),
         cmocka_unit_test(a_chain_of_a_hundred_thousand_spans_is_built),
         cmocka_unit_test(a_clock_that_calls_prove_wrong_is_put_right_within_its_bounds),

@@ -112,34 +112,10 @@ struct asked {
     bool explain;
 };
 
-/* Fills `search` but for the query; false: answered with an error. */
-static bool search_params(struct web_request *q, struct search *search, struct conditions *c,
-                          struct asked *asked)
+bool api_conditions(struct web_request *q, struct conditions *c)
 {
-    uint64_t now_ns = clock_realtime_ns(), limit, ns = 0, explain;
-    uint64_t hour_ago_ns = now_ns > 3600 * NS_PER_S ? now_ns - 3600 * NS_PER_S : 0;
+    uint64_t ns = 0;
     bool given;
-    if (!web_param_u64(q, "start", 0, UINT64_MAX, hour_ago_ns, &search->start_min_ns) ||
-        !web_param_u64(q, "end", 0, UINT64_MAX, 0, &search->start_max_ns) ||
-        !web_param_u64(q, "limit", 1, SEARCH_LIMIT, SEARCH_LIMIT_DEFAULT, &limit) ||
-        !web_param_u64(q, "explain", 0, 1, 0, &explain))
-        return false;
-    search->limit = (size_t)limit;
-    asked->explain = explain;
-    struct str cursor = web_param(q, "cursor");
-    if (cursor.ptr) {
-        if (!cursor_get(&asked->cursor, cursor, question_hash(q))) {
-            web_fail_at(q, 400, "cursor", 0, "this is no cursor of an answer to this search");
-            return false;
-        }
-        search->after = &asked->cursor.place;
-        search->start_min_ns = asked->cursor.start_min_ns;
-        search->start_max_ns = asked->cursor.start_max_ns;
-    }
-    if (search->start_max_ns && search->start_max_ns < search->start_min_ns) {
-        web_fail_at(q, 400, "end", 0, "the end lies before the start");
-        return false;
-    }
     struct str text = web_param(q, "service");
     if (text.ptr)
         conditions_string(c, FIELD_SERVICE, text);
@@ -162,11 +138,41 @@ static bool search_params(struct web_request *q, struct search *search, struct c
         }
         conditions_tag(c, key, value);
     }
-    search->where = conditions_all(c);
-    if (c->failed) {
+    if (c->failed)
         web_fail_err(q, ERR_NOMEM, NULL);
+    return !c->failed;
+}
+
+/* Fills `search` but for the query; false: answered with an error. */
+static bool search_params(struct web_request *q, struct search *search, struct conditions *c,
+                          struct asked *asked)
+{
+    uint64_t now_ns = clock_realtime_ns(), limit, explain;
+    uint64_t hour_ago_ns = now_ns > 3600 * NS_PER_S ? now_ns - 3600 * NS_PER_S : 0;
+    if (!web_param_u64(q, "start", 0, UINT64_MAX, hour_ago_ns, &search->start_min_ns) ||
+        !web_param_u64(q, "end", 0, UINT64_MAX, 0, &search->start_max_ns) ||
+        !web_param_u64(q, "limit", 1, SEARCH_LIMIT, SEARCH_LIMIT_DEFAULT, &limit) ||
+        !web_param_u64(q, "explain", 0, 1, 0, &explain))
+        return false;
+    search->limit = (size_t)limit;
+    asked->explain = explain;
+    struct str cursor = web_param(q, "cursor");
+    if (cursor.ptr) {
+        if (!cursor_get(&asked->cursor, cursor, question_hash(q))) {
+            web_fail_at(q, 400, "cursor", 0, "this is no cursor of an answer to this search");
+            return false;
+        }
+        search->after = &asked->cursor.place;
+        search->start_min_ns = asked->cursor.start_min_ns;
+        search->start_max_ns = asked->cursor.start_max_ns;
+    }
+    if (search->start_max_ns && search->start_max_ns < search->start_min_ns) {
+        web_fail_at(q, 400, "end", 0, "the end lies before the start");
         return false;
     }
+    if (!api_conditions(q, c))
+        return false;
+    search->where = conditions_all(c);
     return true;
 }
 

@@ -199,6 +199,51 @@ void trace_outline(struct web_request *q)
     answer_close(q, &s, &w, &out);
 }
 
+/* ---- operations ---- */
+
+#define OPERATIONS_DEFAULT 200
+#define OPERATIONS_MAX 10000
+
+void trace_operations(struct web_request *q)
+{
+    struct shown s;
+    struct outline_operation *list;
+    uint64_t limit;
+    uint32_t n;
+    if (!web_param_u64(q, "limit", 1, OPERATIONS_MAX, OPERATIONS_DEFAULT, &limit) ||
+        !shown_init(q, &s))
+        return;
+    if (outline_operations(s.o, &list, &n)) {
+        shown_done(&s);
+        web_fail_err(q, ERR_NOMEM, NULL);
+        return;
+    }
+    uint64_t self_ns = 0;
+    struct buf out = web_answer();
+    struct json_writer w = answer_open(&s, &out);
+    key_u64(&w, "total", n);
+    for (uint32_t i = 0; i < n; i++)
+        self_ns += list[i].self_ns;
+    key_u64_str(&w, "selfNano", self_ns);
+    key_open(&w, "operations", '[');
+    for (uint32_t i = 0; i < n && i < limit; i++) {
+        const struct outline_operation *op = &list[i];
+        json_open(&w, '{');
+        key_u64(&w, "service", op->service);
+        key_str(&w, "name", s.o->names[op->name]);
+        key_u64(&w, "spanCount", op->spans);
+        key_u64(&w, "errorCount", op->errors);
+        key_u64_str(&w, "selfNano", op->self_ns);
+        key_u64_str(&w, "durationNano", op->duration_ns);
+        key_u64_str(&w, "longestNano", op->longest_ns);
+        key_hex(&w, "longestSpanId", s.o->rows[op->longest].id.bytes, SPAN_ID_SIZE);
+        json_close(&w, '}');
+    }
+    json_close(&w, ']');
+    free(list);
+    answer_close(q, &s, &w, &out);
+}
+
 /* ---- rows ---- */
 
 static void flag(struct json_writer *w, const char *key, bool value)

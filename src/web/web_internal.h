@@ -145,6 +145,9 @@ void conditions_integer(struct conditions *c, enum predicate_field field, enum p
 /* A tag as people write it, who do not know its type, nor what is an attribute: besides those, it
  * finds `error=true`, `span.kind=server`, `otel.status_code=ERROR` and the like. */
 void conditions_tag(struct conditions *c, struct str key, struct str value);
+/* Those that a search of our own API says beside its query: service, operation, minDuration, maxDuration, tag.
+ * False: the request has been answered with an error. */
+bool api_conditions(struct web_request *q, struct conditions *c);
 /* NULL when there are none. */
 const struct predicate *conditions_all(struct conditions *c);
 
@@ -162,8 +165,9 @@ void pool_free(struct pool *pool);
 
 web_handler_fn api_retention, api_delete, api_redact, api_export, api_ledger;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
-web_handler_fn api_parse;
-web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_find, trace_events;
+web_handler_fn api_parse, api_breakdown;
+web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_find, trace_events,
+    trace_operations;
 web_handler_fn api_trace_logs, api_logs, api_metric_names, api_series; /* api_records.c */
 
 /* "scanned":{...}: what was read for an answer. */

@@ -126,7 +126,7 @@ describe('the OpenAPI document', () => {
   });
 
   test('what is asked wrongly is answered as it says', async () => {
-    for (const url of ['search?limit=0', 'search?q=%7B', 'metrics', 'traces/xyz', 'traces/ff', 'live?q=%7B', `traces/${A}/window?lines=x`, `traces/ff/outline`, 'logs?limit=0', 'series', 'ledger', 'ledger?trace=x']) {
+    for (const url of ['search?limit=0', 'search?q=%7B', 'metrics', 'traces/xyz', 'traces/ff', 'live?q=%7B', `traces/${A}/window?lines=x`, `traces/ff/outline`, 'logs?limit=0', 'breakdown?values=0', 'breakdown?q=%7B%7D%20%7C%20rate()', 'breakdown?start=2&end=1', `traces/${A}/operations?limit=0`, 'series', 'ledger', 'ledger?trace=x']) {
       const response = await fetch(`${server.endpoints.page}/api/pugmark/${url}`);
       assert.ok(response.status === 400 || response.status === 404, url);
       check(`/api/pugmark/${url}`, 'get', response.status, response.headers.get('content-type'), await response.json());

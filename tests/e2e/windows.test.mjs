@@ -59,6 +59,17 @@ test('windows are pieces of one list in tree order, and each is there at once', 
   assert.equal(seen, 4010);
 });
 
+test('operations share out all spans and their time', async () => {
+  const { total, operations, selfNano } = await part('operations', { limit: 10_000 });
+  assert.equal(total, operations.length);
+  assert.equal(operations.reduce((n, o) => n + o.spanCount, 0), spans);
+  assert.equal(operations.reduce((n, o) => n + o.errorCount, 0), outline.errorCount);
+  assert.equal(operations.reduce((n, o) => n + BigInt(o.selfNano), 0n), BigInt(selfNano));
+  for (const o of operations) assert.ok(BigInt(o.longestNano) <= BigInt(o.durationNano) && o.service < outline.services.length);
+  const few = await part('operations', { limit: 2 });
+  assert.deepEqual([few.total, few.operations], [total, operations.slice(0, 2)]);
+});
+
 test('folding by depth leaves the top, and the rows say how much is below them', async () => {
   const w = await part('window', { fold: 1, lines: 1000 });
   const root = w.rows[0];

@@ -2,7 +2,8 @@
 // violation of the content security policy, or request to anywhere but its server.
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
 const executable = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
@@ -48,4 +49,11 @@ export async function withPage(browser, server, path, use, { expected = null, ..
     await context.close();
   }
   assert.deepEqual(complaints, []);
+}
+
+/** What axe says against the page as it is now. */
+export async function axeFinds(page) {
+  await page.evaluate(readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8'));
+  return page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ['violations'] })).violations
+    .map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target.join(' ')} ${n.any.concat(n.all)[0]?.message ?? ''}`).slice(0, 4).join(' | ')}`));
 }

@@ -7,7 +7,7 @@ export const hello = '<img src=x onerror="alert(1)">';
 export const script = '"><script>alert(document.domain)</script>';
 
 /** Requests of one shape: an api, its database, a worker. Returns the trace's id and its spans' ids by name. */
-export function shopTrace({ start, failed = false, scale = 1, links = [], orphan = false } = {}) {
+export function shopTrace({ start, failed = false, scale = 1, links = [], orphan = false, attributes = [] } = {}) {
   const traceId = randomHex(32);
   const at = start ?? BigInt(Date.now()) * 1_000_000n - 30_000_000_000n;
   const ms = (n) => String(at + BigInt(Math.round(n * scale * 1e6)));
@@ -27,6 +27,7 @@ export function shopTrace({ start, failed = false, scale = 1, links = [], orphan
           span(ids.root, '', 'GET /orders/{id}', 2, 0, 100, {
             traceState: 'vendor=1',
             attributes: [
+              ...attributes,
               text('http.route', '/orders/{id}'),
               { key: 'http.response.status_code', value: { intValue: failed ? '500' : '200' } },
               { key: 'big', value: { intValue: '9007199254740993' } },

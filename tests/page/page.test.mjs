@@ -2,15 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { PUGMARK, Server, randomHex, until } from '../e2e/lib.mjs';
-import { noBrowser, openBrowser, withPage } from './browser.mjs';
+import { axeFinds, noBrowser, openBrowser, withPage } from './browser.mjs';
 import { bigTrace, hello, hostileTrace, script, shopTrace, text } from './data.mjs';
 
 const skip = noBrowser;
@@ -694,15 +692,11 @@ test('a store that is damaged is told above the answer', { skip }, async (t) => 
 });
 
 test('a screen reader and weak eyes are served: axe finds nothing, in light and dark', { skip }, async () => {
-  const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
   for (const colorScheme of ['light', 'dark']) {
     for (const path of ['/search', `/trace/${bad.traceId}?span=${bad.ids.query}`, `/trace/${broken.traceId}`, '/live', '/search?minDuration=1h']) {
       await withPage(browser, server, path, async (page) => {
         await page.locator('.row, .result, .waiting, .nothing').first().waitFor();
-        await page.evaluate(axe);
-        const found = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ['violations'] })).violations
-          .map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target.join(' ')} ${n.any.concat(n.all)[0]?.message ?? ''}`).slice(0, 4).join(' | ')}`));
-        assert.deepEqual(found, [], `${path} in ${colorScheme}`);
+        assert.deepEqual(await axeFinds(page), [], `${path} in ${colorScheme}`);
       }, { colorScheme });
     }
   }

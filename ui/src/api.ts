@@ -163,6 +163,25 @@ export interface Overview {
   runs: number[]; // lane, first cell, cells, service, failed
 }
 
+/** Where the time of a trace went. */
+export interface TraceOperation {
+  service: number;
+  name: string;
+  spanCount: number;
+  errorCount: number;
+  selfNano: string;
+  durationNano: string;
+  longestNano: string;
+  longestSpanId: string;
+}
+
+export interface TraceOperations {
+  asOf: string;
+  total: number;
+  selfNano: string;
+  operations: TraceOperation[];
+}
+
 export interface EventMarks {
   asOf: string;
   rows: { row: number; events: { offsetNano: string; name: string }[] }[];
@@ -201,6 +220,37 @@ export interface Scanned {
 export interface SearchAnswer {
   traces: TraceSummary[];
   limit: number;
+  more: boolean;
+  scanned?: Scanned;
+}
+
+/** Of spans: among those found, and among all of the time. */
+export interface FoundOfAll {
+  found: string;
+  all: string;
+}
+
+export interface BreakdownValue extends FoundOfAll {
+  value: AnyValue;
+  difference: number;
+}
+
+export interface BreakdownField extends FoundOfAll {
+  scope: 'span' | 'resource' | 'intrinsic';
+  key: string;
+  asked: boolean;
+  difference: number;
+  different: string;
+  more: boolean;
+  values: BreakdownValue[];
+}
+
+/** Which attributes tell the spans that a search finds from the others. */
+export interface Breakdown {
+  spans: FoundOfAll;
+  counted: FoundOfAll;
+  wholeTraces: boolean;
+  fields: BreakdownField[];
   more: boolean;
   scanned?: Scanned;
 }
@@ -284,6 +334,7 @@ export const services = (signal?: AbortSignal) => get<{ services: string[] }>('s
 export const operations = (service: string, signal?: AbortSignal) =>
   get<{ operations: Operation[] }>('operations', { service }, signal).then((a) => a.operations);
 export const search = (params: Params, signal?: AbortSignal) => get<SearchAnswer>('search', params, signal);
+export const breakdown = (params: Params, signal?: AbortSignal) => get<Breakdown>('breakdown', params, signal);
 /** A part of a trace: outline, window, spans/ID, find, overview, events. */
 export const tracePart = <T>(id: string, part: string, params: Params = {}, signal?: AbortSignal) =>
   get<T>(`traces/${encodeURIComponent(id)}/${part}`, params, signal);

@@ -28,6 +28,7 @@ const icons = {
   fold: 'M3.5 7.5 8 3l4.5 4.5M3.5 13 8 8.5l4.5 4.5',
   clock: 'M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM8 4.8V8l2.2 1.6',
   merge: 'M2.5 3.5h11M2.5 12.5h11M5 8h1M7.5 8h1M10 8h1',
+  minus: 'M4 8h8',
   reload: 'M13 3v3.5H9.5M12.7 6.5A5 5 0 1 0 13 9.5',
 } as const;
 

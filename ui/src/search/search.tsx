@@ -11,6 +11,7 @@ import { Combobox, Field, Icon, IconButton, Loading, Problem, type Suggestion } 
 import { navigate, route, setParams, traceUrl } from '../router';
 import { loadServices, services } from '../services';
 import { formatFull, fromInputTime, group, formatDuration, parseNs, toInputTime, zoneName } from '../time';
+import { AttributeBreakdown } from './attributes';
 import { FirstSpan } from './first';
 import { formFromParams, limits, lookbacks, paramsFromForm, problems, type Form } from './form';
 import { Results, sorts, sortTraces, type Sort } from './results';
@@ -137,6 +138,8 @@ export function Search(): JSX.Element {
   const page = useRef<HTMLDivElement>(null);
   const wanted = params.get('sort');
   const sort: Sort = sorts.find((s) => s === wanted) ?? 'newest';
+  const view = params.get('view') === 'attributes' ? 'attributes' : 'traces';
+  const setView = (v: 'attributes' | 'traces'): void => setParams({ view: v === 'traces' ? null : v }, { replace: true });
   const answer = found.value;
   const traces = useMemo(() => (answer ? sortTraces(answer.traces, sort) : []), [answer, sort]);
 
@@ -147,6 +150,7 @@ export function Search(): JSX.Element {
     if (Object.keys(bad).length) return;
     const p = paramsFromForm(next);
     if (sort !== 'newest') p.set('sort', sort);
+    if (view !== 'traces') p.set('view', view);
     const text = p.toString();
     const to = `/search${text ? `?${text}` : ''}`;
     if (to === location.pathname + location.search || (!text && !location.search)) refresh();
@@ -207,6 +211,7 @@ export function Search(): JSX.Element {
       },
     },
     { keys: ['r'], does: 'Search again', run: refresh },
+    { keys: ['b'], does: 'The traces, or how their attributes differ', run: () => setView(view === 'traces' ? 'attributes' : 'traces') },
   ]);
 
   const filtered = Boolean(answer && (answer.form.q || answer.form.tags || answer.form.minDuration || answer.form.maxDuration || answer.form.operation));
@@ -232,6 +237,11 @@ export function Search(): JSX.Element {
             {failed > 0 && <span class="error-text"> · {group(failed)} failed</span>}
             {sort !== 'newest' && answer.more && <span class="muted"> · sorted among those shown</span>}
             <span class="grow" />
+            <span class="switch" role="group" aria-label="What is shown">
+              <button type="button" aria-pressed={view === 'traces'} onClick={() => setView('traces')} title="The traces (b)">Traces</button>
+              <button type="button" aria-pressed={view === 'attributes'} onClick={() => setView('attributes')}
+                title="Which attributes tell what was found from everything else (b)">Attributes</button>
+            </span>
             {s && (
               <span class="muted scanned" title={`From ${formatFull(parseNs(s.start), 3)}\nto ${formatFull(parseNs(s.end), 3)}\n${s.parts} parts, ${s.partsPruned} of them skipped; ${s.groups} row groups, ${s.groupsPruned} of them skipped`}>
                 {group(s.rows)} rows read in {formatDuration(Number(s.micros) * 1000)}
@@ -239,11 +249,14 @@ export function Search(): JSX.Element {
             )}
             <IconButton icon="reload" label="Search again" keys="r" onClick={refresh} />
           </div>
-          <div class="panel">
+          {view === 'attributes' && (
+            <AttributeBreakdown form={answer.form} atMs={answer.atMs} onQuery={(q) => submit({ ...form, q })} />
+          )}
+          {view === 'traces' && <div class="panel">
             <Results traces={traces} sort={sort} nowMs={answer.atMs} filtered={filtered}
               onSort={(next) => setParams({ sort: next === 'newest' ? null : next }, { replace: true })} />
-          </div>
-          {answer.more && (
+          </div>}
+          {view === 'traces' && answer.more && (
             <div class="more">
               <button type="button" disabled={searching.value} onClick={() => void loadOlder()}>
                 {searching.value ? 'Loading…' : 'Older traces'}

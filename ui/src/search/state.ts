@@ -27,7 +27,7 @@ export const lastOpened = signal('');
 let running: AbortController | null = null;
 
 /** Presentation only: does not ask the server again. */
-export const viewParams = ['sort'];
+export const viewParams = ['sort', 'view'];
 
 export function searchKey(params: URLSearchParams): string {
   const p = new URLSearchParams(params);

@@ -10,6 +10,7 @@ import { goBack, route, setParams } from '../router';
 import { recallNumber, remember } from '../settings';
 import { formatClock, formatDuration, formatExact, formatFull, group } from '../time';
 import { Detail, zoomTo } from './detail';
+import { Drawer, panelOf, togglePanel } from './drawer';
 import { Minimap } from './minimap';
 import { adjustsOf, flip, foldAt, foldOf, isWhole, mergeBelow, mergesOf, rangeOf, selectSpan, setAdjusts, setMerges, setRange, zoomAt } from './view';
 import { Splitter, Waterfall } from './waterfall';
@@ -319,6 +320,7 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
     { keys: ['/'], does: 'Find in the trace', run: () => findInput.current?.focus() },
     { keys: ['n'], does: 'Next match', run: () => find.trim() && cycle({ q: find }, 1) },
     { keys: ['N'], does: 'Previous match', run: () => find.trim() && cycle({ q: find }, -1) },
+    { keys: ['o'], does: 'Time by operation', run: () => togglePanel('operations') },
     { keys: ['r'], does: 'Load again', run: reload },
     {
       keys: ['Escape'], does: 'From the details to the rows, then close, then back', run: () => {
@@ -379,6 +381,7 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
           {failed !== null && <Problem error={failed} retry={reload} />}
           <Waterfall model={model} range={range} fold={fold} spanId={spanId} line={line} adjusted={adjusted} find={found} service={service}
             onSelect={choose} onWidth={setBarWidth} />
+          <Drawer model={model} panel={panelOf(params)} spanId={spanId} />
         </div>
         {spanId && (
           <>

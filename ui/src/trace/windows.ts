@@ -187,6 +187,10 @@ export class Windows {
     return api.tracePart<api.Found>(this.id, 'find', this.params({ ...what, step, row: row === undefined ? undefined : String(row) }), abort);
   }
 
+  operations(abort?: AbortSignal): Promise<api.TraceOperations> {
+    return api.tracePart<api.TraceOperations>(this.id, 'operations', { asOf: this.asOf, limit: '500' }, abort);
+  }
+
   overview(width: number, lanes: number, adjusted: boolean, abort?: AbortSignal): Promise<api.Overview> {
     return api.tracePart<api.Overview>(this.id, 'overview',
       this.params({ width: String(width), lanes: String(lanes), clock: adjusted ? 'adjusted' : undefined }), abort);

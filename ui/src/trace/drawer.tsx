@@ -1,0 +1,75 @@
+// What else there is to a trace, below its waterfall: a strip of names, and above it the one that is open. Which one
+// is in the address (panel=).
+
+import type { JSX } from 'preact';
+import { useState } from 'preact/hooks';
+import { Icon, IconButton } from '../parts';
+import { route, setParams } from '../router';
+import { recallNumber, remember } from '../settings';
+import { Operations } from './operations';
+import type { TraceModel } from './windows';
+
+const panels = { operations: 'Time by operation' } as const;
+export type Panel = keyof typeof panels;
+
+export function panelOf(p: URLSearchParams): Panel | null {
+  const name = p.get('panel') ?? '';
+  return Object.hasOwn(panels, name) ? (name as Panel) : null;
+}
+
+export const togglePanel = (panel: Panel | null): void =>
+  setParams({ panel: panel === panelOf(route.peek().params) ? null : panel }, { replace: true });
+
+/** The upper edge, which can be moved. */
+function Edge({ height, onChange }: { height: number; onChange: (height: number) => void }): JSX.Element {
+  const [from, setFrom] = useState<{ y: number; height: number } | null>(null);
+  const clamp = (h: number): number => Math.round(Math.min(900, Math.max(90, h)));
+  return (
+    <div class="drawer-edge" role="separator" aria-orientation="horizontal" aria-label="Height of the panel" tabIndex={0}
+      aria-valuenow={height} aria-valuemin={90} aria-valuemax={900}
+      onPointerDown={(e) => {
+        setFrom({ y: e.clientY, height });
+        e.currentTarget.setPointerCapture(e.pointerId);
+        e.preventDefault();
+      }}
+      onPointerMove={(e) => from && onChange(clamp(from.height + from.y - e.clientY))}
+      onPointerUp={() => setFrom(null)}
+      onPointerCancel={() => setFrom(null)}
+      onKeyDown={(e) => {
+        const step = e.key === 'ArrowUp' ? 24 : e.key === 'ArrowDown' ? -24 : 0;
+        if (!step) return;
+        e.preventDefault();
+        e.stopPropagation();
+        onChange(clamp(height + step));
+      }} />
+  );
+}
+
+export function Drawer({ model, panel, spanId }: { model: TraceModel; panel: Panel | null; spanId: string }): JSX.Element {
+  const [height, setHeight] = useState(() => recallNumber('panelHeight', 260, 90, 900));
+  return (
+    <section class={`drawer${panel ? ' open' : ''}`} aria-label="More of this trace">
+      {panel && (
+        <>
+          <Edge height={height} onChange={(h) => {
+            setHeight(h);
+            remember('panelHeight', String(h));
+          }} />
+          <div class="drawer-body" id="drawer-body" role="region" aria-label={panels[panel]} tabIndex={0} style={{ height: `${height}px` }}>
+            {panel === 'operations' && <Operations model={model} spanId={spanId} />}
+          </div>
+        </>
+      )}
+      <div class="drawer-strip">
+        {(Object.keys(panels) as Panel[]).map((name) => (
+          <button key={name} type="button" aria-expanded={panel === name} aria-controls={panel === name ? 'drawer-body' : undefined}
+            onClick={() => togglePanel(name)}>
+            <Icon name={panel === name ? 'down' : 'right'} />{panels[name]}
+          </button>
+        ))}
+        <span class="grow" />
+        {panel && <IconButton icon="close" label="Close the panel" onClick={() => togglePanel(panel)} />}
+      </div>
+    </section>
+  );
+}
