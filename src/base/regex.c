@@ -153,7 +153,7 @@ static int insert(struct compiler *c, size_t at, enum regex_op op, size_t a, siz
 static int copy(struct compiler *c, size_t at, size_t len)
 {
     int err = room(c, len);
-    if (err)
+    if (err || !len) /* of () before anything else there are no steps at all */
         return err;
     memcpy(&c->steps[c->n], &c->steps[at], len * sizeof c->steps[0]);
     c->n += len;

@@ -58,6 +58,8 @@ struct str str_split(struct str s, char at, struct str *ret_rest)
 
 bool str_is_utf8(struct str s)
 {
+    if (!s.len) /* ptr may be NULL */
+        return true;
     const uint8_t *p = (const uint8_t *)s.ptr;
     const uint8_t *end = p + s.len;
     while (p < end) {
