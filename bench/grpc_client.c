@@ -2,7 +2,6 @@
 
 #include "base/buf.h"
 #include "base/str.h"
-#include "sender.h"
 
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
@@ -147,12 +146,15 @@ static int session_new(struct grpc_client *c)
     return 0;
 }
 
-struct grpc_client *grpc_client_new(uint16_t port)
+struct grpc_client *grpc_client_new(int fd)
 {
     struct grpc_client *c = calloc(1, sizeof *c);
-    if (!c)
+    if (!c) {
+        if (fd >= 0)
+            close(fd);
         return NULL;
-    c->fd = sender_dial(port);
+    }
+    c->fd = fd;
     if (c->fd < 0 || session_new(c)) {
         grpc_client_free(c);
         return NULL;

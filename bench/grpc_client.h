@@ -10,8 +10,8 @@
 
 struct grpc_client;
 
-/* NULL: it cannot connect. */
-struct grpc_client *grpc_client_new(uint16_t port);
+/* Takes the connected descriptor, also when it fails. NULL: that is -1, or there is no memory. */
+struct grpc_client *grpc_client_new(int fd);
 void grpc_client_free(struct grpc_client *client); /* NULL is allowed */
 
 struct grpc_answer {

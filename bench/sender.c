@@ -266,7 +266,7 @@ static void *connection_main(void *arg)
     bool is_grpc = s->options->set->form == BODY_OTLP_GRPC;
     struct connection conn = {.fd = -1};
     if (is_grpc)
-        conn.grpc = grpc_client_new(s->options->port);
+        conn.grpc = grpc_client_new(sender_dial(s->options->port));
     else
         conn.fd = sender_dial(s->options->port);
     if (conn.fd < 0 && !conn.grpc)
