@@ -1,5 +1,7 @@
 #include "model/span.h"
 
+#include "base/hash.h"
+
 static bool id_parse(struct str hex, uint8_t *bytes, size_t n)
 {
     char digits[2 * TRACE_ID_SIZE];
@@ -111,6 +113,72 @@ bool value_eq(const struct value *a, const struct value *b)
     default:
         return true;
     }
+}
+
+/* ---- fingerprints ---- */
+
+static uint64_t attrs_fingerprint(const struct attr *items, size_t n);
+
+static uint64_t value_fingerprint(const struct value *v)
+{
+    uint64_t bits = 0;
+    switch (v->type) {
+    case VALUE_STRING:
+    case VALUE_BYTES:
+        return hash_bytes_seed(v->string.ptr, v->string.len, v->type);
+    case VALUE_BOOL:
+        bits = v->boolean;
+        break;
+    case VALUE_INT:
+        bits = (uint64_t)v->integer;
+        break;
+    case VALUE_DOUBLE:
+        memcpy(&bits, &v->real, sizeof bits);
+        break;
+    case VALUE_ARRAY:
+        for (size_t i = 0; i < v->array.n; i++)
+            bits = hash_mix64(bits + value_fingerprint(&v->array.items[i]));
+        break;
+    case VALUE_MAP:
+        bits = attrs_fingerprint(v->map.items, v->map.n);
+        break;
+    default:
+        break;
+    }
+    uint8_t bytes[8];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(bits >> 8 * i);
+    return hash_bytes_seed(bytes, sizeof bytes, v->type);
+}
+
+/* A sum, so that the order does not matter. */
+static uint64_t attrs_fingerprint(const struct attr *items, size_t n)
+{
+    uint64_t sum = n;
+    for (size_t i = 0; i < n; i++)
+        sum += hash_mix64(hash_bytes_seed(items[i].key.ptr, items[i].key.len,
+                                          value_fingerprint(&items[i].value)));
+    return hash_mix64(sum);
+}
+
+uint64_t resource_fingerprint(const struct resource *r)
+{
+    return attrs_fingerprint(r->attrs.items, r->attrs.n);
+}
+
+const struct attr *resource_attr_find(const struct resource *r, struct str key,
+                                      struct resource_derived *derived)
+{
+    static const char digits[] = "0123456789abcdef";
+    if (key.len != sizeof RESOURCE_FINGERPRINT - 1 || !str_eq(key, STR(RESOURCE_FINGERPRINT)))
+        return attrs_find(&r->attrs, key);
+    uint64_t n = resource_fingerprint(r);
+    for (size_t i = FINGERPRINT_DIGITS; i-- > 0; n >>= 4)
+        derived->text[i] = digits[n & 15];
+    derived->attr =
+        (struct attr){STR(RESOURCE_FINGERPRINT),
+                      {.type = VALUE_STRING, .string = {derived->text, FINGERPRINT_DIGITS}}};
+    return &derived->attr;
 }
 
 void resource_set_service_name(struct resource *r)

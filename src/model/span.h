@@ -170,6 +170,20 @@ bool span_kind_parse(struct str name, uint8_t *ret); /* either form, any case */
 
 const struct attr *attrs_find(const struct attrs *attrs, struct str key);
 bool value_eq(const struct value *a, const struct value *b);
+/* What makes a resource the same wherever and whenever it was sent: its attributes with their types, in any order.
+ * docs/formats/fingerprint.md has it to the byte. Never changes. */
+uint64_t resource_fingerprint(const struct resource *r);
+#define FINGERPRINT_DIGITS 16
+
+/* An attribute of a resource: as it was sent, or RESOURCE_FINGERPRINT, which stands for the fingerprint in queries and
+ * lives in `derived`. NULL: there is none. */
+#define RESOURCE_FINGERPRINT "pugmark.fingerprint"
+struct resource_derived {
+    struct attr attr;
+    char text[FINGERPRINT_DIGITS];
+};
+const struct attr *resource_attr_find(const struct resource *r, struct str key,
+                                      struct resource_derived *derived);
 /* Sets service_name from the attributes. */
 void resource_set_service_name(struct resource *r);
 

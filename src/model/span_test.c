@@ -2,6 +2,8 @@
 
 #include "model/span.h"
 
+#include <stdio.h>
+
 static void trace_ids_are_read_in_every_form_that_clients_send(void **state)
 {
     struct trace_id id;
@@ -97,6 +99,52 @@ static void a_resource_without_a_service_name_says_so(void **state)
     assert_str_eq(r.service_name, STR("unknown_service"));
 }
 
+static uint64_t fingerprint(const struct attr *items, size_t n)
+{
+    return resource_fingerprint(&(struct resource){.attrs = {items, (uint32_t)n, 0}});
+}
+
+/* The first number is that of docs/formats/fingerprint.md: it never changes. */
+static void a_fingerprint_is_of_the_attributes_and_their_types_in_any_order(void **state)
+{
+    struct value items[] = {{.type = VALUE_INT, .integer = 1}, {.type = VALUE_INT, .integer = 2}};
+    struct value turned[] = {items[1], items[0]};
+    struct attr service = {STR("service.name"), {.type = VALUE_STRING, .string = STR("shop")}},
+                n = {STR("n"), {.type = VALUE_INT, .integer = 1}},
+                yes = {STR("n"), {.type = VALUE_BOOL, .boolean = true}},
+                one = {STR("n"), {.type = VALUE_DOUBLE, .real = 1}},
+                text = {STR("n"), {.type = VALUE_STRING, .string = STR("1")}},
+                bytes = {STR("n"), {.type = VALUE_BYTES, .string = STR("1")}},
+                none = {STR("n"), {.type = VALUE_NONE}},
+                list = {STR("n"), {.type = VALUE_ARRAY, .array = {items, 2}}},
+                list_turned = {STR("n"), {.type = VALUE_ARRAY, .array = {turned, 2}}};
+    struct attr pair[] = {service, n}, pair_turned[] = {n, service};
+    struct attr map = {STR("n"), {.type = VALUE_MAP, .map = {pair, 2}}},
+                map_turned = {STR("n"), {.type = VALUE_MAP, .map = {pair_turned, 2}}};
+    assert_int_equal(fingerprint(&service, 1), UINT64_C(0xcdb401f9c9936ac0));
+    assert_int_equal(fingerprint(pair, 2), fingerprint(pair_turned, 2));
+    assert_int_equal(fingerprint(&map, 1), fingerprint(&map_turned, 1));
+    const struct attr all[] = {n, yes, one, text, bytes, none, list, list_turned, map, service};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (size_t k = 0; k < i; k++)
+            assert_int_not_equal(fingerprint(&all[i], 1), fingerprint(&all[k], 1));
+    assert_int_not_equal(fingerprint(NULL, 0), fingerprint(&none, 1));
+    assert_int_not_equal(fingerprint(&n, 1), fingerprint((struct attr[]){n, n}, 2));
+}
+
+static void the_fingerprint_is_found_like_an_attribute(void **state)
+{
+    struct attr service = {STR("service.name"), {.type = VALUE_STRING, .string = STR("shop")}};
+    struct resource r = {.attrs = {&service, 1, 0}};
+    struct resource_derived derived;
+    char text[FINGERPRINT_DIGITS + 1];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)resource_fingerprint(&r));
+    assert_str_eq(resource_attr_find(&r, STR(RESOURCE_FINGERPRINT), &derived)->value.string,
+                  str_from(text));
+    assert_ptr_equal(resource_attr_find(&r, STR("service.name"), &derived), &service);
+    assert_null(resource_attr_find(&r, STR("other"), &derived));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +154,8 @@ int main(void)
         cmocka_unit_test(kinds_have_names_in_both_languages),
         cmocka_unit_test(a_span_that_ends_before_it_starts_lasted_no_time),
         cmocka_unit_test(values_are_equal_by_type_and_content),
+        cmocka_unit_test(a_fingerprint_is_of_the_attributes_and_their_types_in_any_order),
+        cmocka_unit_test(the_fingerprint_is_found_like_an_attribute),
         cmocka_unit_test(a_resource_without_a_service_name_says_so),
     };
     return cmocka_run_group_tests_name("span", tests, NULL, NULL);

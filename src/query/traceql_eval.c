@@ -1,6 +1,6 @@
 #include "query/traceql_eval.h"
 
-
+#include <assert.h>
 #include <math.h>
 
 /* What an expression is evaluated on. */
@@ -172,6 +172,18 @@ static bool put_attr(struct result *r, const struct attrs *attrs, struct str key
     return true;
 }
 
+static bool put_resource_attr(struct result *r, const struct resource *resource, struct str key)
+{
+    struct resource_derived derived;
+    const struct attr *a = resource_attr_find(resource, key, &derived);
+    if (a != &derived.attr)
+        return put_attr(r, &resource->attrs, key);
+    static_assert(sizeof derived.text <= sizeof r->hex, "room for the fingerprint");
+    memcpy(r->hex, derived.text, sizeof derived.text);
+    put_string(r, (struct str){r->hex, sizeof derived.text});
+    return true;
+}
+
 static const struct traceql_tree *tree_of(const struct subject *on)
 {
     return on->trace ? on->trace->tree : NULL;
@@ -296,11 +308,11 @@ static void eval_field(const struct traceql_expr *e, const struct subject *on, s
         put_attr(ret, &span->attrs, e->key);
         break;
     case TRACEQL_RESOURCE_ATTR:
-        put_attr(ret, &span->resource->attrs, e->key);
+        put_resource_attr(ret, span->resource, e->key);
         break;
     case TRACEQL_ANY_ATTR:
         if (!put_attr(ret, &span->attrs, e->key))
-            put_attr(ret, &span->resource->attrs, e->key);
+            put_resource_attr(ret, span->resource, e->key);
         break;
     case TRACEQL_SCOPE_ATTR:
         put_attr(ret, &span->scope->attrs, e->key);

@@ -207,6 +207,13 @@ static bool filter_attr(const struct filter *f, const struct attrs *attrs)
     return a && filter_value(f, &a->value);
 }
 
+static bool filter_resource(const struct filter *f, const struct resource *r)
+{
+    struct resource_derived derived;
+    const struct attr *a = resource_attr_find(r, f->key, &derived);
+    return a && filter_value(f, &a->value);
+}
+
 bool filter_span(const struct filter *f, const struct span *s)
 {
     switch (f->op) {
@@ -249,10 +256,10 @@ bool filter_span(const struct filter *f, const struct span *s)
     case FIELD_SPAN_ATTR:
         return filter_attr(f, &s->attrs);
     case FIELD_RESOURCE_ATTR:
-        return filter_attr(f, &s->resource->attrs);
+        return filter_resource(f, s->resource);
     case FIELD_ANY_ATTR: {
         const struct attr *a = attrs_find(&s->attrs, f->key);
-        return a ? filter_value(f, &a->value) : filter_attr(f, &s->resource->attrs);
+        return a ? filter_value(f, &a->value) : filter_resource(f, s->resource);
     }
     }
     return false;

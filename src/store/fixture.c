@@ -738,6 +738,12 @@ static struct predicate predicate_draw(struct fixture *f, unsigned depth)
             p.value = any_value(f, 1);
         if (!fixture_random(f, 6))
             p.value = (struct value){.type = VALUE_STRING, .string = text(f, "", 30)};
+        struct resource_derived derived;
+        p.key = fixture_random(f, 12) ? p.key : STR(RESOURCE_FINGERPRINT);
+        const struct attr *own = resource_attr_find(s->resource, p.key, &derived);
+        if (own == &derived.attr)
+            p.value = (struct value){.type = VALUE_STRING,
+                                     .string = arena_str(&f->arena, own->value.string)};
     }
     }
     if (p.op == PREDICATE_REGEX) {

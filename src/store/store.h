@@ -391,6 +391,25 @@ MUST_USE int store_calls(struct store_view *view, uint64_t start_min_ns, uint64_
                          uint64_t timeout_ns, struct arena *arena, struct store_call **ret_calls,
                          size_t *ret_n, bool *ret_is_cut);
 
+/* What sent spans: resources with the same fingerprint are one. */
+struct store_resource {
+    uint64_t fingerprint;
+    const struct resource *resource;
+    uint64_t span_count;
+    uint64_t start_first_ns, start_last_ns; /* of its spans in the range */
+};
+#define STORE_RESOURCES_MAX 100000 /* that are told apart in one call */
+struct store_resources {
+    uint64_t start_min_ns, start_max_ns; /* of the spans, as in a scan */
+    struct str service;                  /* empty: of all */
+    uint64_t timeout_ns;                 /* ERR_TIMEOUT after it; 0: no bound */
+};
+/* The one whose last span started last comes first, then by fingerprint; in `arena`. `*ret_is_cut`: there are more than
+ * STORE_RESOURCES_MAX, and which are left out is not defined. */
+MUST_USE int store_resources(struct store_view *view, const struct store_resources *which,
+                             struct arena *arena, struct store_resource **ret, size_t *ret_n,
+                             bool *ret_is_cut);
+
 struct store_key {
     enum predicate_field field; /* FIELD_RESOURCE_ATTR or FIELD_SPAN_ATTR */
     struct str name;

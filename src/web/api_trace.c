@@ -106,8 +106,11 @@ static uint32_t number_of(struct numbering *m, const void *thing, thing_json_fn 
 void trace_resource_json(struct json_writer *w, const void *thing)
 {
     const struct resource *r = thing;
+    struct resource_derived derived;
     json_open(w, '{');
     key_str(w, "service", r->service_name);
+    key_str(w, "fingerprint",
+            resource_attr_find(r, STR(RESOURCE_FINGERPRINT), &derived)->value.string);
     key_attrs(w, &r->attrs);
     if (r->attrs.dropped)
         key_u64(w, "droppedAttributes", r->attrs.dropped);

@@ -63,6 +63,7 @@ static const struct route {
     {"/metrics", health_metrics, DIALECT_PLAIN, false},
     {"/api/pugmark/services", api_services, DIALECT_OWN, true},
     {"/api/pugmark/operations", api_operations, DIALECT_OWN, true},
+    {"/api/pugmark/resources", api_resources, DIALECT_OWN, true},
     {"/api/pugmark/search", api_search, DIALECT_OWN, true},
     {"/api/pugmark/metrics", api_metrics, DIALECT_OWN, true},
     {"/api/pugmark/breakdown", api_breakdown, DIALECT_OWN, true},

@@ -165,7 +165,7 @@ void pool_free(struct pool *pool);
 
 web_handler_fn api_retention, api_delete, api_redact, api_export, api_ledger;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
-web_handler_fn api_parse, api_breakdown;
+web_handler_fn api_parse, api_breakdown, api_resources;
 web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_find, trace_events,
     trace_operations;
 web_handler_fn api_trace_logs, api_logs, api_metric_names, api_series; /* api_records.c */

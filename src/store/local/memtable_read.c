@@ -247,7 +247,8 @@ static bool resource_matches(struct scanner *sc, const struct filter *f, uint32_
                                                   &sc->arena);
         codec_resource(&reader, &r);
         sc->failed |= reader.err != 0;
-        const struct attr *a = attrs_find(&r.attrs, f->key);
+        struct resource_derived derived;
+        const struct attr *a = resource_attr_find(&r, f->key, &derived);
         answers[number] = a && filter_value(f, &a->value) ? YES : NO;
         arena_reset(&sc->arena);
     }
@@ -375,10 +376,15 @@ static void wanted_of_resource(struct scanner *sc, const struct scan_attr *attr,
                                                   &sc->resources);
         codec_resource(&reader, &r);
         sc->failed |= reader.err != 0;
-        const struct attr *a = sc->failed ? NULL : attrs_find(&r.attrs, attr->key);
+        struct resource_derived derived;
+        const struct attr *a = sc->failed ? NULL : resource_attr_find(&r, attr->key, &derived);
         w->known[number] = a ? YES : NO;
         if (a) {
             w->values[number] = a->value;
+            if (a == &derived.attr) {
+                w->values[number].string = arena_str(&sc->resources, a->value.string);
+                sc->failed |= !w->values[number].string.ptr;
+            }
             value_flatten(&w->values[number]);
         }
     }

@@ -145,7 +145,8 @@ static int operation_matches(struct segment *seg, const struct filter *f,
         if (f->field == FIELD_SERVICE) {
             *ret = filter_string(f, resource->service_name);
         } else {
-            const struct attr *a = attrs_find(&resource->attrs, f->key);
+            struct resource_derived derived;
+            const struct attr *a = resource_attr_find(resource, f->key, &derived);
             *ret = a && filter_value(f, &a->value);
         }
     }

@@ -40,11 +40,15 @@ static int wanted_resources(struct scanner *sc, const struct scan_attr *attr, st
         err = ERR_NOMEM;
     for (uint32_t i = 0; !err && i < seg->n_operations; i++) {
         const struct resource *resource;
+        struct resource_derived derived;
         err = segment_resource(seg, seg->operations[i].resource, &resource);
-        const struct attr *a = err ? NULL : attrs_find(&resource->attrs, attr->key);
+        const struct attr *a = err ? NULL : resource_attr_find(resource, attr->key, &derived);
         if (!a)
             continue;
         w->of_operation[i] = a->value;
+        if (a == &derived.attr &&
+            !(w->of_operation[i].string = arena_str(&sc->arena, a->value.string)).ptr)
+            err = ERR_NOMEM;
         if (a->value.type == VALUE_ARRAY || a->value.type == VALUE_MAP)
             w->of_operation[i] = (struct value){.type = a->value.type};
     }

@@ -5,6 +5,7 @@
 #include "store/local/calls.h"
 #include "store/local/erase.h"
 #include "store/local/keys.h"
+#include "store/local/resources.h"
 #include "store/local/view.h"
 
 struct store_view *store_view_new(struct store *store)
@@ -480,6 +481,43 @@ int store_calls(struct store_view *view, uint64_t start_min_ns, uint64_t start_m
     if (!err && ret_is_cut)
         *ret_is_cut = set.is_cut;
     call_set_done(&set);
+    return err;
+}
+
+static int resources_gather(struct store_view *view, struct resource_set *set)
+{
+    const struct store_resources *which = set->which;
+    int err = 0;
+    for (int i = 0; i < 2 && !err; i++)
+        if (view->memtables[i])
+            err = memtable_resources(view->memtables[i], view->rows[i], set);
+    for (uint32_t i = 0; i < view->segments->n && !err; i++) {
+        const struct segment_info *info = &view->segments->items[i]->info;
+        struct segment *seg;
+        if (range_misses(which->start_min_ns, which->start_max_ns, info->start_min_ns,
+                         info->start_max_ns))
+            continue;
+        err = view_reader(view, i, &seg);
+        if (!err)
+            err = segment_resources(seg, set);
+        err = view_pass_damage(view, i, err);
+    }
+    return err;
+}
+
+int store_resources(struct store_view *view, const struct store_resources *which,
+                    struct arena *arena, struct store_resource **ret, size_t *ret_n,
+                    bool *ret_is_cut)
+{
+    struct resource_set set;
+    int err = resource_set_init(&set, which, arena);
+    if (!err)
+        err = resources_gather(view, &set);
+    if (!err)
+        err = resource_set_list(&set, ret, ret_n);
+    if (!err)
+        *ret_is_cut = set.is_cut;
+    resource_set_done(&set);
     return err;
 }
 
