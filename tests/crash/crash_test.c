@@ -119,7 +119,7 @@ static void *eraser(void *arg)
     uint32_t n = 0, end = atomic_load(&next_body);
     for (uint32_t i = 0; i < end && i < BODIES_MAX; i++) /* nothing of these is under way */
         if (atomic_load(&acknowledged[i]) &&
-            atomic_load(&acknowledged[i]) == atomic_load(&sent[i]) && is_doomed(i))
+            atomic_load(&acknowledged[i]) == atomic_load(&sent[i]) && is_doomed(i) && !is_old(i))
             before[n++] = i;
     char path[160];
     /* The old ones are left to retention. */
@@ -408,7 +408,7 @@ int main(int argc, char **argv)
         return 2;
     }
     snprintf(data, sizeof data, "%s/data", scratch);
-    began_ns = clock_realtime_ns();
+    began_ns = clock_realtime_ns() / 1000 * 1000; /* Zipkin knows no less */
     config_write();
     rounds -= rounds % CHECK_EVERY;
     printf("1..%d\n# seed %llu\n", rounds / CHECK_EVERY, (unsigned long long)seed);
