@@ -683,6 +683,16 @@ enum json_type json_skip(struct json_reader *r)
     return r->type;
 }
 
+struct str json_skip_text(struct json_reader *r)
+{
+    if (r->type == JSON_KEY && json_next(r) == JSON_ERROR)
+        return STR_NONE;
+    const char *from = r->token;
+    if (json_skip(r) == JSON_ERROR)
+        return STR_NONE;
+    return (struct str){from, (size_t)(r->at - from)};
+}
+
 /* ---- numbers ---- */
 
 static bool is_numeric(const struct json_reader *r)

@@ -83,6 +83,8 @@ enum json_type json_next(struct json_reader *r);
 /* After JSON_OBJECT, JSON_ARRAY or JSON_KEY was read: passes over the whole value and returns its
  * last token, or JSON_ERROR. */
 enum json_type json_skip(struct json_reader *r);
+/* As json_skip, and gives the JSON of the value, which is part of the input; STR_NONE after an error. */
+struct str json_skip_text(struct json_reader *r);
 /* Makes the reader fail at the current token with what the caller expected; returns JSON_ERROR. */
 enum json_type json_fail(struct json_reader *r, const char *expected);
 /* The same with a code and words of the caller's. */

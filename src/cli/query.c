@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/query_series.h"
+#include "cli/query_spans.h"
 #include "cli/term.h"
 #include "query/traceql.h"
 
@@ -16,6 +17,7 @@ enum { LIMIT_DEFAULT = 20, LIMIT_MAX = 1000 };
 struct row {
     struct str trace_id, service, name;
     uint64_t start_ns, duration_ns, spans, errors, orphans, matched;
+    struct str sets; /* the JSON of spanSets; none: the query is about traces */
 };
 
 struct rows {
@@ -30,17 +32,17 @@ enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_CSV };
 
 struct options {
     const char *query, *server, *since, *cursor;
-    uint64_t limit, since_ns, step_ns;
+    uint64_t limit, since_ns, step_ns, spans;
     enum format format;
     bool explain;
 };
 
 static const char help[] =
     "usage: pugmark query 'TRACEQL' [--since 1h] [--limit N] [--cursor TEXT] [--json|--csv]\n"
-    "                     [--explain] [--step 1m] [--server URL]\n"
+    "                     [--spans N] [--explain] [--step 1m] [--server URL]\n"
     "\n"
-    "Lists the newest traces in which spans match; of a query that ends in a metric,\n"
-    "such as | rate(), its series.\n"
+    "Lists the newest traces in which spans match; of a query with select() the spans,\n"
+    "with by() the groups; of one that ends in a metric, such as | rate(), its series.\n"
     "\n"
     "  --since DURATION  how far to look back, by the start of the span: 15m, 1h, 7d;\n"
     "                    default 1h\n"
@@ -51,6 +53,8 @@ static const char help[] =
     "  --json            the server's answer as it is\n"
     "  --csv             a header line and one line a trace; durations in nanoseconds.\n"
     "                    Of series one line a sample\n"
+    "  --spans N         of a query with select() or by(): so many spans of each group,\n"
+    "                    1 to 1000; default 20\n"
     "  --explain         also how they were found, and what was read for it, on stderr\n"
     "  --server URL      default " CLIENT_SERVER_DEFAULT "\n"
     "\n"
@@ -58,6 +62,8 @@ static const char help[] =
     "  pugmark query '{ status = error }'\n"
     "  pugmark query '{ resource.service.name = \"api\" && duration > 100ms }'\n"
     "  pugmark query '{ .http.route =~ \"/cart/.*\" } && { name = \"db.query\" }' --since 7d\n"
+    "  pugmark query '{ status = error } | select(.http.route, statusMessage)'\n"
+    "  pugmark query '{ } | by(resource.service.name) | count() > 100'\n"
     "  pugmark query '{ kind = server } | rate() by (resource.service.name)' --step 1m\n"
     "  pugmark query '{ } | quantile_over_time(duration, .5, .99) by (name)' --csv\n";
 
@@ -74,6 +80,7 @@ static int parse(int argc, char **argv, struct options *o)
         {.name = "since", .duration_ns = &o->since_ns, .text = &o->since},
         {.name = "limit", .count = &o->limit, .min = 1, .max = LIMIT_MAX},
         {.name = "cursor", .text = &o->cursor},
+        {.name = "spans", .count = &o->spans, .min = 1, .max = 1000},
         {.name = "step", .duration_ns = &o->step_ns},
         {.name = "json", .flag = &json},
         {.name = "csv", .flag = &csv},
@@ -120,7 +127,10 @@ static void row_read(struct json_reader *r, struct row *row)
         while (i < n && !str_eq(key, str_from(fields[i].key)))
             i++;
         if (i == n) {
-            json_skip(r);
+            bool sets = str_eq(key, STR("spanSets"));
+            struct str value = json_skip_text(r);
+            if (sets)
+                row->sets = value;
             continue;
         }
         json_next(r);
@@ -133,17 +143,6 @@ static void row_read(struct json_reader *r, struct row *row)
             json_fail(r, "a string");
         }
     }
-}
-
-/* The text of an object that comes next. */
-static struct str object_skip(struct json_reader *r)
-{
-    const char *from = r->at;
-    json_skip(r);
-    struct str rest = {from, (size_t)(r->at - from)};
-    while (rest.len && rest.ptr[0] != '{')
-        rest = str_skip(rest, 1);
-    return rest;
 }
 
 static bool rows_read(struct str body, struct arena *arena, struct rows *rows)
@@ -169,9 +168,9 @@ static bool rows_read(struct str body, struct arena *arena, struct rows *rows)
                 return false;
             rows->cursor = r.text;
         } else if (str_eq(r.text, STR("scanned"))) {
-            rows->scanned = object_skip(&r);
+            rows->scanned = json_skip_text(&r);
         } else if (str_eq(r.text, STR("plan"))) {
-            rows->plan = object_skip(&r);
+            rows->plan = json_skip_text(&r);
         } else {
             json_skip(&r);
         }
@@ -180,24 +179,6 @@ static bool rows_read(struct str body, struct arena *arena, struct rows *rows)
 }
 
 /* ---- showing ---- */
-
-static void csv_field(struct buf *out, struct str s)
-{
-    bool quote = false;
-    for (size_t i = 0; i < s.len; i++)
-        quote |= s.ptr[i] == '"' || s.ptr[i] == ',' || s.ptr[i] == '\n' || s.ptr[i] == '\r';
-    if (!quote) {
-        buf_str(out, s);
-        return;
-    }
-    buf_byte(out, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"')
-            buf_byte(out, '"');
-        buf_byte(out, s.ptr[i]);
-    }
-    buf_byte(out, '"');
-}
 
 static void put_csv(const struct rows *rows, struct buf *out)
 {
@@ -437,13 +418,33 @@ static bool show_series(const struct options *o, const struct term *t, struct st
     return true;
 }
 
+/* Of a query with select() or by(): spans or groups. */
+static bool show_spans(const struct options *o, const struct term *t, const struct rows *rows,
+                       struct arena *arena, struct buf *out)
+{
+    struct grid grid = {.n_columns = 0};
+    bool ours = true;
+    for (size_t i = 0; i < rows->n && ours; i++)
+        ours = query_spans_add(&grid, rows->items[i].trace_id, rows->items[i].sets,
+                               o->format == FORMAT_CSV, arena);
+    ours &= !grid.failed;
+    if (ours && o->format == FORMAT_CSV)
+        grid_csv(&grid, out);
+    else if (ours && o->format == FORMAT_TABLE)
+        grid_table(&grid, t, out);
+    grid_done(&grid);
+    return ours;
+}
+
 static bool show_traces(const struct options *o, const struct term *t, struct str body,
                         struct arena *arena, struct buf *out, struct str *ret_scanned)
 {
     struct rows *rows = calloc(1, sizeof *rows);
     bool ours = rows && rows_read(body, arena, rows);
     if (ours) {
-        if (o->format == FORMAT_CSV)
+        if (rows->n && rows->items[0].sets.ptr)
+            ours = show_spans(o, t, rows, arena, out);
+        else if (o->format == FORMAT_CSV)
             put_csv(rows, out);
         else if (o->format == FORMAT_TABLE && rows->n)
             put_table(rows, t, out);
@@ -470,6 +471,8 @@ static void put_path(const struct options *o, bool series, struct buf *path)
     if (!series)
         buf_printf(path, "&limit=%llu%s", (unsigned long long)o->limit,
                    o->explain ? "&explain=1" : "");
+    if (!series && o->spans)
+        buf_printf(path, "&spans=%llu", (unsigned long long)o->spans);
     if (!series && o->cursor) {
         buf_cstr(path, "&cursor=");
         client_escape(path, str_from(o->cursor));

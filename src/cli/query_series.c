@@ -139,12 +139,7 @@ bool series_read(struct str body, struct arena *arena, struct series_rows *ret)
             if (!json_to_u64(&r, start ? &ret->start_ns : &ret->step_ns))
                 return false;
         } else if (str_eq(r.text, STR("scanned"))) {
-            const char *from = r.at;
-            json_skip(&r);
-            struct str rest = {from, (size_t)(r.at - from)};
-            while (rest.len && rest.ptr[0] != '{')
-                rest = str_skip(rest, 1);
-            ret->scanned = rest;
+            ret->scanned = json_skip_text(&r);
         } else {
             json_skip(&r);
         }

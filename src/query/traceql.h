@@ -260,6 +260,14 @@ void traceql_free(struct traceql *q); /* NULL is allowed */
 void traceql_print(const struct traceql *q, struct buf *out);
 /* One field as a query would have it: `resource.service.name`. For labels. */
 void traceql_print_field(const struct traceql_expr *e, struct buf *out);
+/* The fields of select(), each once; with `filters` also those that filters look at. What is more than
+ * TRACEQL_SHOWN_MAX is left out. */
+#define TRACEQL_SHOWN_MAX 64
+struct traceql_shown {
+    const struct traceql_expr *fields[TRACEQL_SHOWN_MAX];
+    size_t n;
+};
+void traceql_shown(const struct traceql *q, bool filters, struct traceql_shown *ret);
 /* The hint of that name, or NULL. */
 const struct traceql_hint *traceql_hint(const struct traceql *q, const char *name);
 
@@ -315,6 +323,9 @@ struct traceql_spans {
     struct traceql_label *labels;
     size_t n_labels;
 };
+
+/* "by(.x)", "count()": as the query has it. False: what is calculated of several has no name. */
+bool traceql_print_label(const struct traceql_label *label, struct buf *out);
 
 /* Runs the stages on one trace. `input` (NULL: all) says which of its spans may match at all; the
  * others are still there for structure. The spansets live in `arena`. ERR_NOMEM, ERR_TOO_LARGE (by()

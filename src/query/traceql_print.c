@@ -344,3 +344,74 @@ void traceql_print_field(const struct traceql_expr *e, struct buf *out)
     memmove(out->ptr + quote, e->key.ptr, e->key.len);
     out->len -= 2;
 }
+
+/* ---- what an answer shows ---- */
+
+static void show_expr(const struct traceql_expr *e, struct traceql_shown *shown)
+{
+    if (!e)
+        return;
+    if (e->node != TRACEQL_FIELD) {
+        show_expr(e->left, shown);
+        show_expr(e->right, shown);
+        return;
+    }
+    for (size_t i = 0; i < shown->n; i++)
+        if (shown->fields[i]->field == e->field && shown->fields[i]->of_parent == e->of_parent &&
+            str_eq(shown->fields[i]->key, e->key))
+            return;
+    if (shown->n < TRACEQL_SHOWN_MAX)
+        shown->fields[shown->n++] = e;
+}
+
+static void show_stages(const struct traceql_stage *stages, bool filters,
+                        struct traceql_shown *shown);
+
+static void show_spanset(const struct traceql_spanset *s, bool filters, struct traceql_shown *shown)
+{
+    if (!s)
+        return;
+    if (filters)
+        show_expr(s->condition, shown);
+    show_spanset(s->left, filters, shown);
+    show_spanset(s->right, filters, shown);
+    show_stages(s->stages, filters, shown);
+}
+
+static void show_stages(const struct traceql_stage *stages, bool filters,
+                        struct traceql_shown *shown)
+{
+    for (; stages; stages = stages->next) {
+        show_spanset(stages->spanset, filters, shown);
+        for (size_t i = 0; stages->type == TRACEQL_STAGE_SELECT && i < stages->n_fields; i++)
+            show_expr(stages->fields[i], shown);
+    }
+}
+
+void traceql_shown(const struct traceql *q, bool filters, struct traceql_shown *ret)
+{
+    ret->n = 0;
+    show_stages(q->stages, filters, ret);
+}
+
+bool traceql_print_label(const struct traceql_label *label, struct buf *out)
+{
+    static const char *const words[] = {
+        [TRACEQL_SCALAR_COUNT] = "count", [TRACEQL_SCALAR_MIN] = "min",
+        [TRACEQL_SCALAR_MAX] = "max",     [TRACEQL_SCALAR_AVG] = "avg",
+        [TRACEQL_SCALAR_SUM] = "sum",
+    };
+    const struct traceql_expr *field = label->by;
+    const char *word = "by";
+    if (!label->by) {
+        if (label->scalar->node < TRACEQL_SCALAR_COUNT || label->scalar->node > TRACEQL_SCALAR_SUM)
+            return false;
+        word = words[label->scalar->node];
+        field = label->scalar->field;
+    }
+    buf_printf(out, "%s(", word);
+    if (field)
+        traceql_print_field(field, out);
+    buf_byte(out, ')');
+    return true;
+}

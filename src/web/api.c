@@ -10,7 +10,12 @@
 
 #include <stdio.h>
 
-enum { SEARCH_LIMIT_DEFAULT = 20, SEARCH_LIMIT = 1000 };
+enum {
+    SEARCH_LIMIT_DEFAULT = 20,
+    SEARCH_LIMIT = 1000,
+    SEARCH_SPANS_DEFAULT = 20, /* of each set, when a query is about them */
+    SEARCH_SPANS_MAX = 1000,
+};
 
 /* ---- names ---- */
 
@@ -65,7 +70,8 @@ void api_operations(struct web_request *q)
 
 /* ---- search ---- */
 
-static void summary_json(struct json_writer *w, const struct search_trace *t)
+/* Without its end: more may follow. */
+static void summary_open(struct json_writer *w, const struct search_trace *t)
 {
     const struct trace_summary *s = &t->summary;
     json_open(w, '{');
@@ -89,7 +95,6 @@ static void summary_json(struct json_writer *w, const struct search_trace *t)
     }
     json_close(w, ']');
     key_u64(w, "matched", t->matched);
-    json_close(w, '}');
 }
 
 /* Of all that a search asks besides its time: pages of it have the same. */
@@ -110,6 +115,7 @@ static uint64_t question_hash(struct web_request *q)
 struct asked {
     struct cursor cursor;
     bool explain;
+    uint64_t spans; /* to show of each set; 0: no sets */
 };
 
 bool api_conditions(struct web_request *q, struct conditions *c)
@@ -148,10 +154,12 @@ static bool search_params(struct web_request *q, struct search *search, struct c
                           struct asked *asked)
 {
     uint64_t now_ns = clock_realtime_ns(), limit, explain;
+    uint64_t spans = search->query && api_asks_for_spans(search->query) ? SEARCH_SPANS_DEFAULT : 0;
     uint64_t hour_ago_ns = now_ns > 3600 * NS_PER_S ? now_ns - 3600 * NS_PER_S : 0;
     if (!web_param_u64(q, "start", 0, UINT64_MAX, hour_ago_ns, &search->start_min_ns) ||
         !web_param_u64(q, "end", 0, UINT64_MAX, 0, &search->start_max_ns) ||
         !web_param_u64(q, "limit", 1, SEARCH_LIMIT, SEARCH_LIMIT_DEFAULT, &limit) ||
+        !web_param_u64(q, "spans", 0, SEARCH_SPANS_MAX, spans, &asked->spans) ||
         !web_param_u64(q, "explain", 0, 1, 0, &explain))
         return false;
     search->limit = (size_t)limit;
@@ -238,22 +246,45 @@ static void cursor_json(struct web_request *q, struct json_writer *w, const stru
     key_str(w, "cursor", (struct str){text, sizeof text});
 }
 
+static int traces_json(struct web_request *q, struct json_writer *w, const struct search *search,
+                       const struct search_result *result, const struct asked *asked)
+{
+    struct arena scratch = ARENA_INIT; /* of one trace */
+    int err = 0;
+    key_open(w, "traces", '[');
+    for (size_t i = 0; i < result->n && !err; i++) {
+        const struct search_trace *t = &result->traces[i];
+        arena_reset(&scratch);
+        summary_open(w, t);
+        if (asked->spans && clock_monotonic_ns() > q->arrived_ns + q->web->query_timeout_ns)
+            err = ERR_TIMEOUT;
+        else if (asked->spans)
+            err = api_spansets(w, q->view, search, &t->summary, asked->spans, &scratch);
+        json_close(w, '}');
+    }
+    json_close(w, ']');
+    arena_done(&scratch);
+    return err;
+}
+
 static void search_answer(struct web_request *q, const struct search *search,
-                          const struct search_result *result, bool explain)
+                          const struct search_result *result, const struct asked *asked)
 {
     struct buf out = web_answer();
     struct json_writer w = json_writer(&out);
     json_open(&w, '{');
-    key_open(&w, "traces", '[');
-    for (size_t i = 0; i < result->n; i++)
-        summary_json(&w, &result->traces[i]);
-    json_close(&w, ']');
+    int err = traces_json(q, &w, search, result, asked);
+    if (err) {
+        buf_done(&out);
+        web_fail_err(q, err, NULL);
+        return;
+    }
     key_u64(&w, "limit", search->limit);
     json_key(&w, STR("more"));
     json_bool(&w, result->more);
     if (result->more && result->n)
         cursor_json(q, &w, search, &result->traces[result->n - 1]);
-    if (explain)
+    if (asked->explain)
         plan_json(&w, search, &result->plan);
     api_scanned(&w, search->start_min_ns,
                 search->start_max_ns ? search->start_max_ns : clock_realtime_ns(), &result->cost,
@@ -270,21 +301,21 @@ void api_search(struct web_request *q)
     struct traceql *query = NULL;
     struct error_detail detail;
     struct asked asked;
-    if (!search_params(q, &search, &conditions, &asked))
-        return;
     struct str text = web_param(q, "q");
     if (text.ptr && traceql_parse(text, &query, &detail)) {
         web_fail_at(q, 400, "q", detail.position, detail.message);
         return;
     }
     search.query = query;
-    struct store_view *view = web_view(q);
-    int err = view ? search_run(view, &search, q->arena, &result, &detail)
-                   : error_set(&detail, ERR_NOMEM, 0, "out of memory");
-    if (err)
-        web_fail_err(q, err, &detail);
-    else
-        search_answer(q, &search, &result, asked.explain);
+    if (search_params(q, &search, &conditions, &asked)) {
+        struct store_view *view = web_view(q);
+        int err = view ? search_run(view, &search, q->arena, &result, &detail)
+                       : error_set(&detail, ERR_NOMEM, 0, "out of memory");
+        if (err)
+            web_fail_err(q, err, &detail);
+        else
+            search_answer(q, &search, &result, &asked);
+    }
     traceql_free(query);
 }
 

@@ -15,12 +15,11 @@ enum {
     LIMIT_MAX = 1000,
     SPANS_DEFAULT = 3, /* in a spanset */
     SPANS_MAX = 100,
-    SHOWN_MAX = 64, /* attributes of a span */
 };
 
 struct shown {
-    const struct traceql_expr *fields[SHOWN_MAX];
-    struct str keys[SHOWN_MAX];
+    const struct traceql_expr *fields[TRACEQL_SHOWN_MAX];
+    struct str keys[TRACEQL_SHOWN_MAX];
     size_t n;
 };
 
@@ -103,47 +102,16 @@ static bool is_said(const struct traceql_expr *field)
     }
 }
 
-static void show_expr(struct web_request *q, const struct traceql_expr *e, struct shown *shown)
+static void shown_init(struct web_request *q, const struct traceql *query, struct shown *ret)
 {
-    if (!e)
-        return;
-    if (e->node != TRACEQL_FIELD) {
-        show_expr(q, e->left, shown);
-        show_expr(q, e->right, shown);
-        return;
-    }
-    struct str key = field_key(q, e);
-    if (is_said(e) || !key.ptr || shown->n == SHOWN_MAX)
-        return;
-    for (size_t i = 0; i < shown->n; i++)
-        if (str_eq(shown->keys[i], key) && shown->fields[i]->field == e->field &&
-            shown->fields[i]->of_parent == e->of_parent)
-            return;
-    shown->keys[shown->n] = key;
-    shown->fields[shown->n++] = e;
-}
-
-static void show_stages(struct web_request *q, const struct traceql_stage *stages,
-                        struct shown *shown);
-
-static void show_spanset(struct web_request *q, const struct traceql_spanset *s,
-                         struct shown *shown)
-{
-    if (!s)
-        return;
-    show_expr(q, s->condition, shown);
-    show_spanset(q, s->left, shown);
-    show_spanset(q, s->right, shown);
-    show_stages(q, s->stages, shown);
-}
-
-static void show_stages(struct web_request *q, const struct traceql_stage *stages,
-                        struct shown *shown)
-{
-    for (; stages; stages = stages->next) {
-        show_spanset(q, stages->spanset, shown);
-        for (size_t i = 0; stages->type == TRACEQL_STAGE_SELECT && i < stages->n_fields; i++)
-            show_expr(q, stages->fields[i], shown);
+    struct traceql_shown all;
+    traceql_shown(query, true, &all);
+    for (size_t i = 0; i < all.n; i++) {
+        struct str key = field_key(q, all.fields[i]);
+        if (is_said(all.fields[i]) || !key.ptr)
+            continue;
+        ret->keys[ret->n] = key;
+        ret->fields[ret->n++] = all.fields[i];
     }
 }
 
@@ -187,29 +155,13 @@ static void span_json(struct web_request *q, struct json_writer *w, const struct
     json_close(w, '}');
 }
 
-/* by(x) is labelled as it is written, an aggregate too; what is calculated of several has no name. */
 static void label_json(struct web_request *q, struct json_writer *w,
                        const struct traceql_label *label)
 {
-    static const char *const words[] = {
-        [TRACEQL_SCALAR_COUNT] = "count", [TRACEQL_SCALAR_MIN] = "min",
-        [TRACEQL_SCALAR_MAX] = "max",     [TRACEQL_SCALAR_AVG] = "avg",
-        [TRACEQL_SCALAR_SUM] = "sum",
-    };
-    const struct traceql_expr *field = label->by;
-    const char *word = "by";
-    if (!label->by) {
-        if (label->scalar->node < TRACEQL_SCALAR_COUNT || label->scalar->node > TRACEQL_SCALAR_SUM)
-            return;
-        word = words[label->scalar->node];
-        field = label->scalar->field;
-    }
     struct buf key = BUF_INIT;
-    buf_printf(&key, "%s(", word);
-    if (field)
-        traceql_print_field(field, &key);
-    buf_byte(&key, ')');
-    attribute_json(q, w, buf_as_str(&key), field, &label->value);
+    if (traceql_print_label(label, &key))
+        attribute_json(q, w, buf_as_str(&key), label->by ? label->by : label->scalar->field,
+                       &label->value);
     buf_done(&key);
 }
 
@@ -314,7 +266,7 @@ static int search_answer(struct web_request *q, struct store_view *view,
     int err = 0;
     /* A query that was made of tags and durations shows nothing of itself. */
     if (search->query && web_param(q, "q").ptr)
-        show_stages(q, search->query->stages, &shown);
+        shown_init(q, search->query, &shown);
     json_open(&w, '{');
     json_key(&w, STR("traces"));
     json_open(&w, '[');

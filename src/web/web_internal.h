@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "net/http_server.h"
+#include "query/search.h"
 #include "web/web.h"
 
 #define PATH_PARAMS_MAX 2
@@ -170,6 +171,13 @@ web_handler_fn trace_outline, trace_window, trace_overview, trace_span, trace_fi
     trace_operations;
 web_handler_fn api_trace_logs, api_logs, api_metric_names, api_series; /* api_records.c */
 
+/* "spanSets":[...] of a trace that a search found, with at most `spans_max` spans in each (api_spansets.c). What
+ * search_spans says. */
+MUST_USE int api_spansets(struct json_writer *w, struct store_view *view,
+                          const struct search *search, const struct trace_summary *summary,
+                          uint64_t spans_max, struct arena *scratch);
+/* It has a select() or a by(), which are about them. */
+bool api_asks_for_spans(const struct traceql *query);
 /* "scanned":{...}: what was read for an answer. */
 void api_scanned(struct json_writer *w, uint64_t start_ns, uint64_t end_ns,
                  const struct scan_cost *cost, uint64_t traces_read, uint64_t elapsed_ns);

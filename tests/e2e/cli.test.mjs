@@ -91,6 +91,20 @@ describe('pugmark query', () => {
     assert.equal((await ask('query', '{ status = error } >> { }')).stdout, '');
   });
 
+  test('shows spans with what is selected, and groups', async () => {
+    const selected = await ask('query', '{ status = error } | select(.attempt, kind, .no)');
+    assert.match(selected.stdout, new RegExp(`^START +DURATION +SERVICE +NAME +\\.attempt +kind +\\.no +TRACE\n`
+      + `\\S+ +25\\.0 ms +shop +load, "quoted".*\\[31mred +3 +internal +${TRACE}\n$`));
+    assert.ok(!/[\u001b\u0007]/.test(selected.stdout));
+    const csv = await ask('query', '{ } | by(status) | select(.attempt)', '--csv');
+    assert.deepEqual(csv.stdout.trim().split('\n').map((l) => l.replace(/^[^,]*,/, '')).map((l) => l.slice(0, 20)).slice(0, 2),
+      ['duration_ns,service,', '100000000,shop,GET /']);
+    assert.match(csv.stdout, /^start,duration_ns,service,name,by\(status\),\.attempt,trace_id\n/);
+    const groups = await ask('query', '{ } | by(status) | count() > 0');
+    assert.match(groups.stdout, new RegExp(`^MATCHED +by\\(status\\) +count\\(\\) +TRACE\n +1 +unset +1 +${TRACE}\n +1 +error +1 +${TRACE}\n$`));
+    assert.equal((await ask('query', '{ } | by(name)', '--spans', '1', '--limit', '1')).status, 0);
+  });
+
   test('shows series, draws them, and gives them to scripts', async () => {
     const query = '{ } | count_over_time() by (resource.service.name)';
     const { status, stdout, stderr } = await ask('query', query);
