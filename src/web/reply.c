@@ -134,6 +134,20 @@ void web_error_body(enum dialect dialect, int status, const char *parameter, siz
         json_close(&w, '}');
         json_close(&w, '}');
         return;
+    case DIALECT_PROMETHEUS:
+        json_open(&w, '{');
+        json_key(&w, STR("status"));
+        json_str(&w, STR("error"));
+        json_key(&w, STR("errorType"));
+        json_str(&w, status == 503 || status == 504 ? STR("timeout")
+                     : status == 422                ? STR("execution")
+                     : status == 404                ? STR("not_found")
+                     : status >= 500                ? STR("internal")
+                                                    : STR("bad_data"));
+        json_key(&w, STR("error"));
+        json_str(&w, message);
+        json_close(&w, '}');
+        return;
     case DIALECT_LEGACY:
         json_open(&w, '{');
         json_key(&w, STR("data"));

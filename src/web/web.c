@@ -54,6 +54,12 @@ static const struct route {
     {                                                                                              \
         path, handler, DIALECT_PLAIN, false, METHOD_GET, ADDRESS_SAMPLING, "sampling " path        \
     }
+/* On Tempo's address, so that one URL is both data sources, and on the page's. */
+#define PROMETHEUS(path, handler, reads_store, methods)                                            \
+    {path, handler, DIALECT_PROMETHEUS, reads_store, methods, ADDRESS_TEMPO, "tempo " path},       \
+    {                                                                                              \
+        path, handler, DIALECT_PROMETHEUS, reads_store, methods                                    \
+    }
     {"/", page_document, DIALECT_PLAIN, false},
     {"/search", page_document, DIALECT_PLAIN, false},
     {"/live", page_document, DIALECT_PLAIN, false},
@@ -123,6 +129,17 @@ static const struct route {
     TEMPO("/api/v2/search/tags", tempo_tags_v2, true),
     TEMPO("/api/search/tag/*/values", tempo_values, true),
     TEMPO("/api/v2/search/tag/*/values", tempo_values_v2, true),
+    PROMETHEUS("/api/v1/query", prometheus_query, true, METHOD_GET | METHOD_POST),
+    PROMETHEUS("/api/v1/query_range", prometheus_query_range, true, METHOD_GET | METHOD_POST),
+    PROMETHEUS("/api/v1/query_exemplars", prometheus_exemplars, true, METHOD_GET | METHOD_POST),
+    PROMETHEUS("/api/v1/series", prometheus_series, true, METHOD_GET | METHOD_POST),
+    PROMETHEUS("/api/v1/labels", prometheus_labels, true, METHOD_GET | METHOD_POST),
+    PROMETHEUS("/api/v1/label/*/values", prometheus_label_values, true, METHOD_GET),
+    PROMETHEUS("/api/v1/metadata", prometheus_metadata, false, METHOD_GET),
+    PROMETHEUS("/api/v1/rules", prometheus_rules, false, METHOD_GET),
+    PROMETHEUS("/api/v1/status/buildinfo", prometheus_buildinfo, false, METHOD_GET),
+    TEMPO("/-/healthy", tempo_ready, false),
+    TEMPO("/-/ready", tempo_ready, false),
     ZIPKIN("/health", zipkin_health, false),
     ZIPKIN("/info", zipkin_info, false),
     ZIPKIN("/config.json", zipkin_config, false),
@@ -139,6 +156,7 @@ static const struct route {
     SAMPLING("/sampling", sampling_strategy),
     SAMPLING("/api/sampling", sampling_strategy),
     SAMPLING("/baggageRestrictions", sampling_baggage),
+#undef PROMETHEUS
 #undef TEMPO
 #undef ZIPKIN
 #undef SAMPLING
@@ -154,6 +172,9 @@ const char *web_route_name(size_t i)
 
 static enum dialect dialect_of(const struct listener *listener, struct str path)
 {
+    if ((listener->address == ADDRESS_PAGE || listener->address == ADDRESS_TEMPO) &&
+        str_starts(path, STR("/api/v1/")))
+        return DIALECT_PROMETHEUS;
     if (listener->address != ADDRESS_PAGE)
         return DIALECT_PLAIN;
     if (str_starts(path, STR("/api/pugmark/")))

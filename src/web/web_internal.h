@@ -67,10 +67,11 @@ struct web {
 
 /* In whose words an error is said. */
 enum dialect {
-    DIALECT_PLAIN,  /* a sentence */
-    DIALECT_OWN,    /* docs/api.md */
-    DIALECT_V3,     /* Jaeger's gateway: {"error":{"httpCode":404,"message":".."}} */
-    DIALECT_LEGACY, /* Jaeger's envelope */
+    DIALECT_PLAIN,      /* a sentence */
+    DIALECT_OWN,        /* docs/api.md */
+    DIALECT_V3,         /* Jaeger's gateway: {"error":{"httpCode":404,"message":".."}} */
+    DIALECT_LEGACY,     /* Jaeger's envelope */
+    DIALECT_PROMETHEUS, /* {"status":"error","errorType":"bad_data","error":".."} */
 };
 
 struct web_request {
@@ -198,6 +199,9 @@ web_handler_fn tempo_echo, tempo_ready, tempo_buildinfo;
 web_handler_fn tempo_trace, tempo_trace_v2, tempo_search;
 web_handler_fn tempo_query_range, tempo_query_instant;
 web_handler_fn tempo_tags, tempo_tags_v2, tempo_values, tempo_values_v2;
+web_handler_fn prometheus_query, prometheus_query_range, prometheus_series, prometheus_labels,
+    prometheus_label_values, prometheus_metadata, prometheus_exemplars, prometheus_buildinfo,
+    prometheus_rules;
 web_handler_fn zipkin_services, zipkin_span_names, zipkin_remote_services, zipkin_traces,
     zipkin_trace, zipkin_trace_many, zipkin_dependencies, zipkin_autocomplete_keys,
     zipkin_autocomplete_values, zipkin_health, zipkin_info, zipkin_config;
