@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "store/local/file.h"
 #include "store/local/segment.h"
+#include "store/local/segment_format.h"
 
 static void what_was_appended_is_read_back_exactly(void **state)
 {
@@ -86,6 +87,75 @@ static void traces_of_a_power_of_two_are_sealed(void **state)
         fixture_append(&f, &batch);
         assert_int_equal(store_seal(f.store), 0); /* a table of its own */
     }
+    fixture_check(&f);
+    fixture_done(&f);
+}
+
+static int hash_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Two numbers whose ids the index of a segment keeps under the same 32 bits. */
+static void numbers_with_one_hash(uint64_t *ret_a, uint64_t *ret_b)
+{
+    enum { TRIED = 1 << 18 }; /* 8 such pairs, by chance */
+    uint64_t *tried = malloc(TRIED * sizeof *tried);
+    bool found = false;
+    for (uint64_t i = 0; i < TRIED; i++) {
+        struct trace_id id = {{0}};
+        memcpy(id.bytes + 8, &i, sizeof i);
+        tried[i] = (uint64_t)segment_trace_hash(id.bytes) << 32 | i;
+    }
+    qsort(tried, TRIED, sizeof *tried, hash_order);
+    for (uint64_t i = 1; !found && i < TRIED; i++) {
+        found = tried[i] >> 32 == tried[i - 1] >> 32;
+        *ret_a = (uint32_t)tried[i];
+        *ret_b = (uint32_t)tried[i - 1];
+    }
+    free(tried);
+    assert_true(found);
+}
+
+/* By the number in its id: 1: told as whole, 2: as a part. */
+static int number_told(void *arg, struct trace_match *match, const struct match_trace *trace)
+{
+    uint8_t *told = arg;
+    uint64_t number;
+    (void)match;
+    memcpy(&number, trace->id.bytes + 8, sizeof number);
+    told[number] |= trace->is_whole ? 1 : 2;
+    return 0;
+}
+
+static void only_traces_in_several_segments_are_told_as_parts(void **state)
+{
+    struct fixture f;
+    uint64_t numbers[3];
+    static uint8_t told[1 << 18];
+    numbers_with_one_hash(&numbers[0], &numbers[1]);
+    numbers[2] = 1; /* in both segments */
+    fixture_init(&f, 1, NULL);
+    for (int part = 0; part < 2; part++) {
+        struct span_batch batch = fixture_batch(&f, 3);
+        for (size_t i = 0; i < batch.n; i++) {
+            memset(&batch.spans[i].trace_id, 0, sizeof batch.spans[i].trace_id);
+            memcpy(batch.spans[i].trace_id.bytes + 8, &numbers[i ? part : 2], sizeof *numbers);
+        }
+        fixture_append(&f, &batch);
+        assert_int_equal(store_seal(f.store), 0);
+    }
+    const struct predicate every = {.op = PREDICATE_TRUE}, *const filters[] = {&every};
+    const bool wanted[] = {false, true};
+    struct trace_match match = {.filters = filters, .n_filters = 1, .wanted = wanted};
+    struct store_view *view = store_view_new(f.store);
+    memset(told, 0, sizeof told);
+    assert_int_equal(store_match(view, &match, number_told, told, NULL), 0);
+    assert_int_equal(told[numbers[0]], 1);
+    assert_int_equal(told[numbers[1]], 1);
+    assert_int_equal(told[numbers[2]], 2);
+    store_view_free(view);
     fixture_check(&f);
     fixture_done(&f);
 }
@@ -595,6 +665,7 @@ int main(void)
         cmocka_unit_test(what_was_appended_is_read_back_exactly),
         cmocka_unit_test(a_sealed_store_answers_the_same),
         cmocka_unit_test(traces_of_a_power_of_two_are_sealed),
+        cmocka_unit_test(only_traces_in_several_segments_are_told_as_parts),
         cmocka_unit_test(an_empty_store_answers),
         cmocka_unit_test(a_second_opener_is_refused),
         cmocka_unit_test(a_view_does_not_change),

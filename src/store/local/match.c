@@ -30,6 +30,51 @@ static int shared_range(struct store_view *v, uint32_t low, uint32_t high, struc
     return err;
 }
 
+/* So many hashes that several traces have are looked at. With ten million traces of distinct ids there are a dozen
+ * thousand; where most are of traces that came in parts, looking would change little. */
+enum { LOOKED_AT_MAX = 1024 };
+
+/* Whether two segments have a trace with the same id, of those with this hash; also when that cannot be told. */
+static int hash_is_shared(struct store_view *v, uint32_t hash, bool *ret)
+{
+    struct ids_of_hash ids = {.n = 0};
+    *ret = false;
+    for (uint32_t i = 0; i < v->segments->n; i++) {
+        struct segment *seg;
+        int err = view_reader(v, i, &seg);
+        if (!err)
+            err = segment_ids_of_hash(seg, hash, &ids);
+        *ret |= err == ERR_CORRUPT;
+        err = view_pass_damage(v, i, err);
+        if (err)
+            return err;
+    }
+    *ret |= ids.n > IDS_OF_HASH_MAX;
+    for (uint32_t i = 0; !*ret && i < ids.n; i++)
+        for (uint32_t k = 0; k < i; k++)
+            *ret |= !memcmp(ids.items[i].bytes, ids.items[k].bytes, TRACE_ID_SIZE);
+    return 0;
+}
+
+/* Leaves out the hashes that different traces have by chance: each of these would be put together from all parts, for
+ * every query that finds anything in it. */
+static int shared_look(struct store_view *v, struct shared_traces *s)
+{
+    size_t n = 0;
+    if (s->n > LOOKED_AT_MAX)
+        return 0;
+    for (size_t i = 0; i < s->n; i++) {
+        bool is_shared;
+        int err = hash_is_shared(v, s->hashes[i], &is_shared);
+        if (err)
+            return err;
+        if (is_shared)
+            s->hashes[n++] = s->hashes[i];
+    }
+    s->n = n;
+    return shared_finish(s);
+}
+
 static int shared_of_segments(struct store_view *v, struct shared_traces **ret)
 {
     struct hash_list list = {0}, room = {0};
@@ -46,6 +91,8 @@ static int shared_of_segments(struct store_view *v, struct shared_traces **ret)
     }
     if (!err)
         err = shared_finish(s);
+    if (!err)
+        err = shared_look(v, s);
     free(list.items);
     free(room.items);
     if (err)

@@ -27,4 +27,12 @@ MUST_USE int memtable_match(const struct memtable *mt, uint32_t rows, struct mat
 MUST_USE int segment_trace_hashes(struct segment *seg, uint32_t low, uint32_t high,
                                   struct hash_list *list);
 
+/* Adds the ids of its traces that have this hash; n becomes more than IDS_OF_HASH_MAX when these do not fit. */
+enum { IDS_OF_HASH_MAX = 16 };
+struct ids_of_hash {
+    struct trace_id items[IDS_OF_HASH_MAX];
+    uint32_t n;
+};
+MUST_USE int segment_ids_of_hash(struct segment *seg, uint32_t hash, struct ids_of_hash *ids);
+
 #endif

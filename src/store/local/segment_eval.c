@@ -292,36 +292,12 @@ static bool bounds_exclude(const struct segment_group *g, const struct filter *f
            range_excludes(f, integer_from(g->start_min), integer_from(g->start_max));
 }
 
-static int fixed_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+static int start_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
 {
-    const struct segment_group *g = sc->kept->g.group;
-    int err = 0;
-    if (bounds_exclude(g, f)) {
-        memset(out, 0, g->n);
-        return 0;
-    }
-    switch (f->field) {
-    case FIELD_STATUS:
-        err = scanner_fixed(sc, FIXED_STATUS, &sc->status);
-        if (!err)
-            numbers_eval(f, sc->status, g->n, out);
-        return err;
-    case FIELD_DURATION:
-        return durations_eval(sc, f, out);
-    case FIELD_START:
-        err = scanner_starts(sc);
-        if (!err)
-            numbers_eval(f, sc->start, g->n, out);
-        return err;
-    default: { /* FIELD_IS_ROOT */
-        bool of_root = filter_value(f, &(struct value){.type = VALUE_BOOL, .boolean = true});
-        bool of_other = filter_value(f, &(struct value){.type = VALUE_BOOL, .boolean = false});
-        err = scanner_fixed(sc, FIXED_PARENT, &sc->parent);
-        for (uint32_t i = 0; !err && i < g->n; i++)
-            out[i] = sc->parent[i] == 0 ? of_root : of_other;
-        return err;
-    }
-    }
+    int err = scanner_starts(sc);
+    if (!err)
+        numbers_eval(f, sc->start, sc->kept->g.group->n, out);
+    return err;
 }
 
 static int message_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
@@ -697,64 +673,279 @@ static int any_attr_eval(struct scanner *sc, const struct filter *f, uint8_t *ou
 
 /* ---- the tree ---- */
 
+/* A byte for each row of what columns of few values do not tell. */
 static int leaf_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    switch (f->field) {
+    case FIELD_STATUS_MESSAGE:
+        return message_eval(sc, f, out);
+    case FIELD_DURATION:
+        return durations_eval(sc, f, out);
+    case FIELD_START:
+        return start_eval(sc, f, out);
+    case FIELD_SPAN_ATTR:
+        return attr_eval(sc, f, out, NULL);
+    default: /* FIELD_ANY_ATTR */
+        return any_attr_eval(sc, f, out);
+    }
+}
+
+/* ---- rows made fewer ---- */
+
+/* The rows with a byte of 1, when they are few. */
+static bool rows_list(const uint8_t *rows, uint32_t n, uint32_t *list, uint32_t most,
+                      uint32_t *ret_n)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < n;) {
+        uint64_t word = 1;
+        if (n - i >= sizeof word)
+            memcpy(&word, rows + i, sizeof word);
+        if (!word) {
+            i += sizeof word;
+            continue;
+        }
+        for (uint32_t end = n - i < 8 ? n : i + 8; i < end; i++) {
+            if (!rows[i])
+                continue;
+            if (found == most)
+                return false;
+            list[found++] = i;
+        }
+    }
+    *ret_n = found;
+    return true;
+}
+
+/* Keeps the rows whose byte `answers` has a 1 for. Where these are neighbours, as operations of a service often are,
+ * comparing is what a vector does at once. */
+static void bytes_narrow(const uint8_t *bytes, uint32_t n, const uint8_t answers[256],
+                         uint8_t *rows)
+{
+    const uint8_t *first = memchr(answers, 1, 256);
+    unsigned low = first ? (unsigned)(first - answers) : 0, high = low;
+    bool together = true;
+    for (unsigned i = low; i < 256; i++)
+        high = answers[i] ? i : high;
+    for (unsigned i = low; i < high; i++)
+        together &= answers[i];
+    if (!first) {
+        memset(rows, 0, n);
+    } else if (together) {
+        uint8_t from = (uint8_t)low, span = (uint8_t)(high - low);
+        for (uint32_t i = 0; i < n; i++)
+            rows[i] &= (uint8_t)(bytes[i] - from) <= span;
+    } else {
+        for (uint32_t i = 0; i < n;) {
+            uint64_t word = 1;
+            uint32_t end = n - i < sizeof word ? n : i + (uint32_t)sizeof word;
+            if (end - i == sizeof word)
+                memcpy(&word, rows + i, sizeof word);
+            for (i = word ? i : end; i < end; i++)
+                rows[i] &= answers[bytes[i]];
+        }
+    }
+}
+
+/* Whether a value of a fixed column answers the leaf. */
+static bool number_matches(const struct scanner *sc, const struct filter *f, uint64_t number)
+{
+    switch (f->field) {
+    case FIELD_STATUS:
+        return filter_integer(f, integer_from(number));
+    case FIELD_IS_ROOT:
+        return filter_value(f, &(struct value){.type = VALUE_BOOL, .boolean = number == 0});
+    default: /* of operations */
+        return number < sc->seg->n_operations && sc->leaves[f->leaf].operations[number];
+    }
+}
+
+/* Leaves on columns of few values. */
+static int few_narrow(struct scanner *sc, const struct filter *f, enum fixed_column column,
+                      uint8_t *rows)
+{
+    const struct stream_view *v;
+    uint32_t n = sc->kept->g.group->n;
+    uint8_t answers[256] = {0};
+    int err = group_view(sc->seg, sc->kept, column, &v);
+    if (err)
+        return err;
+    if (v->how == VIEW_SAME) {
+        if (!number_matches(sc, f, v->base))
+            memset(rows, 0, n);
+    } else if (v->how == VIEW_BYTES) {
+        for (unsigned i = 0; i < v->n_values; i++)
+            answers[i] = number_matches(sc, f, v->values[i]);
+        bytes_narrow(v->bytes, n, answers, rows);
+    } else {
+        for (uint32_t i = 0; i < n; i++)
+            rows[i] = rows[i] && number_matches(sc, f, stream_view_at(v, i));
+    }
+    return 0;
+}
+
+static int operations_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows)
+{
+    int err = operations_ask(sc, f);
+    if (err)
+        return err;
+    if (sc->leaves[f->leaf].operations_any)
+        return few_narrow(sc, f, FIXED_OPERATION, rows);
+    memset(rows, 0, sc->kept->g.group->n);
+    return 0;
+}
+
+static int others_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows)
+{
+    uint32_t n = sc->kept->g.group->n;
+    uint8_t *own = arena_alloc(&sc->scratch, n);
+    if ((f->field == FIELD_START || f->field == FIELD_DURATION) &&
+        bounds_exclude(sc->kept->g.group, f)) {
+        memset(rows, 0, n);
+        return 0;
+    }
+    int err = own ? leaf_eval(sc, f, own) : ERR_NOMEM;
+    for (uint32_t i = 0; !err && i < n; i++)
+        rows[i] &= own[i];
+    return err;
+}
+
+/* Of few rows the durations are not unpacked all. */
+static int durations_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows)
+{
+    enum { FEW = SEGMENT_GROUP_ROWS / 16 };
+    const struct segment_group *g = sc->kept->g.group;
+    const struct stream_view *v;
+    uint32_t list[FEW], found;
+    if (bounds_exclude(g, f) || g->start_max > INT64_MAX ||
+        !rows_list(rows, g->n, list, FEW, &found))
+        return others_narrow(sc, f, rows);
+    int err = group_view(sc->seg, sc->kept, FIXED_DURATION, &v);
+    for (uint32_t i = 0; !err && i < found; i++) {
+        uint64_t duration = stream_view_at(v, list[i]);
+        if (duration > INT64_MAX) /* it ends before it starts, or hardly ever */
+            return others_narrow(sc, f, rows);
+        rows[list[i]] = filter_integer(f, (int64_t)duration);
+    }
+    return err;
+}
+
+/* What costs least goes first: of what it leaves, the next need not look at all. */
+unsigned scanner_cost(const struct filter *f)
+{
+    switch (f->op) {
+    case PREDICATE_TRUE:
+    case PREDICATE_NOT:
+        return COST_OTHERS;
+    case PREDICATE_AND:
+    case PREDICATE_OR: {
+        unsigned most = 0;
+        for (size_t k = 0; k < f->n_children; k++)
+            most = scanner_cost(&f->children[k]) > most ? scanner_cost(&f->children[k]) : most;
+        return most;
+    }
+    default:
+        break;
+    }
+    switch (f->field) {
+    case FIELD_STATUS:
+    case FIELD_IS_ROOT:
+        return COST_STATUS;
+    case FIELD_NAME:
+    case FIELD_SERVICE:
+    case FIELD_KIND:
+    case FIELD_RESOURCE_ATTR:
+        return COST_OPERATION;
+    case FIELD_DURATION:
+        return COST_DURATION;
+    case FIELD_START:
+        return COST_START;
+    default:
+        return COST_OTHERS;
+    }
+}
+
+static int leaf_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows)
 {
     switch (f->field) {
     case FIELD_NAME:
     case FIELD_SERVICE:
     case FIELD_KIND:
     case FIELD_RESOURCE_ATTR:
-        return operations_eval(sc, f, out);
-    case FIELD_STATUS_MESSAGE:
-        return message_eval(sc, f, out);
-    case FIELD_SPAN_ATTR:
-        return attr_eval(sc, f, out, NULL);
-    case FIELD_ANY_ATTR:
-        return any_attr_eval(sc, f, out);
+        return operations_narrow(sc, f, rows);
+    case FIELD_STATUS:
+        return few_narrow(sc, f, FIXED_STATUS, rows);
+    case FIELD_IS_ROOT:
+        return few_narrow(sc, f, FIXED_PARENT, rows);
+    case FIELD_DURATION:
+        return durations_narrow(sc, f, rows);
     default:
-        return fixed_eval(sc, f, out);
+        return others_narrow(sc, f, rows);
     }
 }
 
-int scanner_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+static int all_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows)
+{
+    uint32_t n = sc->kept->g.group->n;
+    int err = 0;
+    for (unsigned cost = 0; !err && cost < SCANNER_COSTS; cost++)
+        for (size_t k = 0; !err && k < f->n_children; k++)
+            if (scanner_cost(&f->children[k]) == cost && rows_any(rows, n))
+                err = scanner_narrow(sc, &f->children[k], rows);
+    return err;
+}
+
+/* What one child has let through the next does not look at. */
+static int any_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows)
+{
+    uint32_t n = sc->kept->g.group->n;
+    uint8_t *left = arena_alloc(&sc->scratch, n), *own = arena_alloc(&sc->scratch, n);
+    if (!left || !own)
+        return ERR_NOMEM;
+    memcpy(left, rows, n);
+    int err = 0;
+    for (size_t k = 0; !err && k < f->n_children; k++) {
+        memcpy(own, left, n);
+        err = scanner_narrow(sc, &f->children[k], own);
+        for (uint32_t i = 0; i < n; i++)
+            left[i] ^= own[i];
+    }
+    for (uint32_t i = 0; !err && i < n; i++)
+        rows[i] ^= left[i];
+    return err;
+}
+
+int scanner_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows)
 {
     uint32_t n = sc->kept->g.group->n;
     uint8_t *own;
     int err = 0;
     switch (f->op) {
     case PREDICATE_TRUE:
-        memset(out, 1, n);
         return 0;
     case PREDICATE_NOT:
-        memset(out, 0, n);
-        if (f->n_children)
-            err = scanner_eval(sc, &f->children[0], out);
-        for (uint32_t i = 0; i < n; i++)
-            out[i] = !out[i];
-        return err;
-    case PREDICATE_AND:
-    case PREDICATE_OR:
-        memset(out, f->op == PREDICATE_AND, n);
         own = arena_alloc(&sc->scratch, n);
         if (!own)
             return ERR_NOMEM;
-        for (size_t k = 0; !err && k < f->n_children; k++) {
-            if (f->op == PREDICATE_AND && !rows_any(out, n))
-                break;
-            err = scanner_eval(sc, &f->children[k], own);
-            if (err)
-                break;
-            if (f->op == PREDICATE_AND)
-                for (uint32_t i = 0; i < n; i++)
-                    out[i] &= own[i];
-            else
-                for (uint32_t i = 0; i < n; i++)
-                    out[i] |= own[i];
-        }
+        memcpy(own, rows, n);
+        if (f->n_children)
+            err = scanner_narrow(sc, &f->children[0], own);
+        for (uint32_t i = 0; !err && f->n_children && i < n; i++)
+            rows[i] ^= own[i];
         return err;
+    case PREDICATE_AND:
+        return all_narrow(sc, f, rows);
+    case PREDICATE_OR:
+        return any_narrow(sc, f, rows);
     default:
-        return leaf_eval(sc, f, out);
+        return leaf_narrow(sc, f, rows);
     }
+}
+
+int scanner_eval(struct scanner *sc, const struct filter *f, uint8_t *out)
+{
+    memset(out, 1, sc->kept->g.group->n);
+    return scanner_narrow(sc, f, out);
 }
 
 /* Whether nothing can fulfil the filter, given what its leaves exclude. */

@@ -96,24 +96,59 @@ int segment_group_keep(struct segment *seg, const struct segment_group *g, struc
 
 /* ---- fixed columns ---- */
 
+/* No row has an operation that there is not. */
+static bool operations_right(const struct stream_view *v, uint32_t n, uint32_t n_operations)
+{
+    uint8_t most = 0;
+    bool right = true;
+    if (v->how == VIEW_BYTES) {
+        for (uint32_t i = 0; i < n; i++)
+            most = v->bytes[i] > most ? v->bytes[i] : most;
+        for (unsigned i = 0; i <= most; i++)
+            right &= v->values[i] < n_operations;
+        return right;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        right &= stream_view_at(v, i) < n_operations;
+    return right;
+}
+
+int group_view(struct segment *seg, struct group_kept *k, enum fixed_column column,
+               const struct stream_view **ret)
+{
+    uint32_t n = k->g.group->n;
+    if (!k->views[column]) {
+        struct codec_reader r;
+        struct stream_view *view = arena_alloc(&k->arena, sizeof *view);
+        int err = column == FIXED_OPERATION ? segment_operations_read(seg) : 0;
+        if (!err)
+            err = segment_block(seg, k->g.fixed[column], &k->arena, &r);
+        if (err || !view)
+            return err ? err : ERR_NOMEM;
+        (void)!stream_view(&r, n, view);
+        err = codec_finish(&r);
+        if (!err && column == FIXED_OPERATION && !operations_right(view, n, seg->n_operations))
+            err = ERR_CORRUPT;
+        if (err)
+            return segment_fail(seg, err, k->g.fixed[column].offset, "a column of a group");
+        k->views[column] = view;
+    }
+    *ret = k->views[column];
+    return 0;
+}
+
 int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_column column, uint64_t **ret)
 {
-    int err = 0;
     if (!k->fixed[column]) {
-        uint64_t *numbers;
-        err = column == FIXED_OPERATION ? segment_operations_read(seg) : 0;
-        if (!err)
-            err = segment_numbers(seg, k->g.fixed[column], k->g.group->n, &k->arena, &numbers);
-        if (err)
-            return err;
-        for (uint32_t i = 0; column == FIXED_OPERATION && i < k->g.group->n; i++)
-            if (numbers[i] >= seg->n_operations)
-                return segment_fail(seg, ERR_CORRUPT, k->g.fixed[column].offset,
-                                    "the operations of a group");
-        k->fixed[column] = numbers;
+        const struct stream_view *view;
+        int err = group_view(seg, k, column, &view);
+        uint64_t *room = err ? NULL : arena_array(&k->arena, k->g.group->n, sizeof *room);
+        if (err || !room)
+            return err ? err : ERR_NOMEM;
+        k->fixed[column] = stream_view_all(view, k->g.group->n, room);
     }
     *ret = k->fixed[column];
-    return err;
+    return 0;
 }
 
 int group_ids(struct segment *seg, struct group_kept *k)

@@ -13,7 +13,9 @@ struct matcher {
     struct scanner sc;
     struct matching *m;
     unsigned possible; /* in the segment */
+    /* Of the group. */
     uint8_t *marks;
+    uint8_t *is_open; /* by trace: it may still be wanted */
     uint32_t *parents;
 };
 
@@ -61,23 +63,73 @@ static bool any_split(const struct matcher *x)
     return any;
 }
 
+/* Leaves the rows of traces of which `own` has one, and of those that cannot be judged here. */
+static void rows_of_traces(const struct matcher *x, const uint8_t *own, uint8_t *rows)
+{
+    const struct scanner *sc = &x->sc;
+    const uint8_t *end = own + sc->kept->g.group->n, *at = own;
+    uint32_t left = 0; /* the traces before are done */
+    while (left < sc->n_traces) {
+        const uint8_t *next = memchr(at, 1, (size_t)(end - at));
+        uint32_t row = next ? (uint32_t)(next - own) : sc->trace_rows[sc->n_traces], from = left;
+        while (left < sc->n_traces && sc->trace_rows[left + 1] <= row)
+            left++;
+        /* Those up to `left` have no row in `own`. */
+        memset(x->is_open + from, 0, left - from);
+        memset(rows + sc->trace_rows[from], 0, sc->trace_rows[left] - sc->trace_rows[from]);
+        if (left < sc->n_traces)
+            at = own + sc->trace_rows[++left];
+    }
+    for (uint32_t k = 0; k < sc->n_traces; k++) {
+        if (k && k + 1 < sc->n_traces && !x->m->shared->n)
+            k = sc->n_traces - 1; /* only the first and the last can lie elsewhere, too */
+        if (is_split(x, k)) {
+            x->is_open[k] = 1;
+            memset(rows + sc->trace_rows[k], 1, sc->trace_rows[k + 1] - sc->trace_rows[k]);
+        }
+    }
+}
+
+/* Filter by filter, what costs least first. Once one that a trace must have was asked, the others need only look at
+ * traces that have it. */
+static int filters_mark(struct matcher *x, unsigned possible)
+{
+    struct scanner *sc = &x->sc;
+    uint32_t n = sc->kept->g.group->n;
+    uint8_t *own = arena_alloc(&sc->scratch, n), *rows = arena_alloc(&sc->scratch, n);
+    if (!own || !rows)
+        return ERR_NOMEM;
+    memset(rows, 1, n);
+    for (unsigned cost = 0; cost < SCANNER_COSTS; cost++)
+        for (size_t k = 0; k < x->m->match->n_filters; k++) {
+            if (!(possible >> k & 1) || scanner_cost(&x->m->filters[k]) != cost)
+                continue;
+            memcpy(own, rows, n);
+            int err = scanner_narrow(sc, &x->m->filters[k], own);
+            if (err)
+                return err;
+            for (uint32_t i = 0; i < n; i++)
+                x->marks[i] |= (uint8_t)-own[i] & (uint8_t)(1u << k);
+            if (x->m->match->wanted[possible & ~(1u << k)])
+                continue;
+            rows_of_traces(x, own, rows);
+            if (!rows_any(rows, n))
+                return 0;
+        }
+    return 0;
+}
+
 static int marks_make(struct matcher *x, unsigned possible)
 {
     struct scanner *sc = &x->sc;
     const struct segment_group *g = sc->kept->g.group;
     const struct trace_match *match = x->m->match;
-    uint8_t *own = arena_alloc(&sc->scratch, g->n);
     x->marks = arena_zalloc(&sc->scratch, g->n);
-    if (!own || !x->marks)
+    x->is_open = arena_alloc(&sc->scratch, sc->n_traces);
+    if (!x->marks || !x->is_open)
         return ERR_NOMEM;
-    int err = 0;
-    for (size_t k = 0; !err && k < match->n_filters; k++) {
-        if (!(possible >> k & 1))
-            continue;
-        err = scanner_eval(sc, &x->m->filters[k], own);
-        for (uint32_t i = 0; !err && i < g->n; i++)
-            x->marks[i] |= (uint8_t)(own[i] << k);
-    }
+    memset(x->is_open, 1, sc->n_traces);
+    int err = filters_mark(x, possible);
     bool is_inside = g->start_min >= match->start_min_ns &&
                      (!match->start_max_ns || g->start_max <= match->start_max_ns);
     if (err || is_inside)
@@ -93,9 +145,10 @@ static int marks_make(struct matcher *x, unsigned possible)
 static int parents_make(struct matcher *x, uint32_t first, uint32_t n)
 {
     struct scanner *sc = &x->sc;
-    int err = scanner_fixed(sc, FIXED_PARENT, &sc->parent);
+    const struct stream_view *parents;
+    int err = group_view(sc->seg, sc->kept, FIXED_PARENT, &parents);
     for (uint32_t i = 0; !err && i < n; i++) {
-        uint64_t place = sc->parent[first + i];
+        uint64_t place = stream_view_at(parents, first + i);
         bool none = place == 0 || place == SEGMENT_FOREIGN_PARENT || place == i + UINT64_C(1);
         if (!none && place > n)
             return segment_fail(sc->seg, ERR_CORRUPT, sc->kept->g.fixed[FIXED_PARENT].offset,
@@ -145,7 +198,7 @@ static int group_match(struct matcher *x)
         err = ERR_NOMEM;
     for (uint32_t k = sc->n_traces; !err && k-- > 0;) {
         unsigned seen = 0;
-        for (uint32_t i = sc->trace_rows[k]; i < sc->trace_rows[k + 1]; i++)
+        for (uint32_t i = sc->trace_rows[k]; x->is_open[k] && i < sc->trace_rows[k + 1]; i++)
             seen |= x->marks[i];
         if (seen)
             err = trace_give(x, k, seen);

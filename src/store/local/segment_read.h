@@ -95,10 +95,12 @@ struct group_values {
 /* A group as far as it was decoded; all in its arena. */
 struct group_kept {
     struct arena arena;
-    uint64_t used;                  /* the reader's clock then */
-    unsigned pins;                  /* it must stay */
-    struct group_read g;            /* g.group is NULL: nothing */
-    uint64_t *fixed[FIXED_COLUMNS]; /* those that are one number stream; NULL: not read yet */
+    uint64_t used;       /* the reader's clock then */
+    unsigned pins;       /* it must stay */
+    struct group_read g; /* g.group is NULL: nothing */
+    struct stream_view
+        *views[FIXED_COLUMNS];      /* those that are one number stream; NULL: not read yet */
+    uint64_t *fixed[FIXED_COLUMNS]; /* the same as numbers; NULL: not needed yet */
     const uint8_t *ids, *foreign;
     uint64_t n_foreign;
     bool has_shapes, has_rest;
@@ -214,7 +216,9 @@ MUST_USE int segment_group_read(struct segment *seg, const struct segment_group 
 /* The group with its directory, kept; what else of it is needed is read by the next ones. */
 MUST_USE int segment_group_keep(struct segment *seg, const struct segment_group *g,
                                 struct group_kept **ret);
-/* A fixed column that is one number stream. */
+/* A fixed column that is one number stream, as it is packed, and its numbers. */
+MUST_USE int group_view(struct segment *seg, struct group_kept *k, enum fixed_column column,
+                        const struct stream_view **ret);
 MUST_USE int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_column column,
                          uint64_t **ret);
 MUST_USE int group_ids(struct segment *seg, struct group_kept *k);

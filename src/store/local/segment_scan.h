@@ -82,6 +82,11 @@ MUST_USE int scanner_operation(struct scanner *sc);
 MUST_USE int scanner_traces(struct scanner *sc);
 MUST_USE int scanner_starts(struct scanner *sc);
 
+/* Leaves those of the rows that have a byte of 1 which fulfil the filter: the others are not looked at. */
+MUST_USE int scanner_narrow(struct scanner *sc, const struct filter *f, uint8_t *rows);
+/* What a filter is likely to cost; below SCANNER_COSTS. */
+enum { COST_STATUS, COST_OPERATION, COST_OTHERS, COST_DURATION, COST_START, SCANNER_COSTS };
+unsigned scanner_cost(const struct filter *f);
 /* A byte for each row of the group. */
 MUST_USE int scanner_eval(struct scanner *sc, const struct filter *f, uint8_t *out);
 /* Whether no span of the segment can match, as far as operations and the list of columns tell. */

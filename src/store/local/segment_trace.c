@@ -165,20 +165,6 @@ static int hash_index_read(struct segment *seg)
     return 0;
 }
 
-static int candidate_check(struct segment *seg, const struct trace_id *id, uint64_t ordinal,
-                           struct trace_found *ret)
-{
-    struct traces_read *t;
-    int err = segment_traces(seg, segment_trace_block_of(seg, ordinal), &t);
-    if (err)
-        return err;
-    uint32_t place = (uint32_t)ordinal - t->block->first_trace;
-    if (memcmp(t->ids + (size_t)place * TRACE_ID_SIZE, id->bytes, TRACE_ID_SIZE))
-        return 0;
-    *ret = (struct trace_found){t, place, t->first_row[place], true};
-    return 0;
-}
-
 /* Kept in 8 bytes a trace: a search asks for many traces. */
 static int hash_block_read(struct segment *seg, struct segment_hash_block *b)
 {
@@ -207,10 +193,11 @@ static int hash_block_read(struct segment *seg, struct segment_hash_block *b)
     return 0;
 }
 
-int segment_trace_find(struct segment *seg, const struct trace_id *id, struct trace_found *ret)
+/* Calls for each trace whose id has the hash, until it returns an error or that it is enough. */
+typedef int hash_fn(void *arg, struct traces_read *traces, uint32_t place, bool *ret_enough);
+
+static int hash_walk(struct segment *seg, uint32_t hash, hash_fn *fn, void *arg)
 {
-    uint32_t hash = segment_trace_hash(id->bytes);
-    ret->found = false;
     int err = hash_index_read(seg);
     if (err)
         return err;
@@ -237,12 +224,52 @@ int segment_trace_find(struct segment *seg, const struct trace_id *id, struct tr
                 high = middle;
         }
         for (; i < b->n && b->hashes[i] == hash; i++) {
-            err = candidate_check(seg, id, b->ordinals[i], ret);
-            if (err || ret->found)
+            struct traces_read *t;
+            bool enough = false;
+            err = segment_traces(seg, segment_trace_block_of(seg, b->ordinals[i]), &t);
+            if (!err)
+                err = fn(arg, t, b->ordinals[i] - t->block->first_trace, &enough);
+            if (err || enough)
                 return err;
         }
     }
     return 0;
+}
+
+struct found_by_id {
+    const struct trace_id *id;
+    struct trace_found *found;
+};
+
+static int id_check(void *arg, struct traces_read *t, uint32_t place, bool *ret_enough)
+{
+    struct found_by_id *f = arg;
+    *ret_enough = !memcmp(t->ids + (size_t)place * TRACE_ID_SIZE, f->id->bytes, TRACE_ID_SIZE);
+    if (*ret_enough)
+        *f->found = (struct trace_found){t, place, t->first_row[place], true};
+    return 0;
+}
+
+int segment_trace_find(struct segment *seg, const struct trace_id *id, struct trace_found *ret)
+{
+    struct found_by_id f = {id, ret};
+    ret->found = false;
+    return hash_walk(seg, segment_trace_hash(id->bytes), id_check, &f);
+}
+
+static int id_take(void *arg, struct traces_read *t, uint32_t place, bool *ret_enough)
+{
+    struct ids_of_hash *ids = arg;
+    if (ids->n < IDS_OF_HASH_MAX)
+        memcpy(ids->items[ids->n].bytes, t->ids + (size_t)place * TRACE_ID_SIZE, TRACE_ID_SIZE);
+    *ret_enough = ++ids->n > IDS_OF_HASH_MAX;
+    return 0;
+}
+
+int segment_ids_of_hash(struct segment *seg, uint32_t hash, struct ids_of_hash *ids)
+{
+    arena_reset(&seg->scratch);
+    return hash_walk(seg, hash, id_take, ids);
 }
 
 int segment_trace_hashes(struct segment *seg, uint32_t low, uint32_t high, struct hash_list *list)

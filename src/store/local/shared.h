@@ -1,5 +1,6 @@
 /* Which traces lie in more than one part of the store. Known are the hashes that the segments' indexes have, so
- * that now and then a trace is called shared that is not; never the other way round. */
+ * that now and then a trace is called shared that is not (match.c looks at the ids where that is cheap); never the
+ * other way round. */
 #ifndef STORE_LOCAL_SHARED_H
 #define STORE_LOCAL_SHARED_H
 

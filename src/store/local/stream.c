@@ -436,6 +436,16 @@ const uint8_t *stream_bytes(struct codec_reader *r, size_t n)
     return to;
 }
 
+/* Value i of so many bits, from `size` bytes, which are enough. */
+static uint64_t bits_at(const uint8_t *from, size_t size, unsigned bits, uint64_t base, size_t i)
+{
+    size_t at = i * bits, byte_at = at / 8;
+    unsigned __int128 word = 0;
+    memcpy(&word, from + byte_at, size - byte_at < 9 ? size - byte_at : 9);
+    return base +
+           ((uint64_t)(word >> (at % 8)) & (bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1));
+}
+
 /* n values of so many bits from `size` bytes, which are enough. */
 static void bits_read(const uint8_t *from, size_t size, unsigned bits, uint64_t base, uint64_t *v,
                       size_t n)
@@ -449,20 +459,12 @@ static void bits_read(const uint8_t *from, size_t size, unsigned bits, uint64_t 
             memcpy(&word, from + i * bits / 8, sizeof word);
             v[i] = base + (le64toh(word) >> (i * bits % 8) & mask);
         }
-        for (; i < n; i++) {
-            size_t at = i * bits, byte_at = at / 8;
-            uint64_t word = 0;
-            memcpy(&word, from + byte_at, size - byte_at < 8 ? size - byte_at : 8);
-            v[i] = base + (le64toh(word) >> (at % 8) & mask);
-        }
+        for (; i < n; i++)
+            v[i] = bits_at(from, size, bits, base, i);
         return;
     }
-    for (size_t i = 0; i < n; i++) {
-        size_t at = i * bits, byte_at = at / 8;
-        unsigned __int128 word = 0;
-        memcpy(&word, from + byte_at, size - byte_at < 9 ? size - byte_at : 9);
-        v[i] = base + ((uint64_t)(word >> (at % 8)) & mask);
-    }
+    for (size_t i = 0; i < n; i++)
+        v[i] = bits_at(from, size, bits, base, i);
 }
 
 static void numbers_packed(struct codec_reader *r, uint64_t *v, size_t n)
@@ -599,6 +601,140 @@ uint64_t *stream_numbers(struct codec_reader *r, size_t n)
             v[i] += v[i - 1] + least;
     }
     return r->err ? NULL : v;
+}
+
+/* ---- as they are packed ---- */
+
+static bool view_bits(struct codec_reader *r, size_t n, struct stream_view *v)
+{
+    v->base = codec_varint(r);
+    const uint8_t *bits = codec_bytes(r, 1);
+    if (!bits)
+        return false;
+    if (*bits > 64 || n > STREAM_MAX)
+        return reader_fail(r, ERR_CORRUPT);
+    v->how = *bits ? VIEW_BITS : VIEW_SAME;
+    v->width = *bits;
+    v->size = (n * *bits + 7) / 8;
+    v->bytes = codec_bytes(r, v->size);
+    if (!v->bytes || *bits == 0 || *bits > 8)
+        return v->bytes != NULL;
+    uint8_t *bytes = reader_room(r, n, 1);
+    v->values = reader_room(r, DICTIONARY_MAX, sizeof *v->values);
+    if (!bytes || !v->values)
+        return false;
+    v->n_values = 1u << *bits;
+    for (unsigned i = 0; i < DICTIONARY_MAX; i++)
+        v->values[i] = i < v->n_values ? v->base + i : 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = i * *bits;
+        unsigned two = v->bytes[at / 8] | (at / 8 + 1 < v->size ? v->bytes[at / 8 + 1] << 8 : 0);
+        bytes[i] = (uint8_t)(two >> at % 8 & (v->n_values - 1));
+    }
+    v->how = VIEW_BYTES;
+    v->bytes = bytes;
+    return true;
+}
+
+static bool view_planes(struct codec_reader *r, size_t n, struct stream_view *v)
+{
+    v->base = codec_varint(r);
+    const uint8_t *planes = codec_bytes(r, 1);
+    if (!planes)
+        return false;
+    if (*planes == 0 || *planes > 8)
+        return reader_fail(r, ERR_CORRUPT);
+    v->how = VIEW_PLANES;
+    v->width = *planes;
+    for (unsigned p = 0; p < v->width; p++)
+        if (!(v->planes[p] = stream_bytes(r, n)))
+            return false;
+    if (v->width > 1)
+        return true;
+    v->how = VIEW_BYTES;
+    v->bytes = v->planes[0];
+    v->values = reader_room(r, DICTIONARY_MAX, sizeof *v->values);
+    v->n_values = DICTIONARY_MAX;
+    for (unsigned i = 0; v->values && i < DICTIONARY_MAX; i++)
+        v->values[i] = v->base + i;
+    return v->values != NULL;
+}
+
+bool stream_view(struct codec_reader *r, size_t n, struct stream_view *ret)
+{
+    struct stream_view v = {.how = VIEW_SAME};
+    uint8_t encoding = r->at < r->end && n ? *r->at : NUMBERS_QUOTIENTS;
+    bool is_read = true;
+    r->at += encoding < NUMBERS_QUOTIENTS;
+    switch (encoding) {
+    case NUMBERS_CONSTANT:
+        v.base = codec_varint(r);
+        is_read = n <= STREAM_MAX || reader_fail(r, ERR_CORRUPT);
+        break;
+    case NUMBERS_PACKED:
+        is_read = view_bits(r, n, &v);
+        break;
+    case NUMBERS_DICTIONARY:
+        v.how = VIEW_BYTES;
+        v.n_values = DICTIONARY_MAX;
+        v.values = reader_room(r, DICTIONARY_MAX, sizeof *v.values);
+        is_read = v.values && (v.bytes = dictionary_read(r, v.values, n));
+        while (is_read && v.n_values > 1 && !v.values[v.n_values - 1])
+            v.n_values--;
+        break;
+    case NUMBERS_PLANES:
+        is_read = view_planes(r, n, &v);
+        break;
+    default:
+        v.how = VIEW_WIDE;
+        is_read = (v.wide = stream_numbers(r, n)) != NULL;
+    }
+    if (!is_read || r->err)
+        return false;
+    *ret = v;
+    return true;
+}
+
+uint64_t stream_view_at(const struct stream_view *v, size_t i)
+{
+    uint64_t n;
+    switch (v->how) {
+    case VIEW_SAME:
+        return v->base;
+    case VIEW_BYTES:
+        return v->values[v->bytes[i]];
+    case VIEW_BITS:
+        return bits_at(v->bytes, v->size, v->width, v->base, i);
+    case VIEW_PLANES:
+        n = v->base;
+        for (unsigned p = 0; p < v->width; p++)
+            n += (uint64_t)v->planes[p][i] << (8 * p);
+        return n;
+    default:
+        return v->wide[i];
+    }
+}
+
+uint64_t *stream_view_all(const struct stream_view *v, size_t n, uint64_t *room)
+{
+    switch (v->how) {
+    case VIEW_BITS:
+        bits_read(v->bytes, v->size, v->width, v->base, room, n);
+        break;
+    case VIEW_BYTES:
+        for (size_t i = 0; i < n; i++)
+            room[i] = v->values[v->bytes[i]];
+        break;
+    case VIEW_WIDE:
+        return v->wide;
+    default:
+        for (size_t i = 0; i < n; i++)
+            room[i] = v->base;
+        for (unsigned p = 0; v->how == VIEW_PLANES && p < v->width; p++)
+            for (size_t i = 0; i < n; i++)
+                room[i] += (uint64_t)v->planes[p][i] << (8 * p);
+    }
+    return room;
 }
 
 uint32_t *stream_numbers32(struct codec_reader *r, size_t n)

@@ -29,7 +29,24 @@ void stream_put_list(struct stream_writer *w, struct buf *out, const struct str 
 /* Reading. Results live in the arena of the reader, which also holds the scratch room. */
 const uint8_t *stream_bytes(struct codec_reader *r, size_t n);
 uint64_t *stream_numbers(struct codec_reader *r, size_t n);
-/* The same of numbers that must be below 2^32. */
+
+/* A number stream as it is packed, for whoever needs few of its numbers, or compares them as bytes. */
+struct stream_view {
+    enum { VIEW_SAME, VIEW_BYTES, VIEW_BITS, VIEW_PLANES, VIEW_WIDE } how;
+    uint64_t base;            /* same: all of them; bits, planes: what is added */
+    unsigned width, n_values; /* bits: bits of each; planes: how many */
+    const uint8_t *bytes;     /* bytes: which of `values` each is; bits */
+    size_t size;              /* bits: their bytes */
+    uint64_t *values;         /* bytes: 256, zeros behind the last */
+    const uint8_t *planes[8];
+    uint64_t *wide; /* wide: the numbers */
+};
+/* False: `r` has the error. Lives as what the reader gives does. */
+bool stream_view(struct codec_reader *r, size_t n, struct stream_view *ret);
+uint64_t stream_view_at(const struct stream_view *v, size_t i);
+/* All of them; `room` has place for n, and is not used when they are there already. */
+uint64_t *stream_view_all(const struct stream_view *v, size_t n, uint64_t *room);
+/* Numbers that must be below 2^32. */
 uint32_t *stream_numbers32(struct codec_reader *r, size_t n);
 uint64_t *stream_sized(struct codec_reader *r, size_t n);
 /* Ascending places below `end`, of a stream of gaps that is preceded by its length. */

@@ -13,6 +13,23 @@ static uint64_t draw(void)
     return hash_mix64(random_state += UINT64_C(0x9e3779b97f4a7c15));
 }
 
+/* The same numbers, each by itself and all, as they are packed. */
+static void view_reads(struct str stream, const uint64_t *v, size_t n)
+{
+    struct arena arena = ARENA_INIT;
+    struct codec_reader r = codec_reader(stream, &arena);
+    struct stream_view view;
+    uint64_t *room = arena_array(&arena, n + 1, sizeof *room);
+    assert_true(stream_view(&r, n, &view));
+    assert_int_equal(codec_finish(&r), 0);
+    const uint64_t *all = stream_view_all(&view, n, room);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(stream_view_at(&view, i), v[i]);
+        assert_int_equal(all[i], v[i]);
+    }
+    arena_done(&arena);
+}
+
 static size_t numbers_round_trip(const uint64_t *v, size_t n)
 {
     struct stream_writer w;
@@ -26,6 +43,7 @@ static size_t numbers_round_trip(const uint64_t *v, size_t n)
     assert_int_equal(codec_finish(&r), 0);
     for (size_t i = 0; i < n; i++)
         assert_int_equal(got[i], v[i]);
+    view_reads(buf_as_str(&out), v, n);
     size_t size = out.len;
     buf_done(&out);
     arena_done(&arena);
@@ -66,6 +84,7 @@ static size_t gaps_round_trip(const uint64_t *v, size_t n)
     assert_int_equal(codec_finish(&r), 0);
     for (size_t i = 0; i < n; i++)
         assert_int_equal(got[i], v[i]);
+    view_reads(buf_as_str(&out), v, n);
     size_t size = out.len;
     buf_done(&out);
     arena_done(&arena);
