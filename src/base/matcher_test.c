@@ -1,4 +1,5 @@
 #include "base/matcher.h"
+#include "base/regex_draw.h"
 #include "base/test.h"
 
 #include <regex.h>
@@ -145,33 +146,6 @@ static void the_work_is_bounded_whatever_the_text(void **state)
 
 /* ---- the C library as judge ---- */
 
-static unsigned draw(unsigned *seed, unsigned n)
-{
-    *seed = *seed * 1103515245 + 12345;
-    return (*seed >> 16) % n;
-}
-
-static void random_expression(unsigned *seed, char *out, size_t *n, int depth)
-{
-    static const char *const atoms[] = {"a", "b", "[ab]", "[^a]", "."};
-    static const char *const repeats[] = {"*", "+", "?", "{2}", "{1,2}", "{2,}"};
-    unsigned parts = 1 + draw(seed, 3);
-    for (unsigned i = 0; i < parts; i++) {
-        if (depth && draw(seed, 3) == 0) {
-            out[(*n)++] = '(';
-            random_expression(seed, out, n, depth - 1);
-            out[(*n)++] = ')';
-        } else {
-            *n += (size_t)sprintf(out + *n, "%s", atoms[draw(seed, 5)]);
-        }
-        if (draw(seed, 3) == 0)
-            *n += (size_t)sprintf(out + *n, "%s", repeats[draw(seed, 6)]);
-        if (i + 1 < parts && draw(seed, 4) == 0)
-            out[(*n)++] = '|';
-    }
-    out[*n] = 0;
-}
-
 static void it_agrees_with_the_c_library(void **state)
 {
     unsigned seed = 4711, compared = 0;
@@ -181,7 +155,7 @@ static void it_agrees_with_the_c_library(void **state)
         struct arena arena = ARENA_INIT;
         struct matcher *m;
         regex_t posix;
-        random_expression(&seed, expression, &n, 2);
+        draw_expression(&seed, expression, &n, 2);
         if (matcher_new(str_from(expression), &arena, &m, NULL) != 0) {
             arena_done(&arena);
             continue;
