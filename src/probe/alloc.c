@@ -34,15 +34,26 @@
 #define EARLY_BYTES 16384
 #define WORD_OF_PAGES ((size_t)2)
 #define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* A function that is called all the time begins a line of the instruction cache, which holds it. */
+#define OFTEN __attribute__((aligned(64)))
+#define SELDOM __attribute__((noinline, cold))
 
 /* The sums of bytes with ALLOC_BLOCK_EXTRA for each block. */
-static __thread struct pug_alloc_counts counts __attribute__((tls_model("initial-exec")));
+static __thread struct pug_alloc_counts counts
+    __attribute__((tls_model("initial-exec"), aligned(sizeof(struct pug_alloc_counts))));
 
 /* ---- the allocator below ---- */
 
+static void *malloc_first(size_t n);
+static void *calloc_first(size_t n, size_t size);
+
 /* What every call looks at, on one line. */
 static struct {
-    bool reads_words; /* 6. */
+    /* A block up to this address is looked at closer (`_aside`): where words are read (6.) it is 0, so that
+     * only NULL is, else the highest there is. */
+    uintptr_t aside;
+    uintptr_t counts_at; /* HERE */
     void *(*malloc)(size_t);
     void (*free)(void *);
     void *(*calloc)(size_t, size_t);
@@ -53,7 +64,8 @@ static struct {
     void *(*valloc)(size_t);
     void *(*pvalloc)(size_t);
     size_t (*usable)(void *);
-} next __attribute__((aligned(64)));
+} next __attribute__((aligned(64))) = {
+    .aside = UINTPTR_MAX, .malloc = malloc_first, .calloc = calloc_first};
 
 static enum { UNKNOWN, ASKING, KNOWN } state;
 
@@ -103,6 +115,11 @@ static bool ask(void)
         return false;
     int errno_before = errno;
     state = ASKING;
+#if defined(__x86_64__)
+    uintptr_t thread_pointer;
+    __asm__("mov %%fs:0, %0" : "=r"(thread_pointer));
+    next.counts_at = (uintptr_t)&counts - thread_pointer;
+#endif
     find(&next.malloc, "malloc");
     find(&next.calloc, "calloc");
     find(&next.realloc, "realloc");
@@ -115,6 +132,8 @@ static bool ask(void)
     find(&next.usable, "malloc_usable_size");
     errno = errno_before;
     if (!next.malloc || !next.calloc || !next.realloc || !next.free || !next.usable) {
+        next.malloc = malloc_first;
+        next.calloc = calloc_first;
         state = UNKNOWN; /* there is no allocator: every allocation fails */
         return false;
     }
@@ -192,29 +211,39 @@ static bool is_glibc(void)
 
 static inline size_t size_of(void *p)
 {
-    return LIKELY(next.reads_words) ? word_size(p) : next.usable(p);
+    return next.aside == 0 ? word_size(p) : next.usable(p);
 }
 
 __attribute__((constructor)) static void begin(void)
 {
     int errno_before = errno;
-    next.reads_words = known() && is_glibc() && words_are_right();
+    if (known() && is_glibc() && words_are_right())
+        next.aside = 0;
     errno = errno_before;
 }
 
 /* ---- counting ---- */
 
+/* This thread's sums. Where the language can say so, by their distance from the thread pointer, which stands on the line
+ * that every call reads; the compiler's own way reads it from a line, and a page, of its own. */
+#if defined(__SEG_FS) && defined(__x86_64__)
+typedef struct pug_alloc_counts __seg_fs counts_here;
+#define HERE ((counts_here *)next.counts_at)
+#else
+#define HERE (&counts)
+#endif
+
 /* `more`: the bytes and ALLOC_BLOCK_EXTRA. */
 static inline void count_alloc_more(uint64_t more)
 {
-    counts.alloc_count++;
-    counts.alloc_bytes += more;
+    HERE->alloc_count++;
+    HERE->alloc_bytes += more;
 }
 
 static inline void count_free_more(uint64_t more)
 {
-    counts.dealloc_count++;
-    counts.dealloc_bytes += more;
+    HERE->dealloc_count++;
+    HERE->dealloc_bytes += more;
 }
 
 static inline void count_alloc(uint64_t bytes)
@@ -227,10 +256,23 @@ static inline void count_free(uint64_t bytes)
     count_free_more(bytes + ALLOC_BLOCK_EXTRA);
 }
 
+/* Of a block, or of none. */
+static SELDOM void *counted_aside(void *p)
+{
+    if (p && !is_early(p))
+        count_alloc(size_of(p));
+    return p;
+}
+
+/* What the allocator gave: the fast half of counted_aside. */
 static inline void *counted(void *p)
 {
-    if (LIKELY(p))
-        count_alloc(size_of(p));
+    if (UNLIKELY((uintptr_t)p <= next.aside))
+        return counted_aside(p);
+    size_t word = word_of(p);
+    if (UNLIKELY(word & WORD_OF_PAGES))
+        return counted_aside(p);
+    count_alloc_more(word_more(word));
     return p;
 }
 
@@ -243,65 +285,54 @@ struct pug_alloc_counts *pug__alloc_here(void)
 
 /* ---- the family ---- */
 
-static __attribute__((noinline)) void *malloc_slow(size_t n)
+static SELDOM void *malloc_first(size_t n)
 {
-    return known() ? counted(next.malloc(n)) : early_alloc(n);
+    return known() ? next.malloc(n) : early_alloc(n);
 }
 
-static __attribute__((noinline)) void *counted_slow(void *p)
+static SELDOM void *calloc_first(size_t n, size_t size)
 {
-    return counted(p);
+    size_t bytes;
+    if (known())
+        return next.calloc(n, size);
+    if (!__builtin_mul_overflow(n, size, &bytes))
+        return early_alloc(bytes);
+    errno = ENOMEM;
+    return NULL;
 }
 
-PUBLIC void *malloc(size_t n)
+OFTEN PUBLIC void *malloc(size_t n)
 {
-    if (!LIKELY(next.reads_words)) /* then the one below is known too */
-        return malloc_slow(n);
-    void *p = next.malloc(n);
-    if (!LIKELY(p))
-        return p;
-    size_t word = word_of(p);
-    if (!LIKELY(!(word & WORD_OF_PAGES)))
-        return counted_slow(p);
-    count_alloc_more(word_more(word));
-    return p;
+    return counted(next.malloc(n));
 }
 
-static __attribute__((noinline)) void free_slow(void *p)
+static SELDOM void free_aside(void *p)
 {
-    if (is_early(p) || !known())
+    if (!p || is_early(p) || !known())
         return;
     count_free(size_of(p));
     next.free(p);
 }
 
-PUBLIC void free(void *p)
+OFTEN PUBLIC void free(void *p)
 {
     size_t word;
-    if (!p)
-        return;
-    if (!LIKELY(next.reads_words)) {
-        free_slow(p);
+    if (UNLIKELY((uintptr_t)p <= next.aside)) {
+        free_aside(p);
         return;
     }
     word = word_of(p);
-    if (!LIKELY(!(word & WORD_OF_PAGES))) {
-        free_slow(p);
+    if (UNLIKELY(word & WORD_OF_PAGES)) {
+        free_aside(p);
         return;
     }
     count_free_more(word_more(word));
     next.free(p);
 }
 
-PUBLIC void *calloc(size_t n, size_t size)
+OFTEN PUBLIC void *calloc(size_t n, size_t size)
 {
-    size_t bytes;
-    if (known())
-        return counted(next.calloc(n, size));
-    if (!__builtin_mul_overflow(n, size, &bytes))
-        return early_alloc(bytes);
-    errno = ENOMEM;
-    return NULL;
+    return counted(next.calloc(n, size));
 }
 
 static void *from_early(void *p, size_t n)
@@ -313,7 +344,20 @@ static void *from_early(void *p, size_t n)
     return moved;
 }
 
-PUBLIC void *realloc(void *p, size_t n)
+/* A block of `had` bytes became one of `has`. */
+static inline void count_change(bool moved, size_t had, size_t has)
+{
+    if (moved) {
+        count_free(had);
+        count_alloc(has);
+    } else if (has > had) {
+        count_alloc(has - had);
+    } else if (has < had) {
+        count_free(had - has);
+    }
+}
+
+static SELDOM void *realloc_aside(void *p, size_t n)
 {
     if (!p)
         return malloc(n);
@@ -328,20 +372,29 @@ PUBLIC void *realloc(void *p, size_t n)
     uintptr_t was = (uintptr_t)p;
     void *got = next.realloc(p, n);
     counts = before;
-    if (!got) {
-        if (n == 0) /* freed, as glibc has it */
-            count_free(had);
+    if (got)
+        count_change((uintptr_t)got != was, had, size_of(got));
+    else if (n == 0) /* freed, as glibc has it */
+        count_free(had);
+    return got;
+}
+
+/* The C library's calls no other function of the family by its name: there is nothing to undo. */
+OFTEN PUBLIC void *realloc(void *p, size_t n)
+{
+    size_t had, has;
+    uintptr_t was = (uintptr_t)p;
+    if (UNLIKELY(was <= next.aside) || UNLIKELY((had = word_of(p)) & WORD_OF_PAGES))
+        return realloc_aside(p, n);
+    void *got = next.realloc(p, n);
+    if (UNLIKELY(!got)) {
+        if (n == 0)
+            count_free_more(word_more(had));
         return NULL;
     }
-    size_t has = size_of(got);
-    if ((uintptr_t)got != was) {
-        count_free(had);
-        count_alloc(has);
-    } else if (has > had) {
-        count_alloc(has - had);
-    } else if (has < had) {
-        count_free(had - has);
-    }
+    has = word_of(got);
+    has = UNLIKELY(has & WORD_OF_PAGES) ? word_size(got) : word_more(has) - ALLOC_BLOCK_EXTRA;
+    count_change((uintptr_t)got != was, word_more(had) - ALLOC_BLOCK_EXTRA, has);
     return got;
 }
 

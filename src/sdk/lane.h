@@ -48,8 +48,17 @@ struct watch_counters {
     uint64_t alloc_count, alloc_bytes, dealloc_count, dealloc_bytes;
 };
 
+/* As they were when the scope with that seq began; on one line. */
+struct watch_mark {
+    _Alignas(64) uint64_t seq;
+    struct watch_counters then;
+};
+
 struct lane {
-    struct pug__lane fast; /* the owner's line, see pugmark/inline.h */
+    struct pug__lane fast; /* the owner's lines, see pugmark/inline.h */
+    /* on the second one, of a lane that is watched: its thread's counters; NULL: not looked for yet */
+    const struct watch_counters *allocated;
+    uint64_t allocated_head; /* how the records about them begin */
 
     /* the drain's line */
     _Alignas(64) _Atomic uint64_t tail; /* pairs with the acquire in lane_room */
@@ -66,18 +75,15 @@ struct lane {
     uint64_t random;          /* of PUG_SPAN_ONE_IN, and of how many roots are not kept */
     uint64_t root_threshold;  /* that the root below the base was decided with; else OT_RANGE */
     uint64_t thread;          /* pthread_self() of the owner */
-    const struct watch_counters *allocated; /* its counters; NULL: not looked for yet */
     uint64_t self; /* address of this struct in its own process: `top` - self is an offset */
     struct pug_context contexts[LANE_CONTEXT_SLOTS];
     struct pug__slot slots[1 + PUG_DEPTH_MAX];
 
-    /* the owner's, when it is watched: as they were when the scope in that slot began */
-    struct watch_counters counters[1 + PUG_DEPTH_MAX];
-    uint64_t counters_seq[1 + PUG_DEPTH_MAX];
+    struct watch_mark marks[1 + PUG_DEPTH_MAX]; /* the owner's, when it is watched: of the slots */
 };
 
 /* Touched ahead; the rest belongs to lanes that are watched. */
-#define LANE_TOUCHED_BYTES ((offsetof(struct lane, counters) + 4095) & ~(size_t)4095)
+#define LANE_TOUCHED_BYTES ((offsetof(struct lane, marks) + 4095) & ~(size_t)4095)
 #define LANE_HEAD_BYTES ((sizeof(struct lane) + 4095) & ~(size_t)4095)
 
 #define MEMORY_MAGIC UINT64_C(0x316b72616d677570) /* "pugmark1" */

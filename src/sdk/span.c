@@ -263,15 +263,10 @@ static struct pug__slot *begin_counted(struct lane *lane, struct pug__site *site
     return pug__begin(&lane->fast, slot);
 }
 
-struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site,
-                                  const union pug__value *values)
+static __attribute__((noinline)) struct pug__slot *
+begin_aside(struct lane *lane, struct pug__site *site, const union pug__value *values)
 {
-    struct lane *lane = lane_of(fast);
-    if (fast && !(values && site->n_keys) &&
-        (PUG__STATE_OF(fast->top) & PUG__STATE_ASIDE) == PUG__STATE_WATCH &&
-        watch_is_counting(lane))
-        return begin_counted(lane, site);
-    struct pug__slot *slot = fast ? slot_open(lane, site) : NULL;
+    struct pug__slot *slot = lane ? slot_open(lane, site) : NULL;
     if (!slot)
         return NULL;
     if (slot[-1].state & PUG__STATE_ASK)
@@ -281,6 +276,17 @@ struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site
     else
         slot_needs_room(lane, slot);
     return slot_begin(lane, slot, site, values);
+}
+
+struct pug__slot *pug__begin_slow(struct pug__lane *fast, struct pug__site *site,
+                                  const union pug__value *values)
+{
+    struct lane *lane = lane_of(fast);
+    if (fast && !(values && site->n_keys) &&
+        (PUG__STATE_OF(fast->top) & PUG__STATE_ASIDE) == PUG__STATE_WATCH &&
+        watch_is_counting(lane))
+        return begin_counted(lane, site);
+    return begin_aside(lane, site, values);
 }
 
 /* ---- spans that are sampled by themselves ---- */

@@ -6,7 +6,7 @@
 #include "sdk/span.h"
 #include "sdk/thread_context.h"
 
-static _Atomic unsigned reasons_now;
+_Atomic unsigned watch_reasons_now;
 static _Atomic(watch_allocations_fn *) allocations_here;
 
 static const struct pug__key alloc_keys[] = {
@@ -29,62 +29,69 @@ bool watch_has_allocations(void)
 
 void watch_set(struct memory *m, unsigned reasons)
 {
-    atomic_store(&reasons_now, reasons);
+    atomic_store(&watch_reasons_now, reasons);
     memory_base_state(m, PUG__STATE_WATCH, reasons ? PUG__STATE_WATCH : 0);
 }
 
 unsigned watch_reasons(void)
 {
-    return atomic_load_explicit(&reasons_now, memory_order_relaxed);
+    return atomic_load_explicit(&watch_reasons_now, memory_order_relaxed);
 }
 
 /* ---- allocations ---- */
+
+enum { ALLOC_WORDS = 7 };
 
 /* The one indirect call on the way of a span, at a thread's first one (tests/library knows it by this name). */
 static __attribute__((noinline)) void watch_counters_find(struct lane *lane)
 {
     watch_allocations_fn *here = atomic_load_explicit(&allocations_here, memory_order_relaxed);
+    uint32_t site = lane_site_id(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head,
+                                 &alloc_site);
+    lane->allocated_head = RECORD_ATTRS | ALLOC_WORDS << 8 | (uint64_t)site << 32;
     lane->allocated = here ? here() : NULL;
 }
 
 static void allocations_begin(struct lane *lane, const struct pug__slot *slot)
 {
-    size_t depth = (size_t)(slot - lane->slots);
     if (!lane->allocated)
         watch_counters_find(lane);
-    lane->counters_seq[depth] = lane->allocated ? slot->seq : 0;
     if (lane->allocated)
-        lane->counters[depth] = *lane->allocated;
+        watch_begin_counted(lane, slot);
+    else
+        lane->marks[slot - lane->slots].seq = 0;
 }
 
 /* It may have begun before the counters were there. */
 static bool allocations_are_known(const struct lane *lane, const struct pug__slot *slot)
 {
-    return lane->counters_seq[slot - lane->slots] == slot->seq && lane->allocated;
+    return lane->marks[slot - lane->slots].seq == slot->seq && lane->allocated;
 }
 
-enum { ALLOC_WORDS = 7 };
-
-static void allocations_record(struct lane *lane, const struct pug__slot *slot)
+static void word_put(uint64_t *to, uint64_t word)
 {
-    const struct watch_counters *then = &lane->counters[slot - lane->slots], *now = lane->allocated;
+    __atomic_store_n(to, word, __ATOMIC_RELAXED); /* by itself, as in watch_begin_counted */
+}
+
+static inline void allocations_record(struct lane *lane, const struct pug__slot *slot)
+{
+    struct watch_mark *mark = &lane->marks[slot - lane->slots];
+    const struct watch_counters *then = &mark->then, *now = lane->allocated;
+    struct pug__lane *fast = &lane->fast;
+    uint64_t *to = (uint64_t *)(void *)(fast->ring + (fast->head & fast->mask));
     uint64_t allocs = now->alloc_count - then->alloc_count;
     uint64_t frees = now->dealloc_count - then->dealloc_count;
     uint64_t allocated = now->alloc_bytes - then->alloc_bytes - ALLOC_BLOCK_EXTRA * allocs;
     uint64_t freed = now->dealloc_bytes - then->dealloc_bytes - ALLOC_BLOCK_EXTRA * frees;
-    uint32_t site = lane_site_id(atomic_load_explicit(&sdk.memory, memory_order_acquire)->head,
-                                 &alloc_site);
-    const uint64_t words[ALLOC_WORDS] = {RECORD_ATTRS | ALLOC_WORDS << 8 | (uint64_t)site << 32,
-                                         slot->seq,
-                                         allocs,
-                                         allocated,
-                                         frees,
-                                         freed,
-                                         allocated - freed};
-    struct pug__lane *fast = &lane->fast;
-    memcpy(fast->ring + (fast->head & fast->mask), words, sizeof words);
-    __atomic_store_n(&fast->head, fast->head + sizeof words, __ATOMIC_RELEASE);
-    lane->counters_seq[slot - lane->slots] = 0; /* once is enough */
+    word_put(&to[0], lane->allocated_head);
+    word_put(&to[1], slot->seq);
+    word_put(&to[2], allocs);
+    word_put(&to[3], allocated);
+    word_put(&to[4], frees);
+    word_put(&to[5], freed);
+    word_put(&to[6], allocated - freed);
+    __atomic_store_n(&fast->head, fast->head + ALLOC_WORDS * sizeof *to, __ATOMIC_RELEASE);
+    mark->seq = 0; /* once is enough */
 }
 
 static void allocations_end(struct lane *lane, const struct pug__slot *slot)
@@ -97,18 +104,6 @@ static void allocations_end(struct lane *lane, const struct pug__slot *slot)
         lane_count(&lane->lost_details);
 }
 
-bool watch_is_counting(const struct lane *lane)
-{
-    return watch_reasons() == WATCH_ALLOCATIONS && lane->allocated && !otel_thread_ctx_v1;
-}
-
-void watch_begin_counted(struct lane *lane, const struct pug__slot *slot)
-{
-    size_t depth = (size_t)(slot - lane->slots);
-    lane->counters_seq[depth] = slot->seq;
-    lane->counters[depth] = *lane->allocated;
-}
-
 bool watch_end_counted(struct lane *lane, const struct pug__slot *slot)
 {
     if (!watch_is_counting(lane) || !allocations_are_known(lane, slot) ||
@@ -117,7 +112,8 @@ bool watch_end_counted(struct lane *lane, const struct pug__slot *slot)
     lane->fast.limit = 0;
     atomic_signal_fence(memory_order_seq_cst);
     allocations_record(lane, slot);
-    lane_leave(lane);
+    atomic_signal_fence(memory_order_seq_cst);
+    lane->fast.limit = lane->fast.room;
     return true;
 }
 

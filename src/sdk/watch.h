@@ -22,6 +22,7 @@
 #define SDK_WATCH_H
 
 #include "sdk/lane.h"
+#include "sdk/thread_context.h"
 
 enum watch_reason {
     WATCH_ALLOCATIONS = 1,
@@ -49,9 +50,28 @@ void watch_moved(struct lane *lane);
 
 /* A lane that is watched for allocations and nothing else, which is short work for a span without attributes.
  * watch_is_counting: watch_begin_counted, with the lane entered, is all that is to be done at a begin.
- * watch_end_counted: all that is to be done at an end, with the lane not entered; false: it must end as others do. */
-bool watch_is_counting(const struct lane *lane);
-void watch_begin_counted(struct lane *lane, const struct pug__slot *slot);
+ * watch_end_counted: all that is to be done at an end, with the lane not entered; false: it must end as others do.
+ * A program that allocates much has thrown most of the library out of its caches from one span to the next, so what counts
+ * here is how many lines of code and of data are touched. */
+extern _Atomic unsigned watch_reasons_now;
+static inline bool watch_is_counting(const struct lane *lane)
+{
+    return atomic_load_explicit(&watch_reasons_now, memory_order_relaxed) == WATCH_ALLOCATIONS &&
+           lane->allocated && !otel_thread_ctx_v1;
+}
+
+static inline void watch_begin_counted(struct lane *lane, const struct pug__slot *slot)
+{
+    struct watch_mark *mark = &lane->marks[slot - lane->slots];
+    const struct watch_counters *now = lane->allocated;
+    /* Word by word: a wide load of what has just been stored in narrow ones would wait for them. */
+    __atomic_store_n(&mark->seq, slot->seq, __ATOMIC_RELAXED);
+    __atomic_store_n(&mark->then.alloc_count, now->alloc_count, __ATOMIC_RELAXED);
+    __atomic_store_n(&mark->then.alloc_bytes, now->alloc_bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&mark->then.dealloc_count, now->dealloc_count, __ATOMIC_RELAXED);
+    __atomic_store_n(&mark->then.dealloc_bytes, now->dealloc_bytes, __ATOMIC_RELAXED);
+}
+
 bool watch_end_counted(struct lane *lane, const struct pug__slot *slot);
 
 #endif
