@@ -9,7 +9,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
@@ -63,7 +65,6 @@ static bool fails(enum kind kind)
 
 WRAP(READ, EIO, -1, ssize_t, pread64, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
 WRAP(SYNC, EIO, -1, int, fsync, (int fd), (fd))
-WRAP(SYNC, EIO, -1, int, fdatasync, (int fd), (fd))
 WRAP(TRUNCATE, EIO, -1, int, ftruncate64, (int fd, off_t n), (fd, n))
 WRAP(RENAME, EIO, -1, int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
 WRAP(REMOVE, EIO, -1, int, unlinkat, (int a, const char *b, int c), (a, b, c))
@@ -76,6 +77,31 @@ WRAP(CATALOGUE, EIO, SQLITE_FULL, int, sqlite3_exec,
      (db, sql, fn, arg, e))
 WRAP(THREAD, EAGAIN, EAGAIN, int, pthread_create,
      (pthread_t * t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), (t, a, fn, arg))
+
+/* A disk that takes its time, once: a sync ends when the test lets it, well or not. */
+static atomic_bool hold, held, let_go, goes_wrong;
+
+static void pause_1ms(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+int __wrap_fdatasync(int fd)
+{
+    bool bad = fails(SYNC);
+    if (atomic_exchange(&hold, false)) {
+        atomic_store(&held, true);
+        for (int ms = 0; ms < 20000 && !atomic_load(&let_go); ms++)
+            pause_1ms();
+        bad |= atomic_load(&goes_wrong);
+    }
+    if (!bad)
+        return __real_fdatasync(fd);
+    errno = EIO;
+    return -1;
+}
 
 /* A disk that gets full takes a part first. */
 ssize_t __real_writev(int fd, const struct iovec *v, int n);
@@ -362,6 +388,122 @@ static void refused_requests_take_no_memory(void **state)
     fixture_done(&f);
 }
 
+#define UNTIL(condition)                                                                           \
+    for (int ms = 0; !(condition); ms++, pause_1ms())                                              \
+    assert_true(ms < 20000)
+
+static atomic_int n_answers;
+
+struct answer {
+    atomic_int place; /* among all; 0: none yet */
+    int err;
+};
+
+static void take_answer(void *arg, int err)
+{
+    struct answer *a = arg;
+    a->err = err;
+    atomic_store(&a->place, atomic_fetch_add(&n_answers, 1) + 1);
+}
+
+/* A batch is appended while the sync of the one before it takes its time. */
+struct overlap {
+    struct fixture f;
+    struct span_batch first, second;
+    struct answer first_answer, second_answer;
+};
+
+static void overlap_begin(struct overlap *o)
+{
+    fixture_init(&o->f, 6, NULL);
+    struct span_batch before = fixture_batch(&o->f, 20);
+    fixture_append(&o->f, &before);
+    o->first = fixture_batch(&o->f, 20);
+    o->second = fixture_batch(&o->f, 20);
+    o->first_answer = o->second_answer = (struct answer){0};
+    atomic_store(&n_answers, 0);
+    atomic_store(&held, false);
+    atomic_store(&let_go, false);
+    atomic_store(&hold, true);
+    struct str body = fixture_body(&o->f, &o->first);
+    assert_int_equal(store_append(o->f.store, BODY_OTLP_PROTOBUF, body, &o->first, take_answer,
+                                  &o->first_answer),
+                     0);
+    UNTIL(atomic_load(&held));
+}
+
+static void overlap_second(struct overlap *o)
+{
+    struct str body = fixture_body(&o->f, &o->second);
+    assert_int_equal(store_append(o->f.store, BODY_OTLP_PROTOBUF, body, &o->second, take_answer,
+                                  &o->second_answer),
+                     0);
+}
+
+static void overlap_end(struct overlap *o, bool badly)
+{
+    assert_int_equal(atomic_load(&n_answers), 0);
+    fixture_check(&o->f); /* nothing of either is visible */
+    atomic_store(&goes_wrong, badly);
+    atomic_store(&let_go, true);
+    UNTIL(atomic_load(&n_answers) == 2);
+    assert_int_equal(atomic_load(&o->first_answer.place), 1);
+    if (!o->first_answer.err)
+        fixture_remember(&o->f, &o->first);
+    if (!o->second_answer.err)
+        fixture_remember(&o->f, &o->second);
+    char copy[64];
+    fixture_check(&o->f);
+    fixture_copy_files(&o->f, copy, sizeof copy); /* as if it were killed now */
+    fixture_check_copy(&o->f, copy);
+    struct span_batch after = fixture_batch(&o->f, 20);
+    fixture_append(&o->f, &after);
+    fixture_reopen(&o->f);
+    fixture_check(&o->f);
+    fixture_done(&o->f);
+}
+
+static uint64_t log_file_bytes(const struct fixture *f)
+{
+    struct stat st;
+    char path[128];
+    snprintf(path, sizeof path, "%s/log-0000000000000001.log", f->dir);
+    assert_int_equal(stat(path, &st), 0);
+    return (uint64_t)st.st_size;
+}
+
+static void what_is_written_while_a_sync_fails_is_written_again(void **state)
+{
+    struct overlap o;
+    for (int badly = 0; badly < 2; badly++) {
+        overlap_begin(&o);
+        uint64_t before = log_file_bytes(&o.f);
+        overlap_second(&o);
+        UNTIL(log_file_bytes(&o.f) > before); /* it does not wait for the sync */
+        overlap_end(&o, badly);
+        assert_int_equal(o.first_answer.err != 0, badly);
+        assert_int_equal(o.second_answer.err, 0);
+    }
+}
+
+static void a_write_that_fails_during_a_sync_refuses_its_own_batch(void **state)
+{
+    struct overlap o;
+    for (int badly = 0; badly < 2; badly++) {
+        overlap_begin(&o);
+        failing = WRITE;
+        atomic_store(&for_good, false);
+        atomic_store(&left, 1);
+        atomic_store(&armed, true);
+        overlap_second(&o);
+        UNTIL(atomic_load(&left) <= 0);
+        atomic_store(&armed, false);
+        overlap_end(&o, badly);
+        assert_int_equal(o.first_answer.err != 0, badly);
+        assert_int_not_equal(o.second_answer.err, 0);
+    }
+}
+
 /* A batch without spans has no record, and takes nothing back of what the store knows. */
 static void sealing_waits_for_what_came_before_an_empty_batch(void **state)
 {
@@ -503,6 +645,8 @@ int main(void)
         cmocka_unit_test(an_erasure_is_done_or_not_begun),
         cmocka_unit_test(what_follows_a_cut_that_failed_comes_back),
         cmocka_unit_test(refused_requests_take_no_memory),
+        cmocka_unit_test(what_is_written_while_a_sync_fails_is_written_again),
+        cmocka_unit_test(a_write_that_fails_during_a_sync_refuses_its_own_batch),
         cmocka_unit_test(sealing_waits_for_what_came_before_an_empty_batch),
         cmocka_unit_test(a_lost_or_older_catalogue_costs_no_segment),
         cmocka_unit_test(a_segment_behind_a_gap_is_refused),

@@ -94,7 +94,7 @@ MUST_USE int store_append(struct store *store, enum body_format format, struct s
 /* The same and waits. */
 MUST_USE int store_append_wait(struct store *store, enum body_format format, struct str body,
                                const struct span_batch *batch);
-/* Seals the memtable now and waits until the segment is in the catalogue. */
+/* Seals the memtable now and waits until the segment is in the catalogue, and the log does without it. */
 MUST_USE int store_seal(struct store *store);
 
 /* Other rules from now on. ERR_NOMEM, ERR_TOO_LARGE: the old ones stay. */

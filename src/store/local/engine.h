@@ -30,7 +30,8 @@ struct segment_file {
  * changed but for what is found out of it. */
 struct segment_list {
     _Atomic unsigned refs;
-    _Atomic(struct shared_traces *) shared; /* traces in more than one of them; NULL: nobody asked yet */
+    _Atomic(struct shared_traces *)
+        shared; /* traces in more than one of them; NULL: nobody asked yet */
     uint32_t n;
     struct segment_file *items[]; /* a reference to each */
 };
@@ -56,7 +57,22 @@ struct pending {
     store_durable_fn *done;
     void *arg;
     int err;
-    bool staged;
+    bool staged; /* it has rows, which the log is to have */
+};
+
+enum {
+    PENDING_BYTES = 256, /* what a body in the queue costs beside itself */
+    SEAL_RETRY_MS = 1000,
+};
+
+/* Bodies that go together (group.c). */
+struct group {
+    struct pending *first, **end; /* end: when there is a first */
+    size_t bytes;                 /* of the bodies */
+    unsigned n;
+    /* Behind the last of it, in the memtable and in the log. */
+    uint32_t rows_end;
+    struct log_mark log_end;
 };
 
 struct store {
@@ -69,11 +85,12 @@ struct store {
     bool clock_is_trusted;
     uint64_t damaged_at_open; /* places in the log */
     uint64_t lost_segments, lost_spans;
-    pthread_t log_thread, seal_thread, keep_thread;
+    pthread_t stage_thread, log_thread, seal_thread, keep_thread;
     struct readers readers;
 
-    /* The log thread's. */
+    /* The stage thread's (group.c). */
     struct log log;
+    struct pending *unwritten; /* a batch whose write failed; or NULL */
 
     /* The keeper's: what it believes the time to be (keep.c). */
     uint64_t believed_ns, believed_at_ns; /* and when, on the steady clock */
@@ -90,15 +107,22 @@ struct store {
     uint64_t n_erasures, next_erasure; /* that are noted; a number */
     struct segment_info seal_again;    /* what a failed sealing began; id 0: nothing */
 
-    /* Under `lock`. The condition `wake` is for the log thread, `seal_wake` for the seal thread,
-     * `changed` for who waits for them. The pointer `active` is changed by the log thread only,
-     * which may therefore read it without the lock. */
+    /* Under `lock`. The condition `wake` is for the stage thread, `log_wake` for the log thread, `seal_wake`
+     * for the seal thread, `changed` for who waits for them. The pointer `active` is changed by the stage
+     * thread only, while the log thread is free: both may read it without the lock. */
     pthread_mutex_t lock;
-    pthread_cond_t wake, seal_wake, keep_wake, changed;
+    pthread_cond_t wake, log_wake, seal_wake, keep_wake, changed;
     struct pending *queue, **queue_end;
     uint64_t queue_bytes;
-    bool closing, log_thread_ended, seal_requested;
+    bool closing, stage_thread_ended, log_thread_ended, seal_requested;
+    struct group staged;     /* written, for the log thread to sync */
+    bool log_is_busy;        /* the log thread has a group */
+    bool stage_thread_waits; /* it can add nothing to what is staged */
+    /* A group whose sync failed, for the stage thread to answer; or NULL. */
+    struct pending *refused;
     struct memtable *active, *frozen;
+    uint64_t
+        active_since_ns; /* monotonic, when the first rows of `active` were published; 0: none were */
     struct segment_list *segments;
     struct retention *retention; /* what the keeper has at hand stays until its round is over */
     bool retention_in_use;
@@ -108,8 +132,11 @@ struct store {
     struct store_erased erased;
     int erase_err;
     uint64_t published, sealed; /* sequences */
-    uint64_t trimmed;           /* up to which the log was trimmed */
-    int seal_err;               /* of the last attempt */
+    /* Files of the log whose spans are all in segments, up to a sequence, to be removed by the seal thread;
+     * it has done so up to `trimmed`. */
+    struct log_file *detached;
+    uint64_t detached_upto, trimmed;
+    int seal_err; /* of the last attempt */
     uint64_t seal_failures;
     uint64_t log_bytes, memtable_bytes, appended_batches, appended_spans;
     uint64_t counters[COUNTERS]; /* as the catalogue has them */

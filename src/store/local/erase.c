@@ -381,11 +381,7 @@ static int log_empty(struct store *st, uint64_t *ret_sealed)
     int err = store_seal(st);
     pthread_mutex_lock(&st->lock);
     *ret_sealed = st->sealed;
-    while (!err && st->trimmed < wanted && !st->log_thread_ended) {
-        pthread_cond_signal(&st->wake);
-        pthread_cond_wait(&st->changed, &st->lock);
-    }
-    if (!err && st->log_thread_ended)
+    if (!err && st->trimmed < wanted)
         err = ERR_CLOSED;
     pthread_mutex_unlock(&st->lock);
     return err;

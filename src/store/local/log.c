@@ -1,7 +1,8 @@
 /* docs/formats/log.md has the layout, and what recovery does.
  *
- * 1. `good_bytes` of the newest file are acknowledged or were read back by recovery; what lies
- *    behind (`must_cut`) was refused, and is cut before anything else is written.
+ * 1. `good` of the newest file was accepted: it is durable. From there to `written` lie whole records that
+ *    were written and may not be durable. Anything else behind that (`must_cut`) was refused, and is cut,
+ *    back to what was accepted, before anything else is written.
  * 2. A file's header is durable before its first record is written, and the directory entry before
  *    the first record is acknowledged.
  * 3. A file is removed only when `last_sequence` is covered by segments that the catalogue has. */
@@ -340,14 +341,19 @@ void log_init(struct log *log, int dir, bool sync)
     *log = (struct log){.dir = dir, .sync = sync, .next_sequence = 1, .fd = -1};
 }
 
+void log_files_free(struct log_file *files)
+{
+    while (files) {
+        struct log_file *f = files;
+        files = f->newer;
+        free(f);
+    }
+}
+
 void log_done(struct log *log)
 {
     log_rotate(log);
-    for (struct log_file *f = log->oldest; f;) {
-        struct log_file *newer = f->newer;
-        free(f);
-        f = newer;
-    }
+    log_files_free(log->oldest);
     log->oldest = log->newest = NULL;
 }
 
@@ -356,16 +362,15 @@ void log_rotate(struct log *log)
     if (log->fd < 0)
         return;
     /* What was refused must not come back. This is the last try. */
-    if (log->must_cut && (file_truncate(log->fd, log->good_bytes) || file_datasync(log->fd))) {
+    if (log->must_cut && (file_truncate(log->fd, log->good.bytes) || file_datasync(log->fd))) {
         log_error("what was refused could not be cut from the log file=%s", log->newest->name);
         /* Recovery passes over a sequence that it has read: the next records need others. The
          * file's last_sequence stays, so that it is removed with what was acknowledged. */
-        log->next_sequence += log->stray;
+        log->next_sequence = log->stray_end;
     }
     close(log->fd);
     log->fd = -1;
     log->must_cut = false;
-    log->stray = 0;
 }
 
 static void file_forget(struct log *log, struct log_file *f)
@@ -417,14 +422,15 @@ static int file_begin(struct log *log)
     f->bytes = sizeof h;
     log->fd = fd;
     log->salt = h.salt;
-    log->good_bytes = sizeof h;
+    log->good = log->written = (struct log_mark){sizeof h, log->next_sequence - 1};
     log->must_cut = false;
     file_insert(log, f);
     return 0;
 }
 
-static int group_write(struct log *log, const struct log_body *bodies, size_t n,
-                       uint64_t *ret_bytes)
+/* Whatever comes of it, what is behind `written_bytes` has to be cut unless this returns 0. */
+static int records_write(struct log *log, const struct log_body *bodies, size_t n,
+                         uint64_t *ret_bytes)
 {
     static const char zeros[8];
     struct record *records = malloc(n * sizeof *records);
@@ -450,21 +456,19 @@ static int group_write(struct log *log, const struct log_body *bodies, size_t n,
     }
     if (!err) {
         log->must_cut = true;
-        log->stray = n;
+        log->stray_end = log->next_sequence + n;
         err = file_writev(log->fd, parts, (int)(n * 3));
     }
-    if (!err && log->sync)
-        err = file_datasync(log->fd);
     free(records);
     free(parts);
     *ret_bytes = bytes;
     return err;
 }
 
-/* Back to what was acknowledged. */
+/* Back to what was accepted. */
 static int file_cut(struct log *log)
 {
-    int err = file_truncate(log->fd, log->good_bytes);
+    int err = file_truncate(log->fd, log->good.bytes);
     if (!err && log->sync)
         err = file_datasync(log->fd);
     if (!err)
@@ -472,8 +476,7 @@ static int file_cut(struct log *log)
     return err;
 }
 
-int log_append(struct log *log, const struct log_body *bodies, size_t n,
-               uint64_t *ret_last_sequence)
+int log_write(struct log *log, const struct log_body *bodies, size_t n)
 {
     uint64_t bytes;
     int err = 0;
@@ -481,42 +484,100 @@ int log_append(struct log *log, const struct log_body *bodies, size_t n,
         err = file_begin(log);
     else if (log->must_cut)
         err = file_cut(log);
+    if (!err)
+        err = records_write(log, bodies, n, &bytes);
     if (err)
         return err;
-    err = group_write(log, bodies, n, &bytes);
+    log->must_cut = false;
+    log->written.bytes += bytes;
+    log->next_sequence += n;
+    log->written.last_sequence = log->next_sequence - 1;
+    return 0;
+}
+
+int log_sync(const struct log *log)
+{
+    return log->sync ? file_datasync(log->fd) : 0;
+}
+
+void log_accept(struct log *log, struct log_mark mark)
+{
+    log->good = mark;
+    log->newest->bytes = mark.bytes;
+    log->newest->last_sequence = mark.last_sequence;
+}
+
+void log_refuse(struct log *log)
+{
+    if (log->written.bytes != log->good.bytes) {
+        log->must_cut = true;
+        log->stray_end = log->stray_end > log->next_sequence ? log->stray_end : log->next_sequence;
+        log->written = log->good;
+        log->next_sequence = log->good.last_sequence + 1;
+    }
+    if (log->must_cut)
+        (void)!file_cut(log); /* else the next write tries again */
+}
+
+int log_append(struct log *log, const struct log_body *bodies, size_t n,
+               uint64_t *ret_last_sequence)
+{
+    int err = log_write(log, bodies, n);
+    if (!err)
+        err = log_sync(log);
     if (err) {
-        if (log->must_cut)
-            (void)!file_cut(log); /* else the next append tries again */
+        log_refuse(log);
         return err;
     }
-    log->must_cut = false;
-    log->good_bytes += bytes;
-    log->newest->bytes = log->good_bytes;
-    log->next_sequence += n;
-    log->newest->last_sequence = log->next_sequence - 1;
-    *ret_last_sequence = log->next_sequence - 1;
+    log_accept(log, log->written);
+    *ret_last_sequence = log->good.last_sequence;
     return 0;
+}
+
+struct log_file *log_detach(struct log *log, uint64_t sealed)
+{
+    struct log_file *first = log->oldest, **end = &first;
+    while (*end && (*end)->last_sequence <= sealed && !(log->fd >= 0 && *end == log->newest))
+        end = &(*end)->newer;
+    log->oldest = *end;
+    if (!log->oldest)
+        log->newest = NULL;
+    *end = NULL;
+    return first;
+}
+
+struct log_file *log_files_remove(int dir, struct log_file *files)
+{
+    while (files) {
+        struct log_file *f = files;
+        int err = file_remove(dir, f->name);
+        if (err && err != ERR_NOT_FOUND)
+            break; /* recovery passes over what is sealed */
+        files = f->newer;
+        free(f);
+    }
+    return files;
 }
 
 void log_trim(struct log *log, uint64_t sealed)
 {
-    while (log->oldest && log->oldest->last_sequence <= sealed &&
-           !(log->fd >= 0 && log->oldest == log->newest)) {
-        struct log_file *f = log->oldest;
-        int err = file_remove(log->dir, f->name);
-        if (err && err != ERR_NOT_FOUND)
-            return; /* the next trim tries again; recovery passes over what is sealed */
-        log->oldest = f->newer;
-        if (!log->oldest)
-            log->newest = NULL;
-        free(f);
+    struct log_file *left = log_files_remove(log->dir, log_detach(log, sealed));
+    while (left) { /* the next trim tries again */
+        struct log_file *f = left;
+        left = f->newer;
+        file_insert(log, f);
     }
+}
+
+uint64_t log_files_bytes(const struct log_file *files)
+{
+    uint64_t bytes = 0;
+    for (const struct log_file *f = files; f; f = f->newer)
+        bytes += f->bytes;
+    return bytes;
 }
 
 uint64_t log_bytes(const struct log *log)
 {
-    uint64_t bytes = 0;
-    for (const struct log_file *f = log->oldest; f; f = f->newer)
-        bytes += f->bytes;
-    return bytes;
+    return log_files_bytes(log->oldest);
 }

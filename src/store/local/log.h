@@ -1,4 +1,4 @@
-/* The write-ahead log: docs/formats/log.md. Owned by one thread at a time. */
+/* The write-ahead log: docs/formats/log.md. Owned by one thread at a time, but for log_sync. */
 #ifndef STORE_LOCAL_LOG_H
 #define STORE_LOCAL_LOG_H
 
@@ -20,6 +20,12 @@ struct log_file {
     char name[32];
 };
 
+/* A place in the newest file. */
+struct log_mark {
+    uint64_t bytes;
+    uint64_t last_sequence; /* before it */
+};
+
 struct log {
     int dir; /* lent */
     bool sync;
@@ -28,10 +34,10 @@ struct log {
     /* The file being written, which is the newest; -1: none is open. */
     int fd;
     uint64_t salt;
-    uint64_t good_bytes; /* what was acknowledged */
-    bool must_cut;       /* more than that may be in the file: */
-    uint64_t stray;      /* so many records, from next_sequence on */
-    uint64_t damaged;    /* places found by recovery */
+    struct log_mark good, written; /* accepted; whole records */
+    bool must_cut;                 /* more than was written may be in the file: */
+    uint64_t stray_end;            /* records before this sequence */
+    uint64_t damaged;              /* places found by recovery */
 };
 
 void log_init(struct log *log, int dir, bool sync);
@@ -48,11 +54,32 @@ MUST_USE int log_recover(struct log *log, uint64_t sealed, log_replay_fn *fn, vo
 /* Appends a group; durable when it returns 0, else nothing of it is in the log. */
 MUST_USE int log_append(struct log *log, const struct log_body *bodies, size_t n,
                         uint64_t *ret_last_sequence);
-/* The next append begins a new file. */
+/* The same in steps, so that records can be written while those before them are synced. */
+
+/* Writes them, to be synced; `written` is behind them. When it fails nothing may be written before
+ * everything written was accepted or refused. */
+MUST_USE int log_write(struct log *log, const struct log_body *bodies, size_t n);
+/* Makes durable what was written before it was called. May be called by another thread, while the log is
+ * written to and neither refused nor rotated. When it fails nothing that was not accepted may be. */
+MUST_USE int log_sync(const struct log *log);
+/* What lies before `mark`, which `written` was before a sync that succeeded. */
+void log_accept(struct log *log, struct log_mark mark);
+/* Cuts what was not accepted, and what a write that failed has left. */
+void log_refuse(struct log *log);
+
+/* The next append begins a new file. Everything written was accepted or refused. */
 void log_rotate(struct log *log);
 /* Removes the files that hold nothing beyond `sealed`, except the one being written. */
 void log_trim(struct log *log, uint64_t sealed);
 uint64_t log_bytes(const struct log *log);
+
+/* The same in two steps, the second of which may be anybody's, at the same time as appends: removing a large
+ * file takes the file system some time. The list is the caller's; so are those that log_files_remove gives
+ * back, which could not be removed. */
+MUST_USE struct log_file *log_detach(struct log *log, uint64_t sealed);
+MUST_USE struct log_file *log_files_remove(int dir, struct log_file *files);
+void log_files_free(struct log_file *files);
+uint64_t log_files_bytes(const struct log_file *files);
 
 enum { LOG_HEADER_SIZE = 64, LOG_RECORD_SIZE = 40 };
 

@@ -1,6 +1,5 @@
 #include "store/local/memtable.h"
 
-#include "base/clock.h"
 #include "store/local/codec.h"
 
 /* ---- life ---- */
@@ -274,11 +273,11 @@ void memtable_roll_back(struct memtable *mt, uint32_t n_rows)
     mt->n_rows = n_rows;
 }
 
-void memtable_publish(struct memtable *mt, uint64_t sequence)
+void memtable_publish(struct memtable *mt, uint32_t rows_end, uint64_t sequence)
 {
     uint64_t min = atomic_load_explicit(&mt->start_min_ns, memory_order_relaxed);
     uint64_t max = atomic_load_explicit(&mt->start_max_ns, memory_order_relaxed);
-    for (uint32_t i = memtable_rows(mt); i < mt->n_rows; i++) {
+    for (uint32_t i = memtable_rows(mt); i < rows_end; i++) {
         struct mem_row *row = steps_at(&mt->rows, sizeof *row, i);
         min = row->start_ns < min ? row->start_ns : min;
         max = row->start_ns > max ? row->start_ns : max;
@@ -289,7 +288,5 @@ void memtable_publish(struct memtable *mt, uint64_t sequence)
     atomic_store_explicit(&mt->start_min_ns, min, memory_order_relaxed);
     atomic_store_explicit(&mt->start_max_ns, max, memory_order_relaxed);
     mt->last_sequence = sequence;
-    if (!mt->first_publish_ns && mt->n_rows)
-        mt->first_publish_ns = clock_monotonic_ns();
-    atomic_store_explicit(&mt->rows_visible, mt->n_rows, memory_order_release);
+    atomic_store_explicit(&mt->rows_visible, rows_end, memory_order_release);
 }

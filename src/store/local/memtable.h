@@ -1,10 +1,11 @@
 /* The memtable: spans that are durable in the log but not yet in a segment, readable at once.
  *
- * 1. One writer (the store's log thread, or the opener during recovery); any number of readers
+ * 1. One stager, which adds rows, and one publisher: the store's stage thread and its log thread, or the
+ *    opener during recovery, who is both. The publisher is told of rows through a lock. Any number of readers
  *    without locks. Nothing that a reader can reach moves or is freed while the memtable lives.
  * 2. Rows are staged by memtable_add and become visible together by memtable_publish, which stores
- *    `rows_visible` with release order; a reader's snapshot is an acquire load of it. Staged rows
- *    can be taken back (memtable_roll_back), because the log may refuse them.
+ *    `rows_visible` with release order; a reader's snapshot is an acquire load of it. Rows behind those may
+ *    be staged meanwhile. Staged rows can be taken back (memtable_roll_back), because the log may refuse them.
  * 3. Strings are kept once: names (of spans and services), attribute keys, values, whole resources
  *    and scopes each have a table of numbers. What rolled-back rows added to these stays; it does
  *    no harm.
@@ -61,11 +62,12 @@ struct memtable {
     _Atomic unsigned refs;
     _Atomic uint32_t rows_visible;
 
-    /* The writer's. */
+    /* The publisher's. */
+    uint64_t last_sequence; /* of the log record that was published last */
+
+    /* The stager's. */
     struct arena arena;
     uint32_t n_rows, n_wide;
-    uint64_t last_sequence;    /* of the log record that was published last */
-    uint64_t first_publish_ns; /* monotonic; 0: nothing published */
     struct buf scratch;
 
     struct intern keys, names, values, resources, scopes, traces;
@@ -73,7 +75,7 @@ struct memtable {
     struct steps wide;              /* uint64_t */
     struct steps last_row;          /* by trace: _Atomic uint32_t, row + 1 */
     struct steps columns;           /* struct mem_column */
-    struct steps columns_of_key;    /* by key: uint32_t[8], column + 1 by type; the writer's */
+    struct steps columns_of_key;    /* by key: uint32_t[8], column + 1 by type; the stager's */
     struct steps resource_services; /* by resource: uint32_t, in names */
     _Atomic uint32_t n_columns;
     _Atomic uint64_t start_min_ns, start_max_ns; /* of what was published */
@@ -85,10 +87,11 @@ void memtable_unref(struct memtable *mt); /* NULL is allowed */
 
 /* Stages the spans of a batch. On failure (ERR_NOMEM, ERR_TOO_LARGE) nothing of it is staged. */
 MUST_USE int memtable_add(struct memtable *mt, const struct span_batch *batch);
-/* Takes staged rows back until `n_rows` are left. */
+/* Takes staged rows back until `n_rows` are left; none that were published, and not while some are. */
 void memtable_roll_back(struct memtable *mt, uint32_t n_rows);
-void memtable_publish(struct memtable *mt, uint64_t sequence);
-uint64_t memtable_bytes(const struct memtable *mt); /* the writer's thread only */
+/* Makes the staged rows before `rows_end` visible. */
+void memtable_publish(struct memtable *mt, uint32_t rows_end, uint64_t sequence);
+uint64_t memtable_bytes(const struct memtable *mt); /* the stager's thread only */
 
 static inline uint32_t memtable_rows(const struct memtable *mt)
 {

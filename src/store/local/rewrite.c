@@ -83,7 +83,7 @@ int rewrite_take(struct rewrite *r, struct segment_file *file)
         if (err == ERR_CORRUPT || err == ERR_NOT_FOUND)
             atomic_store(&file->is_damaged, true);
     } else {
-        memtable_publish(r->mt, file->info.last_sequence);
+        memtable_publish(r->mt, r->mt->n_rows, file->info.last_sequence);
     }
     return err;
 }

@@ -1,15 +1,15 @@
-/* The local engine: writing, sealing, recovery.
+/* The local engine: appending, sealing, recovery.
  *
- *   store_append --> queue --> log thread --> log (one write, one sync a group) --> memtable --> done
- *                                                 |  memtable full, old, or asked for
+ *   store_append --> queue --> stage thread --> memtable --> log thread --> log (one write, one sync a group)
+ *                                                 |  full, old, or asked for     --> rows visible --> done
  *                                                 v
  *                     frozen memtable --> seal thread --> segment file --> catalogue
  *
- * 1. The log thread stages the spans of a group in the memtable, writes the bodies, and publishes
- *    the rows when the log has them; when it has not, the rows are taken back. So a span is visible
- *    if and only if it is durable, and what was refused is in neither place.
+ * 1. The stage thread puts the spans of a group into the memtable; the log thread writes the bodies, and
+ *    publishes the rows when the log has them; when it has not, the rows are taken back (group.c). So a span
+ *    is visible if and only if it is durable, and what was refused is in neither place.
  * 2. There is at most one frozen memtable. While it is being sealed the other fills; when that is
- *    full too the log thread waits, the queue fills, and store_append answers ERR_BUSY: memory is
+ *    full too the stage thread waits, the queue fills, and store_append answers ERR_BUSY: memory is
  *    bounded by two memtables (and the keeper's) and the queue. When sealing fails (the disk is full, say) groups that
  *    do not fit are refused with its error, and sealing is tried again each second.
  * 3. A memtable is frozen together with the log file, so the records of a segment are those up to
@@ -33,6 +33,7 @@
 #include "store/local/engine.h"
 #include "store/local/erase.h"
 #include "store/local/file.h"
+#include "store/local/group.h"
 #include "store/local/retention.h"
 #include "wire/otlp.h"
 #include "wire/otlp_json.h"
@@ -41,206 +42,7 @@ enum {
     MEMTABLE_BYTES_DEFAULT = 64 << 20,
     MEMTABLE_AGE_MS_DEFAULT = 15 * 60 * 1000,
     QUEUE_BYTES_DEFAULT = 64 << 20,
-    GROUP_BYTES_MAX = 8 << 20,
-    GROUP_BODIES_MAX = 256,
-    SEAL_RETRY_MS = 1000,
-    PENDING_BYTES = 256, /* what a body in the queue costs beside itself */
 };
-
-/* ---- the log thread ---- */
-
-/* Takes the place of the active memtable, when the frozen one is done. With the lock held, which it
- * lets go while it waits. False: sealing fails, or there is no memory. */
-static bool active_freeze(struct store *st)
-{
-    st->seal_requested = false;
-    while (st->frozen && !st->seal_err)
-        pthread_cond_wait(&st->changed, &st->lock);
-    struct memtable *fresh;
-    if (!st->frozen && memtable_new(&fresh)) {
-        st->seal_err = ERR_NOMEM;
-        st->seal_failures++;
-        pthread_cond_broadcast(&st->changed);
-        return false;
-    }
-    if (st->frozen)
-        return false;
-    if (memtable_bytes(st->active) >= st->memtable_bytes_max && memtable_rows(st->active))
-        st->memory_per_span = (double)memtable_bytes(st->active) / memtable_rows(st->active);
-    st->frozen = st->active;
-    st->active = fresh;
-    st->memtable_bytes = 0;
-    log_rotate(&st->log);
-    pthread_cond_signal(&st->seal_wake);
-    return true;
-}
-
-/* What refused groups leave in a memtable stays in it, and without rows it is never frozen: while the
- * log cannot be written it would grow with each request that is tried again. With the lock held.
- * Views that have it keep it. False: there is no memory. */
-static bool active_renew(struct store *st)
-{
-    struct memtable *fresh;
-    if (memtable_new(&fresh))
-        return false;
-    memtable_unref(st->active);
-    st->active = fresh;
-    st->memtable_bytes = 0;
-    return true;
-}
-
-/* How long until the active memtable is too old; 0: now. */
-static uint64_t age_left_ns(const struct store *st)
-{
-    if (!st->active->first_publish_ns)
-        return UINT64_MAX;
-    uint64_t age = clock_monotonic_ns() - st->active->first_publish_ns;
-    return age < st->memtable_age_ns_max ? st->memtable_age_ns_max - age : 0;
-}
-
-static void group_stage(struct store *st, struct pending *group, struct log_body *bodies,
-                        size_t *ret_n)
-{
-    size_t n = 0;
-    for (struct pending *p = group; p; p = p->next) {
-        p->err = memtable_add(st->active, p->batch);
-        p->staged = !p->err && p->batch->n; /* of nothing there is nothing to keep */
-        if (p->staged)
-            bodies[n++] = (struct log_body){p->format, p->body, (uint32_t)p->batch->n};
-    }
-    *ret_n = n;
-}
-
-static void group_watch(struct store *st, const struct pending *group)
-{
-    pthread_mutex_lock(&st->watch_lock);
-    for (const struct pending *p = group; p && st->watch; p = p->next)
-        if (!p->err)
-            st->watch(st->watch_arg, p->batch);
-    pthread_mutex_unlock(&st->watch_lock);
-}
-
-static void group_commit(struct store *st, struct pending *group)
-{
-    struct log_body bodies[GROUP_BODIES_MAX];
-    uint32_t rows = st->active->n_rows;
-    uint64_t sequence = 0, spans = 0, batches = 0;
-    size_t n;
-    group_stage(st, group, bodies, &n);
-    int err = n ? log_append(&st->log, bodies, n, &sequence) : 0;
-    if (err)
-        memtable_roll_back(st->active, rows);
-    else if (n)
-        memtable_publish(st->active, sequence);
-    for (struct pending *p = group; p; p = p->next) {
-        if (p->staged && err)
-            p->err = err;
-        if (!p->err) {
-            batches++;
-            spans += p->batch->n;
-        }
-    }
-    pthread_mutex_lock(&st->lock);
-    if (n && !err)
-        st->published = sequence;
-    st->appended_batches += batches;
-    st->appended_spans += spans;
-    st->log_bytes = log_bytes(&st->log);
-    st->memtable_bytes = memtable_bytes(st->active);
-    pthread_mutex_unlock(&st->lock);
-    group_watch(st, group);
-}
-
-static void group_answer(struct store *st, struct pending *group)
-{
-    uint64_t bytes = 0;
-    while (group) {
-        struct pending *next = group->next;
-        bytes += group->body.len + PENDING_BYTES;
-        group->done(group->arg, group->err);
-        free(group);
-        group = next;
-    }
-    pthread_mutex_lock(&st->lock);
-    st->queue_bytes -= bytes;
-    pthread_mutex_unlock(&st->lock);
-}
-
-/* With the lock held. */
-static struct pending *group_take(struct store *st)
-{
-    struct pending *group = st->queue, **end = &st->queue;
-    size_t bytes = 0;
-    for (int n = 0; *end && n < GROUP_BODIES_MAX; n++) {
-        bytes += (*end)->body.len;
-        if (n && bytes > GROUP_BYTES_MAX)
-            break;
-        end = &(*end)->next;
-    }
-    if (end == &st->queue)
-        return NULL;
-    st->queue = *end;
-    *end = NULL;
-    if (!st->queue)
-        st->queue_end = &st->queue;
-    return group;
-}
-
-static void *log_thread(void *arg)
-{
-    struct store *st = arg;
-    pthread_mutex_lock(&st->lock);
-    for (;;) {
-        if (st->trimmed < st->sealed) {
-            st->trimmed = st->sealed;
-            log_trim(&st->log, st->sealed);
-            st->log_bytes = log_bytes(&st->log);
-            pthread_cond_broadcast(&st->changed);
-        }
-        uint64_t left = age_left_ns(st);
-        bool rows = st->active->first_publish_ns != 0;
-        bool full = memtable_bytes(st->active) >= st->memtable_bytes_max;
-        if (full && !rows && active_renew(st))
-            full = false;
-        if (rows && (full || st->seal_requested || (left == 0 && !st->seal_err)) &&
-            !active_freeze(st) && full) {
-            /* No room: refuse what waits, with the reason. */
-            struct pending *group = group_take(st);
-            int err = st->seal_err;
-            pthread_mutex_unlock(&st->lock);
-            for (struct pending *p = group; p; p = p->next)
-                p->err = err;
-            group_answer(st, group);
-            pthread_mutex_lock(&st->lock);
-            if (!group && st->closing)
-                break;
-            if (!st->queue && !st->closing && st->seal_err)
-                store_wait_ns(st, &st->wake, SEAL_RETRY_MS * NS_PER_MS);
-            continue;
-        }
-        st->seal_requested = false;
-        struct pending *group = group_take(st);
-        if (group) {
-            pthread_mutex_unlock(&st->lock);
-            group_commit(st, group);
-            group_answer(st, group);
-            pthread_mutex_lock(&st->lock);
-        } else if (st->closing) {
-            break;
-        } else if (left == UINT64_MAX) {
-            pthread_cond_wait(&st->wake, &st->lock);
-        } else {
-            store_wait_ns(st, &st->wake, left ? left : SEAL_RETRY_MS * NS_PER_MS);
-        }
-    }
-    if (st->active->first_publish_ns)
-        (void)active_freeze(st); /* else the log keeps it */
-    st->log_thread_ended = true;
-    pthread_cond_signal(&st->seal_wake);
-    pthread_cond_broadcast(&st->changed);
-    pthread_mutex_unlock(&st->lock);
-    return NULL;
-}
 
 /* ---- sealing ---- */
 
@@ -278,13 +80,34 @@ static int memtable_seal(struct store *st, struct memtable *mt)
     return err;
 }
 
+/* With the lock held, which is let go meanwhile. What cannot be removed is tried again with what comes next. */
+static void detached_remove(struct store *st)
+{
+    struct log_file *files = st->detached, **end = &files;
+    uint64_t upto = st->detached_upto;
+    st->detached = NULL;
+    pthread_mutex_unlock(&st->lock);
+    files = log_files_remove(st->dir, files);
+    pthread_mutex_lock(&st->lock);
+    while (*end)
+        end = &(*end)->newer;
+    *end = st->detached;
+    st->detached = files;
+    st->trimmed = upto;
+    pthread_cond_broadcast(&st->changed);
+}
+
 static void *seal_thread(void *arg)
 {
     struct store *st = arg;
     pthread_mutex_lock(&st->lock);
     for (;;) {
+        if (st->trimmed < st->detached_upto) {
+            detached_remove(st);
+            continue;
+        }
         if (!st->frozen) {
-            if (st->log_thread_ended)
+            if (st->stage_thread_ended)
                 break;
             pthread_cond_wait(&st->seal_wake, &st->lock);
             continue;
@@ -297,8 +120,9 @@ static void *seal_thread(void *arg)
         st->seal_failures += err != 0;
         pthread_cond_broadcast(&st->changed);
         pthread_cond_signal(&st->wake);
+        pthread_cond_signal(&st->log_wake);
         pthread_cond_signal(&st->keep_wake);
-        if (err && st->log_thread_ended)
+        if (err && st->stage_thread_ended)
             break; /* the log keeps it */
         if (err && !st->closing)
             store_wait_ns(st, &st->seal_wake, SEAL_RETRY_MS * NS_PER_MS);
@@ -322,6 +146,10 @@ int store_seal(struct store *st)
         st->seal_requested = true;
         pthread_cond_signal(&st->wake);
         pthread_cond_signal(&st->seal_wake);
+        pthread_cond_wait(&st->changed, &st->lock);
+    }
+    while (!err && st->trimmed < wanted && !st->stage_thread_ended) {
+        pthread_cond_signal(&st->wake);
         pthread_cond_wait(&st->changed, &st->lock);
     }
     pthread_mutex_unlock(&st->lock);
@@ -423,7 +251,7 @@ static int replay(void *arg, uint64_t sequence, const struct log_body *body)
     arena_done(&arena);
     if (err)
         return err;
-    memtable_publish(st->active, sequence);
+    memtable_publish(st->active, st->active->n_rows, sequence);
     if (memtable_bytes(st->active) < st->memtable_bytes_max)
         return 0;
     struct memtable *fresh;
@@ -506,11 +334,13 @@ static int store_recover(struct store *st, bool sync, struct error_detail *detai
     if (err)
         return err;
     log_trim(&st->log, st->sealed);
-    st->trimmed = st->sealed;
+    st->trimmed = st->detached_upto = st->sealed;
     st->damaged_at_open = st->log.damaged;
     st->published = st->log.next_sequence - 1;
     st->log_bytes = log_bytes(&st->log);
     st->memtable_bytes = memtable_bytes(st->active);
+    if (memtable_rows(st->active))
+        st->active_since_ns = clock_monotonic_ns();
     return 0;
 }
 
@@ -520,23 +350,29 @@ static int threads_start(struct store *st)
     if (pthread_attr_init(&attr))
         return ERR_NOMEM;
     pthread_attr_setstacksize(&attr, 512 << 10);
-    int failed = pthread_create(&st->keep_thread, &attr, keep_thread, st), started = !failed;
-    if (!failed)
-        started += !(failed = pthread_create(&st->seal_thread, &attr, seal_thread, st));
-    if (!failed)
-        failed = pthread_create(&st->log_thread, &attr, log_thread, st);
+    const struct {
+        pthread_t *thread;
+        void *(*main)(void *);
+    } threads[] = {{&st->keep_thread, keep_thread},
+                   {&st->seal_thread, seal_thread},
+                   {&st->log_thread, log_thread},
+                   {&st->stage_thread, stage_thread}};
+    enum { THREADS = sizeof threads / sizeof *threads };
+    int started = 0;
+    while (started < THREADS &&
+           !pthread_create(threads[started].thread, &attr, threads[started].main, st))
+        started++;
     pthread_attr_destroy(&attr);
-    if (!failed)
+    if (started == THREADS)
         return 0;
     pthread_mutex_lock(&st->lock);
-    st->closing = st->log_thread_ended = true;
+    st->closing = st->stage_thread_ended = true;
+    pthread_cond_signal(&st->log_wake);
     pthread_cond_signal(&st->seal_wake);
     pthread_cond_signal(&st->keep_wake);
     pthread_mutex_unlock(&st->lock);
-    if (started > 1)
-        pthread_join(st->seal_thread, NULL);
-    if (started > 0)
-        pthread_join(st->keep_thread, NULL);
+    while (started-- > 0)
+        pthread_join(*threads[started].thread, NULL);
     return ERR_NOMEM;
 }
 
@@ -544,6 +380,7 @@ static int threads_start(struct store *st)
 static void store_free(struct store *st)
 {
     log_done(&st->log);
+    log_files_free(st->detached);
     catalogue_close(st->catalogue);
     memtable_unref(st->active);
     memtable_unref(st->frozen);
@@ -554,6 +391,7 @@ static void store_free(struct store *st)
     if (st->dir >= 0)
         close(st->dir);
     pthread_cond_destroy(&st->wake);
+    pthread_cond_destroy(&st->log_wake);
     pthread_cond_destroy(&st->seal_wake);
     pthread_cond_destroy(&st->keep_wake);
     pthread_cond_destroy(&st->changed);
@@ -598,6 +436,7 @@ int store_open(const struct store_options *options, struct store **ret_store,
     pthread_mutex_init(&st->watch_lock, NULL);
     pthread_mutex_init(&st->change_lock, NULL);
     pthread_cond_init(&st->wake, &monotonic);
+    pthread_cond_init(&st->log_wake, &monotonic);
     pthread_cond_init(&st->seal_wake, &monotonic);
     pthread_cond_init(&st->keep_wake, &monotonic);
     pthread_cond_init(&st->changed, &monotonic);
@@ -650,10 +489,12 @@ void store_close(struct store *st)
     pthread_cond_signal(&st->keep_wake);
     pthread_mutex_unlock(&st->lock);
     pthread_join(st->keep_thread, NULL);
+    pthread_join(st->stage_thread, NULL);
     pthread_join(st->log_thread, NULL);
     pthread_join(st->seal_thread, NULL);
     log_rotate(&st->log);
     log_trim(&st->log, st->sealed);
+    st->detached = log_files_remove(st->dir, st->detached);
     store_free(st);
 }
 
@@ -687,7 +528,7 @@ void store_stats(struct store *st, struct store_stats *ret_stats)
     s.spans = s.memtable_spans + s.segment_spans;
     s.start_min_ns = s.spans ? min : 0;
     s.start_max_ns = max;
-    s.log_bytes = st->log_bytes;
+    s.log_bytes = st->log_bytes + log_files_bytes(st->detached);
     s.memtable_bytes = st->memtable_bytes + (st->frozen ? memtable_bytes(st->frozen) : 0);
     s.appended_batches = st->appended_batches;
     s.appended_spans = st->appended_spans;
