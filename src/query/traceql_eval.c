@@ -68,8 +68,8 @@ static bool op_holds(enum traceql_op op, bool less, bool equal)
     }
 }
 
-bool traceql_compare(enum traceql_op op, const struct value *a, const struct value *b,
-                     struct pattern *regex)
+static bool scalars_compare(enum traceql_op op, const struct value *a, const struct value *b,
+                            struct pattern *regex)
 {
     if (op == TRACEQL_REGEX || op == TRACEQL_NOT_REGEX)
         return a->type == VALUE_STRING && pattern_match(regex, a->string) == (op == TRACEQL_REGEX);
@@ -88,6 +88,26 @@ bool traceql_compare(enum traceql_op op, const struct value *a, const struct val
     if (a->type == VALUE_BOOL && (op == TRACEQL_EQ || op == TRACEQL_NE))
         return (a->boolean == b->boolean) == (op == TRACEQL_EQ);
     return false;
+}
+
+/* Some element compares so; of "!=" and "!~" also none as "=" and "=~" would. */
+bool traceql_compare(enum traceql_op op, const struct value *a, const struct value *b,
+                     struct pattern *regex)
+{
+    bool is_left = a->type == VALUE_ARRAY;
+    if (is_left == (b->type == VALUE_ARRAY))
+        return scalars_compare(op, a, b, regex);
+    const struct value *array = is_left ? a : b;
+    bool is_negative = op == TRACEQL_NE || op == TRACEQL_NOT_REGEX, any = false;
+    enum traceql_op positive = op == TRACEQL_NE ? TRACEQL_EQ : TRACEQL_REGEX;
+    for (size_t i = 0; i < array->array.n; i++) {
+        const struct value *x = is_left ? &array->array.items[i] : a;
+        const struct value *y = is_left ? b : &array->array.items[i];
+        if (is_negative && scalars_compare(positive, x, y, regex))
+            return false;
+        any |= scalars_compare(op, x, y, regex);
+    }
+    return any;
 }
 
 bool traceql_arithmetic(enum traceql_op op, const struct value *a, const struct value *b,

@@ -5,7 +5,8 @@
 #include "query/traceql.h"
 
 /* Whether `a op b` holds. Ints and doubles are numbers; anything else compares with its own type
- * only, and what does not compare fulfils nothing, not even `!=`. `regex` is that of the regular
+ * only, and what does not compare fulfils nothing, not even `!=`. Of an array some element must; of
+ * "!=" and "!~" none may be equal or match. `regex` is that of the regular
  * expression operators, which do not look at `b`. */
 bool traceql_compare(enum traceql_op op, const struct value *a, const struct value *b,
                      struct pattern *regex);

@@ -213,6 +213,7 @@ static const struct predicate *plan_comparison(struct planner *p, const struct t
             return &predicate_true;
         return join(p, PREDICATE_AND, attributes_exist(p, e->left), attributes_exist(p, e->right));
     }
+    const struct value least = {.type = VALUE_STRING, .string = STR("")}; /* of all strings */
     if (e->op == TRACEQL_REGEX || e->op == TRACEQL_NOT_REGEX) {
         const struct predicate *matches = leaf(p, PREDICATE_REGEX, field, e->right->literal);
         if (e->op == TRACEQL_REGEX)
@@ -220,18 +221,24 @@ static const struct predicate *plan_comparison(struct planner *p, const struct t
         if (!is_stored_attr(field))
             return negate(p, matches);
         /* It has to be a string, and there. */
-        struct value least = {.type = VALUE_STRING, .string = STR("")};
         return join(p, PREDICATE_AND, leaf(p, PREDICATE_GE, field, least), negate(p, matches));
     }
     if (target == FIELD_DURATION && e->right->literal.type == VALUE_DOUBLE)
         return compare_duration(p, ops[e->op], field, e->right->literal.real);
     if (e->op == TRACEQL_NE && is_stored_attr(field)) {
         /* The store's "different" includes other types, TraceQL's does not. */
-        if (e->right->type == TRACEQL_BOOL)
-            return leaf(p, PREDICATE_EQ, field,
-                        (struct value){.type = VALUE_BOOL, .boolean = !e->right->literal.boolean});
-        return join(p, PREDICATE_OR, leaf(p, PREDICATE_LT, field, e->right->literal),
-                    leaf(p, PREDICATE_GT, field, e->right->literal));
+        const struct value *right = &e->right->literal;
+        const struct predicate *of_type;
+        if (right->type == VALUE_STRING)
+            of_type = leaf(p, PREDICATE_GE, field, least);
+        else if (right->type == VALUE_BOOL)
+            of_type = leaf(p, PREDICATE_EQ, field,
+                           (struct value){.type = VALUE_BOOL, .boolean = !right->boolean});
+        else
+            of_type = join(p, PREDICATE_OR, leaf(p, PREDICATE_LT, field, *right),
+                           leaf(p, PREDICATE_GT, field, *right));
+        /* What is different may stand beside what is equal, in an array. */
+        return join(p, PREDICATE_AND, of_type, negate(p, leaf(p, PREDICATE_EQ, field, *right)));
     }
     const struct predicate *made = leaf(p, ops[e->op], field, e->right->literal);
     /* Every span has a service, and a store keeps it at hand. */

@@ -380,7 +380,14 @@ static void depth_and_size_have_limits(void **state)
 
 /* ---- what it means ---- */
 
+static const struct value tags[] = {
+    {.type = VALUE_STRING, .string = STR("canary")},
+    {.type = VALUE_STRING, .string = STR("eu")},
+    {.type = VALUE_INT, .integer = 7},
+};
 static const struct attr span_attrs[] = {
+    {STR("tags"), {.type = VALUE_ARRAY, .array = {tags, 3}}},
+    {STR("none"), {.type = VALUE_ARRAY, .array = {NULL, 0}}},
     {STR("http.status"), {.type = VALUE_INT, .integer = 500}},
     {STR("method"), {.type = VALUE_STRING, .string = STR("GET")}},
     {STR("ratio"), {.type = VALUE_DOUBLE, .real = 0.5}},
@@ -506,6 +513,21 @@ static const struct {
     {"{ duration > .http.status }", true},
     {"{ -.ratio < 0 }", true},
     {"{ (.cached) = (.method = \"GET\") }", true},
+    {"{ .tags = \"canary\" }", true},
+    {"{ .tags = \"eu\" && .tags = 7 }", true},
+    {"{ .tags = \"us\" }", false},
+    {"{ .tags =~ \"can.*\" }", true},
+    {"{ .tags > 6 }", true},
+    {"{ .tags < 6 }", false},
+    {"{ .tags != \"canary\" }", false},
+    {"{ .tags != \"us\" }", true},
+    {"{ .tags !~ \"e.\" }", false},
+    {"{ .tags !~ \"u.\" }", true},
+    {"{ .tags != true }", false},
+    {"{ .tags != nil }", true},
+    {"{ 7 = .tags }", true},
+    {"{ .none = \"\" || .none != \"\" }", false},
+    {"{ .none != nil }", true},
     {"{ .absent = 1 || .method = \"GET\" }", true},
     {"{ .absent = 1 && .method = \"GET\" }", false},
 };

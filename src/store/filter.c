@@ -157,11 +157,9 @@ static bool value_equal(const struct filter *f, const struct value *v)
     return value_eq(v, &f->value);
 }
 
-bool filter_value(const struct filter *f, const struct value *v)
+static bool scalar_fulfils(const struct filter *f, const struct value *v)
 {
     int order;
-    if (!v)
-        return false;
     switch (f->op) {
     case PREDICATE_EXISTS:
         return true;
@@ -182,6 +180,24 @@ bool filter_value(const struct filter *f, const struct value *v)
     default:
         return false;
     }
+}
+
+/* One of its elements does; different is what has none that is equal. */
+static bool array_fulfils(const struct filter *f, const struct value *v)
+{
+    bool all = f->op == PREDICATE_NE;
+    for (size_t i = 0; i < v->array.n; i++)
+        if (scalar_fulfils(f, &v->array.items[i]) != all)
+            return !all;
+    return all;
+}
+
+bool filter_value(const struct filter *f, const struct value *v)
+{
+    if (!v)
+        return false;
+    bool by_element = v->type == VALUE_ARRAY && f->value.type != VALUE_ARRAY;
+    return by_element && f->op != PREDICATE_EXISTS ? array_fulfils(f, v) : scalar_fulfils(f, v);
 }
 
 bool filter_string(const struct filter *f, struct str s)

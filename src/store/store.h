@@ -227,7 +227,9 @@ enum predicate_op {
     PREDICATE_OR,  /* of children; none: false */
     PREDICATE_NOT, /* of the one child */
     PREDICATE_EQ,
-    PREDICATE_NE, /* present and different; for an attribute that is absent: false */
+    /* Present and different; for an attribute that is absent: false. An array is compared by its elements, one of
+     * which has to fulfil the comparison; here none may be equal. */
+    PREDICATE_NE,
     PREDICATE_LT,
     PREDICATE_LE,
     PREDICATE_GT,
