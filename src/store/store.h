@@ -439,6 +439,18 @@ struct store_stats {
 };
 void store_stats(struct store *store, struct store_stats *ret_stats);
 
+/* A file of sealed spans. */
+struct store_segment {
+    struct str name;
+    uint64_t spans, bytes;
+    uint64_t start_min_ns, start_max_ns; /* of its spans */
+    uint64_t sealed_ns;                  /* when its newest spans came to disk; 0: not known */
+    bool is_damaged;                     /* a reader met damage in it */
+};
+/* As they are now, those with the newest spans first; lives in `arena`. */
+MUST_USE int store_segments(struct store *store, struct arena *arena,
+                            struct store_segment **ret_segments, size_t *ret_n);
+
 /* ---- a directory that nobody has open ---- */
 
 /* Something that is wrong, or (a note) worth knowing. Told in the order it is found. */

@@ -659,6 +659,41 @@ static void a_full_queue_says_busy_and_a_closed_store_answers_all(void **state)
     fixture_done(&f);
 }
 
+static void segments_are_listed_with_what_they_hold(void **state)
+{
+    struct fixture f;
+    struct arena arena = ARENA_INIT;
+    struct store_segment *list;
+    struct store_stats stats;
+    uint64_t spans = 0, bytes = 0;
+    size_t n;
+    fixture_init(&f, 31, NULL);
+    assert_int_equal(store_segments(f.store, &arena, &list, &n), 0);
+    assert_int_equal(n, 0);
+    for (int i = 0; i < 3; i++) {
+        struct span_batch batch = fixture_batch(&f, 50);
+        fixture_append(&f, &batch);
+        assert_int_equal(store_seal(f.store), 0);
+    }
+    /* Small ones may be merged meanwhile: both are of one moment only when nothing is. */
+    assert_int_equal(store_keep(f.store, true), 0);
+    assert_int_equal(store_segments(f.store, &arena, &list, &n), 0);
+    store_stats(f.store, &stats);
+    assert_int_equal(n, stats.segments);
+    for (size_t i = 0; i < n; i++) {
+        spans += list[i].spans;
+        bytes += list[i].bytes;
+        assert_true(list[i].name.len && list[i].start_min_ns <= list[i].start_max_ns);
+        assert_true(list[i].sealed_ns && !list[i].is_damaged);
+        if (i)
+            assert_true(list[i - 1].start_max_ns >= list[i].start_max_ns);
+    }
+    assert_int_equal(spans, f.n);
+    assert_int_equal(bytes, stats.segment_bytes);
+    arena_done(&arena);
+    fixture_done(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -672,6 +707,7 @@ int main(void)
         cmocka_unit_test(the_watcher_sees_each_batch_before_its_answer),
         cmocka_unit_test(the_log_is_replayed_after_a_kill),
         cmocka_unit_test(a_log_that_was_sealed_but_not_removed_is_not_replayed),
+        cmocka_unit_test(segments_are_listed_with_what_they_hold),
         cmocka_unit_test(a_small_memtable_is_sealed_again_and_again),
         cmocka_unit_test(an_old_memtable_is_sealed),
         cmocka_unit_test(traces_and_segments_larger_than_their_blocks_come_back),

@@ -73,6 +73,59 @@ void api_retention(struct web_request *q)
     web_reply_json(q, 200, &out);
 }
 
+void api_segments(struct web_request *q)
+{
+    struct store_segment *segments;
+    size_t n;
+    int err = store_segments(q->web->store, q->arena, &segments, &n);
+    if (err) {
+        web_fail_err(q, err, NULL);
+        return;
+    }
+    struct buf out = {.bytes_max = ANSWER_BYTES_MAX};
+    struct json_writer w = json_writer(&out);
+    json_open(&w, '{');
+    json_key(&w, STR("segments"));
+    json_open(&w, '[');
+    for (size_t i = 0; i < n; i++) {
+        json_open(&w, '{');
+        json_key(&w, STR("name"));
+        json_str(&w, segments[i].name);
+        key_u64_str(&w, "spans", segments[i].spans);
+        key_u64_str(&w, "bytes", segments[i].bytes);
+        key_u64_str(&w, "startMin", segments[i].start_min_ns);
+        key_u64_str(&w, "startMax", segments[i].start_max_ns);
+        key_u64_or_null(&w, "sealedUnixNano", segments[i].sealed_ns);
+        json_key(&w, STR("damaged"));
+        json_bool(&w, segments[i].is_damaged);
+        json_close(&w, '}');
+    }
+    json_close(&w, ']');
+    json_close(&w, '}');
+    web_reply_json(q, 200, &out);
+}
+
+void api_pins(struct web_request *q)
+{
+    struct trace_id *ids;
+    size_t n;
+    int err = store_pins(q->web->store, q->arena, &ids, &n);
+    if (err) {
+        web_fail_err(q, err, NULL);
+        return;
+    }
+    struct buf out = {.bytes_max = ANSWER_BYTES_MAX};
+    struct json_writer w = json_writer(&out);
+    json_open(&w, '{');
+    json_key(&w, STR("pins"));
+    json_open(&w, '[');
+    for (size_t i = 0; i < n; i++)
+        json_hex(&w, ids[i].bytes, TRACE_ID_SIZE);
+    json_close(&w, ']');
+    json_close(&w, '}');
+    web_reply_json(q, 200, &out);
+}
+
 /* ---- erasing ---- */
 
 /* Whoever can reach the server may ask it, but no page elsewhere may make a browser do this: a browser says

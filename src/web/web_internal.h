@@ -165,6 +165,7 @@ void pool_free(struct pool *pool);
 
 /* ---- handlers ---- */
 
+web_handler_fn api_segments, api_pins;
 web_handler_fn api_retention, api_delete, api_redact, api_export, api_ledger;
 web_handler_fn api_services, api_operations, api_search, api_trace, api_status, api_metrics;
 web_handler_fn api_parse, api_breakdown, api_resources;

@@ -545,3 +545,41 @@ void store_stats(struct store *st, struct store_stats *ret_stats)
     pthread_mutex_unlock(&st->lock);
     *ret_stats = s;
 }
+
+static int newest_spans_first(const void *a, const void *b)
+{
+    const struct store_segment *x = a, *y = b;
+    if (x->start_max_ns != y->start_max_ns)
+        return x->start_max_ns > y->start_max_ns ? -1 : 1;
+    return str_cmp(x->name, y->name);
+}
+
+int store_segments(struct store *st, struct arena *arena, struct store_segment **ret_segments,
+                   size_t *ret_n)
+{
+    pthread_mutex_lock(&st->lock);
+    size_t n = st->segments->n;
+    struct store_segment *list = arena_array(arena, n + 1, sizeof *list);
+    bool failed = !list;
+    for (size_t i = 0; !failed && i < n; i++) {
+        const struct segment_info *info = &st->segments->items[i]->info;
+        list[i] = (struct store_segment){
+            .name = arena_str(arena, str_from(info->name)),
+            .spans = info->spans,
+            .bytes = info->bytes,
+            .start_min_ns = info->start_min_ns,
+            .start_max_ns = info->start_max_ns,
+            .sealed_ns = info->made_ns,
+            .is_damaged = atomic_load(&st->segments->items[i]->is_damaged),
+        };
+        failed = !list[i].name.ptr;
+    }
+    pthread_mutex_unlock(&st->lock);
+    if (failed)
+        return ERR_NOMEM;
+    if (n)
+        qsort(list, n, sizeof *list, newest_spans_first);
+    *ret_segments = list;
+    *ret_n = n;
+    return 0;
+}
