@@ -255,6 +255,39 @@ export interface Breakdown {
   scanned?: Scanned;
 }
 
+export interface Series {
+  labels: KeyValue[];
+  samples: (number | null)[];
+  exemplars?: { traceId: string; spanId: string; service: string; name: string; startUnixNano: string; durationNano: string; value: number }[];
+}
+
+/** What a metrics query gives: sample i is of the spans from start + i * step on, for one step. */
+export interface SeriesAnswer {
+  series: Series[];
+  startUnixNano: string;
+  stepNano: string;
+  steps: number;
+  scanned?: Scanned;
+}
+
+export interface Log {
+  timeUnixNano: string;
+  traceId: string;
+  spanId: string;
+  severity: number;
+  severityText: string;
+  eventName?: string;
+  body: AnyValue;
+  attributes: KeyValue[];
+  service: string;
+}
+
+export interface LogsAnswer {
+  logs: Log[];
+  more: boolean;
+  cursor?: string;
+}
+
 export interface Operation {
   service: string;
   name: string;
@@ -277,8 +310,47 @@ export interface LiveSpan {
 export interface Status {
   version: string;
   uptimeSeconds: number;
-  store: { spans: string; segments: number; startMin: string; startMax: string };
+  store: { spans: string; segments: number; startMin: string; startMax: string; logBytes: string; memtableBytes: string; memtableSpans: string };
+  ingest: { requests: string; spansReceived: string; spansStored: string; spansRefused: { reason: string; count: string }[] };
   endpoints: Record<string, string>;
+}
+
+export interface Fate {
+  fate: string;
+  reason: string;
+  spans: string;
+}
+
+/** What became of the spans of a trace. */
+export interface Ledger {
+  traceId: string;
+  stored: { spanCount: number; errorCount: number; orphanCount: number; startUnixNano: string; durationNano: string } | null;
+  partial: boolean;
+  fates: Fate[];
+  entries: (Fate & { unixNano: string })[];
+  more: boolean;
+  horizon: { entriesMax: number; entries: number; sinceUnixNano: string | null; spansSkipped: string; notNamed: string[] };
+}
+
+export interface Retention {
+  rules: { match: string | null; keepNano: string | null; spansDropped: string }[];
+  nextUnixNano: string | null;
+  diskBytesMax: string | null;
+  diskBytes: string;
+  oldestUnixNano: string | null;
+  spansDropped: { age: string; disk: string; deleted: string };
+  spansRedacted: string;
+  pinnedTraces: string;
+}
+
+export interface Segment {
+  name: string;
+  spans: string;
+  bytes: string;
+  startMin: string;
+  startMax: string;
+  sealedUnixNano: string | null;
+  damaged: boolean;
 }
 
 /** What went wrong, in the server's words where it has any. */

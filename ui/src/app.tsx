@@ -4,11 +4,13 @@ import { partial } from './api';
 import { Boundary } from './boundary';
 import { Help } from './help';
 import { helpOpen, useShortcuts } from './keys';
+import { LedgerPage } from './ledger/ledger';
 import { Live } from './live/live';
 import { Icon, IconButton, Said, say } from './parts';
 import { navigate, route, traceUrl } from './router';
 import { Search } from './search/search';
 import { freshSearch } from './search/state';
+import { StorePage } from './store/store';
 import { isDark, theme, toggleTheme } from './theme';
 import { zone, zoneName } from './time';
 import { Trace } from './trace/trace';
@@ -55,6 +57,8 @@ export function App(): JSX.Element {
     { keys: ['?'], does: 'These keys', run: () => void (helpOpen.value = true) },
     { keys: ['g s'], does: 'Search', run: search },
     { keys: ['g l'], does: 'Live', run: () => navigate('/live') },
+    { keys: ['g e'], does: 'Ledger', run: () => navigate('/ledger') },
+    { keys: ['g r'], does: 'Store', run: () => navigate('/store') },
     { keys: ['g t'], does: 'Go to a trace by its id', run: () => document.getElementById('go')?.focus() },
     { keys: ['t'], does: 'Light or dark', run: toggleTheme },
     { keys: ['u'], does: 'Local time or UTC', run: () => void (zone.value = zone.value === 'utc' ? 'local' : 'utc') },
@@ -70,6 +74,8 @@ export function App(): JSX.Element {
         <nav aria-label="Pages">
           <a href="/search" aria-current={page === 'search' ? 'page' : undefined} onClick={freshSearch}>Search</a>
           <a href="/live" aria-current={page === 'live' ? 'page' : undefined}>Live</a>
+          <a href="/ledger" aria-current={page === 'ledger' ? 'page' : undefined}>Ledger</a>
+          <a href="/store" aria-current={page === 'store' ? 'page' : undefined}>Store</a>
         </nav>
         <span class="grow" />
         <GoToTrace />
@@ -92,6 +98,8 @@ export function App(): JSX.Element {
           {page === 'search' && <Search />}
           {page === 'live' && <Live />}
           {page === 'trace' && <Trace id={id} />}
+          {page === 'ledger' && <LedgerPage />}
+          {page === 'store' && <StorePage />}
         </Boundary>
         {page === 'missing' && (
           <div class="page nothing">

@@ -2,7 +2,7 @@
 
 import { batch, signal } from '@preact/signals';
 
-export type Page = 'search' | 'live' | 'trace' | 'missing';
+export type Page = 'search' | 'live' | 'trace' | 'store' | 'ledger' | 'missing';
 
 export interface Route {
   page: Page;
@@ -17,6 +17,8 @@ function read(): Route {
   if (m) return { page: 'trace', id: m[1]!.toLowerCase().padStart(32, '0'), params };
   if (path === '/' || path === '/search' || path === '/index.html') return { page: 'search', id: '', params };
   if (path === '/live') return { page: 'live', id: '', params };
+  if (path === '/store') return { page: 'store', id: '', params };
+  if (path === '/ledger') return { page: 'ledger', id: '', params };
   return { page: 'missing', id: '', params };
 }
 

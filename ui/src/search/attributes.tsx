@@ -19,7 +19,8 @@ const fieldOf = (f: BreakdownField): string => (f.scope === 'intrinsic' ? f.key 
 
 /** The condition that a span has the value; null where the language cannot say it. */
 export function conditionOf(f: BreakdownField, v: BreakdownValue): string | null {
-  const literal = f.scope === 'intrinsic' && f.key !== 'name' ? valueText(v.value) : traceqlLiteral(v.value);
+  const isWord = f.scope === 'intrinsic' && (f.key === 'kind' || f.key === 'status');
+  const literal = isWord ? valueText(v.value) : traceqlLiteral(v.value);
   return literal === null ? null : `${fieldOf(f)} = ${literal}`;
 }
 
@@ -79,6 +80,12 @@ function FieldCard({ f, answer, onQuery }: { f: BreakdownField; answer: Breakdow
   );
 }
 
+export const FieldCards = ({ answer, fields, onQuery }: { answer: Breakdown; fields: BreakdownField[]; onQuery: (condition: string) => void }): JSX.Element => (
+  <div class="field-cards">
+    {fields.map((f) => <FieldCard key={`${f.scope} ${f.key}`} f={f} answer={answer} onQuery={onQuery} />)}
+  </div>
+);
+
 export function AttributeBreakdown({ form, atMs, onQuery }: { form: Form; atMs: number; onQuery: (q: string) => void }): JSX.Element {
   const [answer, setAnswer] = useState<Breakdown | null>(null);
   const [error, setError] = useState<unknown>(null);
@@ -118,9 +125,7 @@ export function AttributeBreakdown({ form, atMs, onQuery }: { form: Form; atMs: 
         {answer.wholeTraces && answer.more && <span class="muted">The query needs whole traces: the newest were looked at. </span>}
         {answer.scanned && <span class="muted">{formatDuration(Number(answer.scanned.micros) * 1000)}</span>}
       </p>
-      <div class="field-cards">
-        {fields.map((f) => <FieldCard key={`${f.scope} ${f.key}`} f={f} answer={answer} onQuery={(condition) => onQuery(withCondition(form.q, condition))} />)}
-      </div>
+      <FieldCards answer={answer} fields={fields} onQuery={(condition) => onQuery(withCondition(form.q, condition))} />
       {fields.length < answer.fields.length && (
         <div class="more"><button type="button" onClick={() => setAll(true)}>{group(answer.fields.length - fields.length)} more attributes</button></div>
       )}

@@ -4,10 +4,11 @@
 // time searches there.
 
 import type { JSX } from 'preact';
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useMemo, useRef, useState } from 'preact/hooks';
 import type { TraceSummary } from '../api';
 import { serviceColor } from '../color';
 import { formatClock, formatDay, formatDuration, parseNs, sinceMidnight, ticks } from '../time';
+import { useWidth } from '../width';
 import { selected } from './state';
 
 const height = 148;
@@ -18,20 +19,6 @@ interface Mark {
   x: number;
   y: number;
   r: number;
-}
-
-function useWidth(): [{ current: HTMLDivElement | null }, number] {
-  const ref = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(0);
-  useEffect(() => {
-    const el = ref.current;
-    if (!el) return;
-    const observer = new ResizeObserver(() => setWidth(el.clientWidth));
-    observer.observe(el);
-    setWidth(el.clientWidth);
-    return () => observer.disconnect();
-  }, []);
-  return [ref, width];
 }
 
 export function Scatter({ traces, onOpen, onPick, onRange }: {

@@ -12,6 +12,7 @@ import { navigate, route, setParams, traceUrl } from '../router';
 import { loadServices, services } from '../services';
 import { formatFull, fromInputTime, group, formatDuration, parseNs, toInputTime, zoneName } from '../time';
 import { AttributeBreakdown } from './attributes';
+import { SeriesView } from '../series/view';
 import { FirstSpan } from './first';
 import { formFromParams, limits, lookbacks, paramsFromForm, problems, type Form } from './form';
 import { Results, sorts, sortTraces, type Sort } from './results';
@@ -151,6 +152,7 @@ export function Search(): JSX.Element {
     const p = paramsFromForm(next);
     if (sort !== 'newest') p.set('sort', sort);
     if (view !== 'traces') p.set('view', view);
+    if (params.get('step')) p.set('step', params.get('step')!);
     const text = p.toString();
     const to = `/search${text ? `?${text}` : ''}`;
     if (to === location.pathname + location.search || (!text && !location.search)) refresh();
@@ -171,7 +173,7 @@ export function Search(): JSX.Element {
   }, []);
 
   // No span at all yet: watch for the first one.
-  const empty = services.value?.length === 0 && !searching.value && traces.length === 0;
+  const empty = services.value?.length === 0 && !searching.value && traces.length === 0 && !answer?.series;
   useEffect(() => {
     if (!empty) return;
     const timer = setInterval(() => {
@@ -225,7 +227,11 @@ export function Search(): JSX.Element {
       {searchError.value !== null && queryErrorAt(searchError.value, params.get('q') ?? '') === undefined && <Problem error={searchError.value} retry={() => void runSearch(params)} />}
       {!answer && searching.value && <Loading what="Searching…" />}
       {empty && searchError.value === null && <FirstSpan />}
-      {answer && traces.length === 0 && !empty && !searching.value && <Nothing form={answer.form} submit={submit} />}
+      {answer?.series && (
+        <SeriesView answer={answer.series} form={answer.form} step={params.get('step') ?? ''} onQuery={(q) => submit({ ...form, q })}
+          onRange={(start, end) => submit({ ...form, lookback: 'custom', start: String(start), end: String(end) })} />
+      )}
+      {answer && !answer.series && traces.length === 0 && !empty && !searching.value && <Nothing form={answer.form} submit={submit} />}
       {answer && traces.length > 0 && (
         <>
           <div class="panel scatter-panel">

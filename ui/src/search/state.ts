@@ -3,7 +3,7 @@
 
 import { effect, signal } from '@preact/signals';
 import * as api from '../api';
-import type { SearchAnswer, TraceSummary } from '../api';
+import type { SearchAnswer, SeriesAnswer, TraceSummary } from '../api';
 import { route } from '../router';
 import { colorsReady } from '../services';
 import { parseNs } from '../time';
@@ -13,6 +13,7 @@ export interface Found {
   key: string;
   form: Form;
   traces: TraceSummary[];
+  series: SeriesAnswer | null; // of a metrics query
   more: boolean;
   scanned: SearchAnswer['scanned'];
   atMs: number; // when the server was asked
@@ -36,6 +37,26 @@ export function searchKey(params: URLSearchParams): string {
   return p.toString();
 }
 
+const exemplars = '40';
+
+/** A query that ends in a metric gives series; only the server can tell. */
+async function findsSeries(q: string, signal: AbortSignal): Promise<boolean> {
+  if (!q.includes('_over_time') && !/\|\s*(rate|compare)\b/.test(q)) return false;
+  return (await api.get<{ finds?: string }>('parse', { q }, signal)).finds === 'series';
+}
+
+async function ask(form: Form, step: string, atMs: number, signal: AbortSignal): Promise<Omit<Found, 'key' | 'form' | 'atMs'>> {
+  const params = apiParams(form, atMs);
+  if (await findsSeries(form.q, signal)) {
+    const series = await api.get<SeriesAnswer>('metrics', { q: form.q, start: params.start, end: params.end, step, exemplars }, signal);
+    if (!Array.isArray(series.series)) throw new Error('The server answered with something else than series.');
+    return { traces: [], series, more: false, scanned: series.scanned };
+  }
+  const answer = await api.search(params, signal);
+  if (!Array.isArray(answer.traces)) throw new Error('The server answered with something else than traces.');
+  return { traces: answer.traces, series: null, more: answer.more, scanned: answer.scanned };
+}
+
 export async function runSearch(params: URLSearchParams): Promise<void> {
   running?.abort();
   const key = searchKey(params);
@@ -51,10 +72,9 @@ export async function runSearch(params: URLSearchParams): Promise<void> {
   searching.value = true;
   try {
     const atMs = Date.now();
-    const [answer] = await Promise.all([api.search(apiParams(form, atMs), run.signal), colorsReady]);
+    const [answer] = await Promise.all([ask(form, params.get('step') ?? '', atMs, run.signal), colorsReady]);
     if (run.signal.aborted) return;
-    if (!Array.isArray(answer.traces)) throw new Error('The server answered with something else than traces.');
-    found.value = { key, form, traces: answer.traces, more: answer.more, scanned: answer.scanned, atMs };
+    found.value = { key, form, ...answer, atMs };
     searchError.value = null;
   } catch (e) {
     if (run.signal.aborted) return;

@@ -7,6 +7,7 @@ import { CopyButton, Icon, IconButton, ServiceDot } from '../parts';
 import { traceUrl } from '../router';
 import { formatClock, formatDuration, formatExact, formatFull, group, parseNs } from '../time';
 import { Attributes, valueText } from '../values';
+import { SpanLogs } from './logs';
 import { selectSpan, setRange } from './view';
 import type { TraceModel } from './windows';
 
@@ -170,6 +171,7 @@ export function Detail({ model, answer, onClose }: { model: TraceModel; answer: 
             <Events model={model} start={offset} duration={duration} events={span.events} />
           </Section>
         )}
+        <SpanLogs model={model} spanId={span.spanId} section={(count, children) => <Section title="Logs" count={count}>{children}</Section>} />
         {(span.links.length > 0 || span.droppedLinks > 0) && (
           <Section title="Links" count={span.links.length} dropped={span.droppedLinks}>
             <Links model={model} links={span.links} />

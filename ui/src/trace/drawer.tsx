@@ -3,13 +3,16 @@
 
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
-import { Icon, IconButton } from '../parts';
+import { Icon, IconButton, Loading, Problem } from '../parts';
 import { route, setParams } from '../router';
 import { recallNumber, remember } from '../settings';
+import { TraceLedger, useLedger } from '../ledger/ledger';
+import { BackLinks } from './backlinks';
+import { Logs, logsCount, useLogs } from './logs';
 import { Operations } from './operations';
 import type { TraceModel } from './windows';
 
-const panels = { operations: 'Time by operation' } as const;
+const panels = { logs: 'Logs', operations: 'Time by operation', links: 'Links to this trace', ledger: 'Ledger' } as const;
 export type Panel = keyof typeof panels;
 
 export function panelOf(p: URLSearchParams): Panel | null {
@@ -45,7 +48,14 @@ function Edge({ height, onChange }: { height: number; onChange: (height: number)
   );
 }
 
+function LedgerPanel({ traceId }: { traceId: string }): JSX.Element {
+  const { answer, error, again } = useLedger(traceId);
+  if (error !== null) return <Problem error={error} retry={again} />;
+  return answer ? <TraceLedger traceId={traceId} answer={answer} links={false} /> : <Loading what="Looking…" />;
+}
+
 export function Drawer({ model, panel, spanId }: { model: TraceModel; panel: Panel | null; spanId: string }): JSX.Element {
+  const logs = useLogs(model);
   const [height, setHeight] = useState(() => recallNumber('panelHeight', 260, 90, 900));
   return (
     <section class={`drawer${panel ? ' open' : ''}`} aria-label="More of this trace">
@@ -56,7 +66,10 @@ export function Drawer({ model, panel, spanId }: { model: TraceModel; panel: Pan
             remember('panelHeight', String(h));
           }} />
           <div class="drawer-body" id="drawer-body" role="region" aria-label={panels[panel]} tabIndex={0} style={{ height: `${height}px` }}>
+            {panel === 'logs' && <Logs model={model} spanId={spanId} />}
+            {panel === 'links' && <BackLinks model={model} />}
             {panel === 'operations' && <Operations model={model} spanId={spanId} />}
+            {panel === 'ledger' && <LedgerPanel traceId={model.traceId} />}
           </div>
         </>
       )}
@@ -65,6 +78,7 @@ export function Drawer({ model, panel, spanId }: { model: TraceModel; panel: Pan
           <button key={name} type="button" aria-expanded={panel === name} aria-controls={panel === name ? 'drawer-body' : undefined}
             onClick={() => togglePanel(name)}>
             <Icon name={panel === name ? 'down' : 'right'} />{panels[name]}
+            {name === 'logs' && logsCount(logs) !== '' && <span class="drawer-count">{logsCount(logs)}</span>}
           </button>
         ))}
         <span class="grow" />

@@ -61,6 +61,7 @@ function NoTrace({ id, retry }: { id: string; retry: () => void }): JSX.Element 
       </p>
       <div class="choices">
         <button type="button" onClick={retry}>Look again</button>
+        <a class="button" href={`/ledger?trace=${id}`}>Where did it go?</a>
         <a class="button" href="/search">Search</a>
         <a class="button" href="/live">Watch live</a>
       </div>
@@ -320,7 +321,9 @@ function View({ model, reload }: { model: TraceModel; reload: () => void }): JSX
     { keys: ['/'], does: 'Find in the trace', run: () => findInput.current?.focus() },
     { keys: ['n'], does: 'Next match', run: () => find.trim() && cycle({ q: find }, 1) },
     { keys: ['N'], does: 'Previous match', run: () => find.trim() && cycle({ q: find }, -1) },
+    { keys: ['i'], does: 'Logs', run: () => togglePanel('logs') },
     { keys: ['o'], does: 'Time by operation', run: () => togglePanel('operations') },
+    { keys: ['b'], does: 'Links to this trace', run: () => togglePanel('links') },
     { keys: ['r'], does: 'Load again', run: reload },
     {
       keys: ['Escape'], does: 'From the details to the rows, then close, then back', run: () => {
