@@ -96,6 +96,9 @@ int segment_group_keep(struct segment *seg, const struct segment_group *g, struc
 
 /* ---- fixed columns ---- */
 
+/* From this part of a group's rows on, all of a column is unpacked. */
+enum { MANY_ROWS = 16 };
+
 /* No row has an operation that there is not. */
 static bool operations_right(const struct stream_view *v, uint32_t n, uint32_t n_operations)
 {
@@ -137,6 +140,23 @@ int group_view(struct segment *seg, struct group_kept *k, enum fixed_column colu
     return 0;
 }
 
+int group_some(struct segment *seg, struct group_kept *k, enum fixed_column column, uint32_t n,
+               struct stream_view *ret)
+{
+    const struct stream_view *view;
+    uint64_t *numbers;
+    if (n > k->g.group->n / MANY_ROWS || k->fixed[column]) {
+        int err = group_fixed(seg, k, column, &numbers);
+        if (!err)
+            *ret = (struct stream_view){.how = VIEW_WIDE, .wide = numbers};
+        return err;
+    }
+    int err = group_view(seg, k, column, &view);
+    if (!err)
+        *ret = *view;
+    return err;
+}
+
 int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_column column, uint64_t **ret)
 {
     if (!k->fixed[column]) {
@@ -151,22 +171,35 @@ int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_column col
     return 0;
 }
 
+static uint64_t foreign_count(const struct stream_view *parents, uint32_t n)
+{
+    uint64_t count = 0;
+    if (parents->how == VIEW_BYTES) {
+        bool any = false;
+        for (unsigned i = 0; i < parents->n_values; i++)
+            any |= parents->values[i] == SEGMENT_FOREIGN_PARENT;
+        if (!any)
+            return 0;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        count += stream_view_at(parents, i) == SEGMENT_FOREIGN_PARENT;
+    return count;
+}
+
 int group_ids(struct segment *seg, struct group_kept *k)
 {
     struct codec_reader ids, foreign;
-    uint64_t *parents;
+    const struct stream_view *parents;
     if (k->ids)
         return 0;
-    int err = group_fixed(seg, k, FIXED_PARENT, &parents);
+    int err = group_view(seg, k, FIXED_PARENT, &parents);
     if (!err)
         err = segment_ids(seg, k->g.fixed[FIXED_SPAN_ID], k->g.group->n, &k->arena, &ids);
     if (!err)
         err = segment_block(seg, k->g.fixed[FIXED_FOREIGN_PARENTS], &k->arena, &foreign);
     if (err)
         return err;
-    uint64_t n_foreign = 0;
-    for (uint32_t i = 0; i < k->g.group->n; i++)
-        n_foreign += parents[i] == SEGMENT_FOREIGN_PARENT;
+    uint64_t n_foreign = foreign_count(parents, k->g.group->n);
     if ((size_t)(ids.end - ids.at) != (size_t)k->g.group->n * SPAN_ID_SIZE ||
         (size_t)(foreign.end - foreign.at) != n_foreign * SPAN_ID_SIZE)
         return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_SPAN_ID].offset,
@@ -421,6 +454,34 @@ int group_values(struct segment *seg, struct group_kept *k, uint32_t place)
     return 0;
 }
 
+int group_number(struct segment *seg, struct group_kept *k, uint32_t place, uint64_t i,
+                 uint64_t *ret)
+{
+    const struct group_column_read *gc = &k->g.columns[place];
+    struct segment_column *c = &seg->columns[gc->column];
+    struct group_values *values = &k->values[place];
+    int err = values->view ? 0 : values_open(seg, k, place);
+    if (!err && !values->view) {
+        struct codec_reader r = values->rest;
+        struct stream_view *view = arena_alloc(&k->arena, sizeof *view);
+        if (!view)
+            return ERR_NOMEM;
+        if (k->g.by_column)
+            codec_bytes(&r, codec_varint(&r));
+        (void)!stream_view(&r, gc->n, view);
+        err = codec_finish(&r);
+        values->view = err ? NULL : view;
+    }
+    if (!err) {
+        *ret = stream_view_at(values->view, i);
+        if (c->how == HOW_DICTIONARY && *ret >= c->n_codes)
+            err = ERR_CORRUPT;
+    }
+    return err == ERR_CORRUPT || err == ERR_TRUNCATED
+               ? segment_fail(seg, err, gc->values.offset, "a column of attributes")
+               : err;
+}
+
 /* What a row has more than the one before. */
 static int rank_row(struct segment *seg, const struct group_kept *k, uint32_t row, uint32_t *at)
 {
@@ -432,14 +493,12 @@ static int rank_row(struct segment *seg, const struct group_kept *k, uint32_t ro
             return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_SHAPES].offset,
                                 "the shapes of a group");
     }
-    at[k->g.n_columns] += k->fixed[FIXED_PARENT][row] == SEGMENT_FOREIGN_PARENT;
     return 0;
 }
 
 /* Where the rows of columns are known. */
 static int rank_by_column(struct segment *seg, struct group_kept *k, uint32_t row, uint32_t *at)
 {
-    uint32_t *foreign = &at[k->g.n_columns];
     for (uint32_t c = 0; c < k->g.n_columns; c++) {
         uint32_t *rows;
         int err = group_rows(seg, k, c, &rows);
@@ -447,9 +506,6 @@ static int rank_by_column(struct segment *seg, struct group_kept *k, uint32_t ro
             return err;
         at[c] = rows_find(rows, k->g.columns[c].n, row);
     }
-    *foreign = 0;
-    for (uint32_t i = 0; i < row; i++)
-        *foreign += k->fixed[FIXED_PARENT][i] == SEGMENT_FOREIGN_PARENT;
     return 0;
 }
 
@@ -457,13 +513,11 @@ enum { RANK_ROWS = 64, RANKS_MAX = 1 << 16 };
 
 int group_rank(struct segment *seg, struct group_kept *k, uint32_t row, uint32_t *at)
 {
-    size_t each = (size_t)k->g.n_columns + 1;
+    size_t each = k->g.n_columns;
     uint32_t n = k->g.group->n;
-    int err = group_ids(seg, k);
-    if (!err && k->g.by_column)
+    if (k->g.by_column)
         return rank_by_column(seg, k, row, at);
-    if (!err)
-        err = group_shapes(seg, k);
+    int err = group_shapes(seg, k);
     if (!err && !k->ranks) {
         uint32_t rows = RANK_ROWS;
         while (rows < n && (n / rows + 1) * each > RANKS_MAX)

@@ -89,6 +89,7 @@ struct group_values {
     struct codec_reader rest;
     uint64_t *numbers;
     struct str *texts;
+    struct stream_view *view; /* the numbers as they are packed; NULL: not needed yet */
     uint32_t *rows; /* of a group by column: row of each value, ascending; NULL: not read yet */
 };
 
@@ -108,8 +109,7 @@ struct group_kept {
     struct group_rest rest;
     uint32_t *place_of; /* by column of the segment: place in g.columns + 1; 0: not in the group */
     struct group_values *values; /* by place in g.columns */
-    /* How many values of each column (and, last, how many foreign parents) come before row
-     * k * rank_rows. */
+    /* How many values of each column come before row k * rank_rows. */
     uint32_t *ranks, rank_rows;
 };
 
@@ -221,6 +221,9 @@ MUST_USE int group_view(struct segment *seg, struct group_kept *k, enum fixed_co
                         const struct stream_view **ret);
 MUST_USE int group_fixed(struct segment *seg, struct group_kept *k, enum fixed_column column,
                          uint64_t **ret);
+/* Its numbers for whoever needs n rows of them. */
+MUST_USE int group_some(struct segment *seg, struct group_kept *k, enum fixed_column column,
+                        uint32_t n, struct stream_view *ret);
 MUST_USE int group_ids(struct segment *seg, struct group_kept *k);
 MUST_USE int group_shapes(struct segment *seg, struct group_kept *k);
 /* The lists of columns of the rows [first, first + n) alone, where that is less; `of_row` and, by column, all
@@ -231,8 +234,10 @@ MUST_USE int group_shapes_between(struct segment *seg, struct group_kept *k, uin
 MUST_USE int group_rows(struct segment *seg, struct group_kept *k, uint32_t place, uint32_t **ret);
 MUST_USE int group_rest(struct segment *seg, struct group_kept *k);
 MUST_USE int group_values(struct segment *seg, struct group_kept *k, uint32_t place);
-/* Where the values of row `row` begin in each column of the group: `at` has room for n_columns + 1, the last
- * for foreign parents. */
+/* Value i of a column that has numbers, without the others. */
+MUST_USE int group_number(struct segment *seg, struct group_kept *k, uint32_t place, uint64_t i,
+                          uint64_t *ret);
+/* Where the values of row `row` begin in each column of the group: `at` has room for n_columns. */
 MUST_USE int group_rank(struct segment *seg, struct group_kept *k, uint32_t row, uint32_t *at);
 /* A block of traces, kept. */
 MUST_USE int segment_traces(struct segment *seg, const struct segment_trace_block *b,

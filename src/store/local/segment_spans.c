@@ -68,12 +68,13 @@ static int span_origin(struct segment *seg, struct spans_arg *arg, uint64_t oper
 struct values_walk {
     uint32_t *at;     /* by place in the group's columns */
     struct str *keys; /* the same; ptr is NULL: not yet */
+    bool is_long;     /* so many values are needed that all are unpacked */
 };
 
 static int values_walk_init(struct segment *seg, struct group_kept *k, uint32_t row,
                             struct values_walk *walk)
 {
-    size_t n = (size_t)k->g.n_columns + 1;
+    size_t n = k->g.n_columns;
     walk->at = arena_array(&seg->scratch, n, sizeof *walk->at);
     walk->keys = arena_zalloc(&seg->scratch, n * sizeof *walk->keys);
     if (!walk->at || !walk->keys)
@@ -84,13 +85,16 @@ static int values_walk_init(struct segment *seg, struct group_kept *k, uint32_t 
 static int attr_next(struct segment *seg, struct group_kept *k, struct values_walk *walk,
                      uint64_t column, struct arena *arena, struct attr *ret)
 {
-    const struct segment_column *c = &seg->columns[column];
+    struct segment_column *c = &seg->columns[column];
     uint32_t place = k->place_of[column];
     if (!place || walk->at[place - 1] >= k->g.columns[place - 1].n)
         return segment_fail(seg, ERR_CORRUPT, k->g.fixed[FIXED_SHAPES].offset,
                             "the shapes of a group");
     place--;
-    int err = group_values(seg, k, place);
+    bool alone = !walk->is_long && (c->how == HOW_DICTIONARY || c->how == HOW_NUMBERS);
+    int err = alone ? 0 : group_values(seg, k, place);
+    if (!err && alone && c->how == HOW_DICTIONARY)
+        err = segment_dictionary(seg, c);
     if (!err && !walk->keys[place].ptr) {
         struct str key;
         err = segment_string(seg, c->key, &key);
@@ -109,7 +113,12 @@ static int attr_next(struct segment *seg, struct group_kept *k, struct values_wa
             return ERR_NOMEM;
         return segment_value(seg, c, NULL, &bytes, 0, arena, &ret->value);
     }
-    err = segment_value(seg, c, values->numbers, values->texts, i, arena, &ret->value);
+    uint64_t number;
+    if (alone)
+        err = group_number(seg, k, place, i, &number);
+    if (!err)
+        err = segment_value(seg, c, alone ? &number : values->numbers, values->texts, alone ? 0 : i,
+                            arena, &ret->value);
     if (!err && (c->type == VALUE_STRING || c->type == VALUE_BYTES) &&
         !text_copy(arena, ret->value.string, &ret->value.string))
         err = ERR_NOMEM;
@@ -149,15 +158,15 @@ static int spans_of_group(void *arg, struct segment *seg, struct group_kept *kep
 {
     struct spans_arg *a = arg;
     struct arena *arena = a->spans->arena;
-    struct values_walk walk;
-    uint64_t *flags, *states, *messages;
+    struct values_walk walk = {.is_long = n > kept->g.group->n / 16};
+    struct stream_view flags, states, messages;
     int err = group_rest(seg, kept);
     if (!err)
-        err = group_fixed(seg, kept, FIXED_FLAGS, &flags);
+        err = group_some(seg, kept, FIXED_FLAGS, n, &flags);
     if (!err)
-        err = group_fixed(seg, kept, FIXED_TRACE_STATE, &states);
+        err = group_some(seg, kept, FIXED_TRACE_STATE, n, &states);
     if (!err)
-        err = group_fixed(seg, kept, FIXED_STATUS_MESSAGE, &messages);
+        err = group_some(seg, kept, FIXED_STATUS_MESSAGE, n, &messages);
     if (!err)
         err = values_walk_init(seg, kept, first, &walk);
     struct group_shapes sh = {0};
@@ -177,15 +186,15 @@ static int spans_of_group(void *arg, struct segment *seg, struct group_kept *kep
         s->start_ns = a->rows->start[k];
         s->end_ns = a->rows->end[k];
         s->status_code = (uint8_t)a->rows->status[k];
-        s->flags = (uint32_t)flags[i];
+        s->flags = (uint32_t)stream_view_at(&flags, i);
         s->dropped_events = (uint32_t)rest->dropped_events[i];
         s->dropped_links = (uint32_t)rest->dropped_links[i];
         s->attrs = (struct attrs){attrs, (uint32_t)n_attrs, (uint32_t)rest->dropped_attrs[i]};
         err = span_origin(seg, a, a->rows->operation[k], s);
         if (!err)
-            err = coded_text(seg, states[i], arena, &s->trace_state);
+            err = coded_text(seg, stream_view_at(&states, i), arena, &s->trace_state);
         if (!err)
-            err = coded_text(seg, messages[i], arena, &s->status_message);
+            err = coded_text(seg, stream_view_at(&messages, i), arena, &s->status_message);
         if (!err)
             err = span_blobs(seg, kept, i, arena, s);
         for (uint64_t j = 0; !err && j < n_attrs; j++)

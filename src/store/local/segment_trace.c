@@ -165,31 +165,36 @@ static int hash_index_read(struct segment *seg)
     return 0;
 }
 
-/* Kept in 8 bytes a trace: a search asks for many traces. */
-static int hash_block_read(struct segment *seg, struct segment_hash_block *b)
+/* Kept in 4 bytes a trace, and 4 more where a trace was found: a search asks for many traces, and most are in one of
+ * the segments only. */
+static int hash_block_read(struct segment *seg, struct segment_hash_block *b, bool ordinals)
 {
     struct codec_reader r;
-    if (b->hashes)
+    uint32_t **at = ordinals ? &b->ordinals : &b->hashes;
+    if (*at)
         return 0;
     int err = segment_block(seg, b->ref, &seg->scratch, &r);
     if (err)
         return err;
-    uint64_t *hashes = stream_sized(&r, b->n), *ordinals = stream_numbers(&r, b->n);
-    uint32_t *kept = arena_array(&seg->arena, b->n, 2 * sizeof *kept);
+    uint64_t *numbers, below = ordinals ? seg->n_traces : UINT64_C(1) << 32;
+    if (ordinals) {
+        codec_bytes(&r, codec_varint(&r));
+        numbers = stream_numbers(&r, b->n);
+        (void)!codec_finish(&r);
+    } else {
+        numbers = stream_sized(&r, b->n);
+    }
+    uint32_t *kept = arena_array(&seg->arena, b->n, sizeof *kept);
     if (!kept && !r.err)
         r.err = ERR_NOMEM;
     for (uint32_t i = 0; !r.err && i < b->n; i++) {
-        if (hashes[i] > UINT32_MAX || ordinals[i] >= seg->n_traces ||
-            (i && hashes[i] < hashes[i - 1]))
+        if (numbers[i] >= below || (!ordinals && i && numbers[i] < numbers[i - 1]))
             r.err = ERR_CORRUPT;
-        kept[i] = (uint32_t)hashes[i];
-        kept[b->n + i] = (uint32_t)ordinals[i];
+        kept[i] = (uint32_t)numbers[i];
     }
-    err = codec_finish(&r);
-    if (err)
-        return segment_fail(seg, err, b->ref.offset, "the index of traces");
-    b->hashes = kept;
-    b->ordinals = kept + b->n;
+    if (r.err)
+        return segment_fail(seg, r.err, b->ref.offset, "the index of traces");
+    *at = kept;
     return 0;
 }
 
@@ -212,7 +217,7 @@ static int hash_walk(struct segment *seg, uint32_t hash, hash_fn *fn, void *arg)
     at -= at > 0; /* the hash may stand at the end of the one before */
     for (; at < seg->n_hash_blocks && seg->hash_blocks[at].first_hash <= hash; at++) {
         struct segment_hash_block *b = &seg->hash_blocks[at];
-        err = hash_block_read(seg, b);
+        err = hash_block_read(seg, b, false);
         if (err)
             return err;
         uint32_t i = 0;
@@ -226,6 +231,9 @@ static int hash_walk(struct segment *seg, uint32_t hash, hash_fn *fn, void *arg)
         for (; i < b->n && b->hashes[i] == hash; i++) {
             struct traces_read *t;
             bool enough = false;
+            err = hash_block_read(seg, b, true);
+            if (err)
+                return err;
             err = segment_traces(seg, segment_trace_block_of(seg, b->ordinals[i]), &t);
             if (!err)
                 err = fn(arg, t, b->ordinals[i] - t->block->first_trace, &enough);
@@ -312,20 +320,20 @@ int segment_has(struct segment *seg, const struct trace_id *id, bool *ret_has)
 int segment_group_rows(struct segment *seg, struct group_kept *k, uint32_t first, uint32_t n,
                        uint64_t trace_start, uint32_t to, uint64_t *places, struct trace_rows *rows)
 {
-    uint64_t *parents, *starts, *durations, *operations, *status;
+    struct stream_view parents, starts, durations, operations, status;
     int err = segment_operations_read(seg);
     if (!err)
         err = group_ids(seg, k);
     if (!err)
-        err = group_fixed(seg, k, FIXED_PARENT, &parents);
+        err = group_some(seg, k, FIXED_PARENT, n, &parents);
     if (!err)
-        err = group_fixed(seg, k, FIXED_START, &starts);
+        err = group_some(seg, k, FIXED_START, n, &starts);
     if (!err)
-        err = group_fixed(seg, k, FIXED_DURATION, &durations);
+        err = group_some(seg, k, FIXED_DURATION, n, &durations);
     if (!err)
-        err = group_fixed(seg, k, FIXED_OPERATION, &operations);
+        err = group_some(seg, k, FIXED_OPERATION, n, &operations);
     if (!err)
-        err = group_fixed(seg, k, FIXED_STATUS, &status);
+        err = group_some(seg, k, FIXED_STATUS, n, &status);
     if (err)
         return err;
     uint8_t *ids = arena_array(&seg->scratch, n,
@@ -335,21 +343,21 @@ int segment_group_rows(struct segment *seg, struct group_kept *k, uint32_t first
     memcpy(ids, k->ids + (size_t)first * SPAN_ID_SIZE, (size_t)n * SPAN_ID_SIZE);
     const uint8_t *foreign = k->foreign;
     for (uint32_t i = 0; k->n_foreign && i < first; i++)
-        foreign += parents[i] == SEGMENT_FOREIGN_PARENT ? SPAN_ID_SIZE : 0;
+        foreign += stream_view_at(&parents, i) == SEGMENT_FOREIGN_PARENT ? SPAN_ID_SIZE : 0;
     uint64_t start = trace_start;
     for (uint32_t i = first; i < first + n; i++) {
         uint32_t at = to + i - first;
-        start += starts[i];
+        start += stream_view_at(&starts, i);
+        places[at] = stream_view_at(&parents, i);
         rows->ids[at] = ids + (size_t)(i - first) * SPAN_ID_SIZE;
-        if (parents[i] == SEGMENT_FOREIGN_PARENT) {
+        if (places[at] == SEGMENT_FOREIGN_PARENT) {
             memcpy(rows->parents[at].bytes, foreign, SPAN_ID_SIZE);
             foreign += SPAN_ID_SIZE;
         }
-        places[at] = parents[i];
         rows->start[at] = start;
-        rows->end[at] = start + durations[i];
-        rows->operation[at] = operations[i];
-        rows->status[at] = status[i];
+        rows->end[at] = start + stream_view_at(&durations, i);
+        rows->operation[at] = stream_view_at(&operations, i);
+        rows->status[at] = stream_view_at(&status, i);
     }
     return 0;
 }

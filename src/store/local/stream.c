@@ -776,6 +776,50 @@ uint64_t *stream_sized(struct codec_reader *r, size_t n)
     return v;
 }
 
+/* The same as numbers_quotients, added up at once. False: not that encoding. */
+static bool places_of_quotients(struct codec_reader *r, uint32_t *places, size_t n, uint32_t end)
+{
+    if (r->at == r->end || *r->at != NUMBERS_QUOTIENTS)
+        return false;
+    codec_bytes(r, 1);
+    const uint8_t *k = codec_bytes(r, 1);
+    uint64_t m = k ? codec_varint(r) : 0;
+    const uint8_t *high = codec_bytes(r, m);
+    size_t size = k && *k <= 32 ? (n * *k + 7) / 8 : 0, i = 0;
+    const uint8_t *low = codec_bytes(r, size);
+    if (!high || !low || *k > 32) {
+        reader_fail(r, ERR_CORRUPT);
+        return true;
+    }
+    const unsigned bits = *k;
+    const uint64_t mask = (UINT64_C(1) << bits) - 1, most = end >> bits;
+    const size_t whole = bits && size >= 8 ? (size - 8) * 8 / bits : 0;
+    uint64_t bit = 0, remainders = 0;
+    bool wrong = false;
+    /* The quotients before number i add up to the bit of its one, less i. */
+    for (uint64_t at = 0; at < m && !wrong; at += sizeof(uint64_t)) {
+        uint64_t word = 0, rest;
+        memcpy(&word, high + at, m - at < sizeof word ? m - at : sizeof word);
+        word = le64toh(word);
+        wrong = (unsigned)__builtin_popcountll(word) > n - i;
+        for (; word && !wrong; word &= word - 1, i++) {
+            bit = 8 * at + (unsigned)__builtin_ctzll(word);
+            if (i < whole) {
+                memcpy(&rest, low + i * bits / 8, sizeof rest);
+                remainders += le64toh(rest) >> (i * bits % 8) & mask;
+            } else {
+                remainders += bits_at(low, size, bits, 0, i);
+            }
+            uint64_t place = ((bit - i) << bits) + remainders + i;
+            places[i] = (uint32_t)place;
+            wrong = bit - i > most || place >= end;
+        }
+    }
+    if (wrong || i < n || (n && bit / 8 + 1 != m))
+        reader_fail(r, ERR_CORRUPT);
+    return true;
+}
+
 uint32_t *stream_places(struct codec_reader *r, size_t n, uint32_t end)
 {
     uint64_t size = codec_varint(r), next = 0;
@@ -784,10 +828,11 @@ uint32_t *stream_places(struct codec_reader *r, size_t n, uint32_t end)
     if (!places)
         return NULL;
     struct codec_reader own = codec_reader((struct str){(const char *)part, size}, r->arena);
-    const uint64_t *gaps = stream_numbers(&own, n);
+    bool are_made = places_of_quotients(&own, places, n, end);
+    const uint64_t *gaps = are_made ? NULL : stream_numbers(&own, n);
     if (codec_finish(&own))
         return reader_fail(r, own.err);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; gaps && i < n; i++) {
         if (gaps[i] >= end - next)
             return reader_fail(r, ERR_CORRUPT);
         next += gaps[i] + 1;
