@@ -30,13 +30,14 @@ enum kind {
     MEMORY,
     THREAD,
     CATALOGUE,
+    COMMIT, /* done, and denied */
     CUT,
     KINDS
 };
 
 static const char *const kind_names[KINDS] = {"open",     "write",     "read",   "sync",
                                               "truncate", "rename",    "remove", "memory",
-                                              "thread",   "catalogue", "cut"};
+                                              "thread",   "catalogue", "commit", "cut"};
 static enum kind failing;
 static atomic_bool armed, for_good;
 static atomic_int left; /* calls until the failure; 0 or less: reached */
@@ -72,9 +73,21 @@ WRAP(MEMORY, ENOMEM, NULL, void *, malloc, (size_t n), (n))
 WRAP(MEMORY, ENOMEM, NULL, void *, calloc, (size_t n, size_t m), (n, m))
 WRAP(MEMORY, ENOMEM, NULL, void *, realloc, (void *p, size_t n), (p, n))
 WRAP(CATALOGUE, EIO, SQLITE_IOERR, int, sqlite3_step, (sqlite3_stmt * s), (s))
-WRAP(CATALOGUE, EIO, SQLITE_FULL, int, sqlite3_exec,
-     (sqlite3 * db, const char *sql, int (*fn)(void *, int, char **, char **), void *arg, char **e),
-     (db, sql, fn, arg, e))
+/* What fails last when a transaction ends is the sync of its journal, which nothing needs any more. */
+int __real_sqlite3_exec(sqlite3 *db, const char *sql, int (*fn)(void *, int, char **, char **),
+                        void *arg, char **e);
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, int (*fn)(void *, int, char **, char **),
+                        void *arg, char **e);
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, int (*fn)(void *, int, char **, char **),
+                        void *arg, char **e)
+{
+    if (fails(CATALOGUE))
+        return SQLITE_FULL;
+    bool denied = strcmp(sql, "COMMIT") == 0 && fails(COMMIT);
+    int code = __real_sqlite3_exec(db, sql, fn, arg, e);
+    return denied && code == SQLITE_OK ? SQLITE_IOERR : code;
+}
+
 WRAP(THREAD, EAGAIN, EAGAIN, int, pthread_create,
      (pthread_t * t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), (t, a, fn, arg))
 
@@ -638,6 +651,8 @@ FAULT_TEST(any_removal_may_fail, REMOVE, false)
 FAULT_TEST(any_allocation_may_fail, MEMORY, false)
 FAULT_TEST(a_thread_may_not_start, THREAD, false)
 FAULT_TEST(any_step_of_the_catalogue_may_fail, CATALOGUE, false)
+FAULT_TEST(any_change_of_the_catalogue_may_be_done_and_denied, COMMIT, false)
+FAULT_TEST(every_change_of_the_catalogue_may_be_done_and_denied, COMMIT, true)
 
 int main(void)
 {
@@ -660,6 +675,8 @@ int main(void)
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(a_thread_may_not_start),
         cmocka_unit_test(any_step_of_the_catalogue_may_fail),
+        cmocka_unit_test(any_change_of_the_catalogue_may_be_done_and_denied),
+        cmocka_unit_test(every_change_of_the_catalogue_may_be_done_and_denied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,12 +90,16 @@ int tally_erase(const struct server *server)
     snprintf(path, sizeof path,
              "/api/pugmark/spans?q=%%7B%%20.doomed%%20!%%3D%%20nil%%20%%7D&start=%llu&confirm=true",
              (unsigned long long)began_ns);
-    int status = http_ask(server->page, "DELETE", path, NULL);
+    struct buf answer = BUF_INIT;
+    int status = http_ask(server->page, "DELETE", path, &answer);
+    /* What could not be read was not looked through, and the answer says so. */
+    bool whole = status == 200 && memmem(answer.ptr, answer.len, "\"partial\":false", 15);
+    buf_done(&answer);
     end = atomic_load(&next_body);
     for (uint32_t i = 0; i < end && i < BODIES_MAX; i++)
         if (is_doomed(i) && fates[i] == KEPT)
             fates[i] = MAY_BE_GONE;
-    for (uint32_t i = 0; status == 200 && i < n; i++)
+    for (uint32_t i = 0; whole && i < n; i++)
         fates[before[i]] = GONE;
     return status;
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ enum {
     VERSION = 3,
     VERSION_OLD = 1,   /* no checksums, no pins, no counters */
     VERSION_RULES = 3, /* from here on: rules and erasures */
+    SETTLE_TRIES = 3,  /* to learn what became of a change */
 };
 
 /* Times, sequences and checksums are unsigned 64 bit; SQLite keeps the same bits as a signed number. */
@@ -56,6 +58,8 @@ static const char tables_rules[] =
 struct catalogue {
     sqlite3 *db;
     int version; /* of what is read */
+    atomic_bool
+        is_lost; /* nobody knows whether the last change is in it; until it is opened again */
 };
 
 static int err_from_sqlite(int code)
@@ -545,17 +549,73 @@ static int change_apply(struct catalogue *c, const struct catalogue_change *chan
     return err ? err : counters_put(c, change->counters);
 }
 
+struct sought {
+    const char *name;
+    bool is_there;
+};
+
+static int name_see(void *arg, sqlite3_stmt *row)
+{
+    struct sought *sought = arg;
+    const char *name = (const char *)sqlite3_column_text(row, 0);
+    if (!name)
+        return ERR_NOMEM;
+    sought->is_there |= strcmp(name, sought->name) == 0;
+    return 0;
+}
+
+/* Whether it is in the file, by the segment that it adds, or by one that it takes out. */
+static int is_applied(struct catalogue *c, const struct catalogue_change *change, bool *ret)
+{
+    struct sought sought = {change->add ? change->add->name : change->remove[0]->name, false};
+    int err = rows_each(c, "SELECT name FROM segments", name_see, &sought);
+    if (!err)
+        *ret = sought.is_there == (change->add != NULL);
+    return err;
+}
+
+/* Ends a transaction. An error of COMMIT does not say that nothing happened: what fails last is the sync of a
+ * journal that is cut off already, and then the change is in the file, and only a power cut can take it out. Who took
+ * it for refused would remove a file that the catalogue has. So it is looked for, and made to stay. */
+static int commit(struct catalogue *c, const struct catalogue_change *change)
+{
+    int err = run(c, "COMMIT");
+    if (!err)
+        return 0;
+    (void)run(c, "ROLLBACK"); /* when there is still something under way */
+    if (!change->add && !change->n_remove)
+        return err;
+    for (int i = 0; i < SETTLE_TRIES; i++) {
+        bool applied;
+        if (is_applied(c, change, &applied))
+            continue;
+        if (!applied)
+            return err;
+        if (!run(c, "BEGIN IMMEDIATE") && !version_set(c) && !run(c, "COMMIT"))
+            return 0; /* its own journal was written, synced and cut off behind it */
+        (void)run(c, "ROLLBACK");
+    }
+    atomic_store(&c->is_lost, true);
+    return err;
+}
+
 int catalogue_change(struct catalogue *c, const struct catalogue_change *change)
 {
+    if (atomic_load(&c->is_lost))
+        return ERR_IO;
     int err = run(c, "BEGIN IMMEDIATE");
     if (err)
         return err;
     err = change_apply(c, change);
     if (!err)
-        err = run(c, "COMMIT");
-    if (err)
-        (void)run(c, "ROLLBACK");
+        return commit(c, change);
+    (void)run(c, "ROLLBACK");
     return err;
+}
+
+bool catalogue_is_lost(const struct catalogue *c)
+{
+    return atomic_load(&c->is_lost);
 }
 
 /* ---- pins ---- */

@@ -66,8 +66,11 @@ struct catalogue_change {
     const struct catalogue_rule *rules; /* as they are from now on */
     size_t n_rules;
 };
-/* All of it or nothing. */
+/* All of it or nothing, unless catalogue_is_lost afterwards. */
 MUST_USE int catalogue_change(struct catalogue *c, const struct catalogue_change *change);
+/* The disk failed so often that nobody knows whether the last change is in the catalogue: the files of either side must
+ * stay, and nothing can be changed before it is opened again. Thread-safe. */
+bool catalogue_is_lost(const struct catalogue *c);
 
 MUST_USE int catalogue_pin(struct catalogue *c, const struct trace_id *id, uint64_t now_ns);
 /* ERR_NOT_FOUND. */

@@ -120,7 +120,7 @@ int rewrite_end(struct store *st, struct rewrite *r, struct segment_file **files
     }
     if (!err) {
         err = publish(st, r, any ? &info : NULL, files, n, change);
-        if (err && any) /* no catalogue has it */
+        if (err && any && !catalogue_is_lost(st->catalogue)) /* no catalogue has it */
             (void)!file_remove(st->dir, info.name);
     }
     if (err && err != ERR_BUSY)

@@ -9,7 +9,7 @@
  * Then: the server did not crash; when it did not start it said so; after the fault it took bodies again; it ended when
  * told to; and the store opens and holds what was acknowledged, nothing that was refused, and nothing that was deleted.
  *
- * Usage: fault_test PUGMARK INJECT [KIND [NTH]]. Every call has its turn with PUGMARK_TEST_LONG set; else some of each kind,
+ * Usage: server_fault_test PUGMARK INJECT [KIND [NTH]]. Every call has its turn with PUGMARK_TEST_LONG set; else some of each kind,
  * evenly spread. Output is TAP, a test for each kind. */
 #include "../crash/tally.h"
 
