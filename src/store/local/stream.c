@@ -792,30 +792,38 @@ static bool places_of_quotients(struct codec_reader *r, uint32_t *places, size_t
         return true;
     }
     const unsigned bits = *k;
-    const uint64_t mask = (UINT64_C(1) << bits) - 1, most = end >> bits;
+    const uint64_t mask = (UINT64_C(1) << bits) - 1;
     const size_t whole = bits && size >= 8 ? (size - 8) * 8 / bits : 0;
-    uint64_t bit = 0, remainders = 0;
-    bool wrong = false;
-    /* The quotients before number i add up to the bit of its one, less i. */
-    for (uint64_t at = 0; at < m && !wrong; at += sizeof(uint64_t)) {
-        uint64_t word = 0, rest;
+    uint64_t remainders = 0, bit = 0;
+    for (size_t until = whole < n ? whole : n, from = 0; i < until; i++, from += bits) {
+        uint64_t word;
+        memcpy(&word, low + from / 8, sizeof word);
+        remainders += le64toh(word) >> (from % 8) & mask;
+        places[i] = (uint32_t)(remainders + i);
+    }
+    for (; i < n; i++) {
+        remainders += bits_at(low, size, bits, 0, i);
+        places[i] = (uint32_t)(remainders + i);
+    }
+    /* The quotients up to number i add up to the bit of its one, less i. */
+    uint32_t *to = places, *behind = places + n;
+    for (uint64_t at = 0; at < m; at += sizeof(uint64_t)) {
+        uint64_t word = 0;
         memcpy(&word, high + at, m - at < sizeof word ? m - at : sizeof word);
         word = le64toh(word);
-        wrong = (unsigned)__builtin_popcountll(word) > n - i;
-        for (; word && !wrong; word &= word - 1, i++) {
-            bit = 8 * at + (unsigned)__builtin_ctzll(word);
-            if (i < whole) {
-                memcpy(&rest, low + i * bits / 8, sizeof rest);
-                remainders += le64toh(rest) >> (i * bits % 8) & mask;
-            } else {
-                remainders += bits_at(low, size, bits, 0, i);
-            }
-            uint64_t place = ((bit - i) << bits) + remainders + i;
-            places[i] = (uint32_t)place;
-            wrong = bit - i > most || place >= end;
+        if (__builtin_popcountll(word) > behind - to) {
+            reader_fail(r, ERR_CORRUPT);
+            return true;
+        }
+        for (uint64_t less = at * 8 - (uint64_t)(to - places); word; word &= word - 1, less--) {
+            uint64_t quotients = less + (unsigned)__builtin_ctzll(word);
+            *to++ += (uint32_t)(quotients << bits);
+            bit = quotients;
         }
     }
-    if (wrong || i < n || (n && bit / 8 + 1 != m))
+    /* They ascend, so that the last tells of all. */
+    if (to < behind || (n && ((bit + n - 1) / 8 + 1 != m || bit > end >> bits ||
+                              (bit << bits) + remainders + n > end)))
         reader_fail(r, ERR_CORRUPT);
     return true;
 }
