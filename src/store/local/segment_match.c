@@ -3,7 +3,8 @@
  * Each group becomes a byte for each row, a bit in it for each predicate. Before that, what is known without
  * finding the rows (zones, dictionaries, values) says which bits there can be at all: where the set of these is
  * not wanted, no trace that is whole in the group is, and only traces that lie in several groups or parts are
- * looked for. These cannot be judged here, and are told with whatever they have. */
+ * looked for. These cannot be judged here, and are told with whatever they have. A predicate that no trace can do
+ * without is asked first where it costs least: the others then look at the traces that have it. */
 #include <string.h>
 
 #include "store/local/match.h"

@@ -4,7 +4,8 @@
  * A predicate becomes a byte for each row of a group: 1 or 0. Only the columns that it names are decoded.
  * Leaves on name, service, kind and resource are answered once for each operation of the segment, leaves on a
  * column with a dictionary once for each of its texts. Numbers are compared with the bounds of the group first,
- * plain texts with its filter. */
+ * plain texts with its filter. Leaves are asked in the order of what they cost, each only of the rows that those
+ * before have left: columns of few values as bytes, and few values of a column where they lie. */
 #ifndef STORE_LOCAL_SEGMENT_SCAN_H
 #define STORE_LOCAL_SEGMENT_SCAN_H
 
