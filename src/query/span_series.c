@@ -75,6 +75,12 @@ struct metric {
     }
 
 static const struct metric metrics[] = {
+    {STR_INIT("traces_service_graph_request_failed_total"), FAMILY_GRAPH, TALLY_FAILED,
+     MEASURE_COUNT, false},
+    {STR_INIT("traces_service_graph_request_total"), FAMILY_GRAPH, TALLY_MAIN, MEASURE_COUNT,
+     false},
+    HISTOGRAM("traces_service_graph_request_client_seconds", FAMILY_GRAPH, TALLY_MAIN),
+    HISTOGRAM("traces_service_graph_request_server_seconds", FAMILY_GRAPH, TALLY_SERVER),
     {STR_INIT("traces_span_metrics_calls_total"), FAMILY_CONNECTOR, TALLY_MAIN, MEASURE_COUNT,
      false},
     HISTOGRAM("traces_span_metrics_duration_milliseconds", FAMILY_CONNECTOR, TALLY_MAIN),
@@ -84,6 +90,14 @@ static const struct metric metrics[] = {
 enum { METRICS = sizeof metrics / sizeof *metrics };
 
 static const struct span_metric_info infos[] = {
+    {STR_INIT("traces_service_graph_request_failed_total"), STR_INIT("counter"),
+     STR_INIT("Calls between services in which one of the two spans has an error.")},
+    {STR_INIT("traces_service_graph_request_total"), STR_INIT("counter"),
+     STR_INIT("Calls from one service to another.")},
+    {STR_INIT("traces_service_graph_request_client_seconds"), STR_INIT("histogram"),
+     STR_INIT("How long calls took for who called.")},
+    {STR_INIT("traces_service_graph_request_server_seconds"), STR_INIT("histogram"),
+     STR_INIT("How long calls took for who was called.")},
     {STR_INIT("traces_span_metrics_calls_total"), STR_INIT("counter"), STR_INIT("Spans.")},
     {STR_INIT("traces_span_metrics_duration_milliseconds"), STR_INIT("histogram"),
      STR_INIT("How long spans took.")},
@@ -597,7 +611,7 @@ static int emit_metric(struct emitter *out, const struct metric *m, const struct
 static int family_select(struct gatherer *g, const bool *wanted, struct emitter *out)
 {
     struct str bounds[BUCKETS_MAX];
-    int err = spans_gather(g);
+    int err = g->family->is_graph ? span_graph_gather(g) : spans_gather(g);
     for (size_t i = 0; !err && i < g->n; i++)
         for (size_t k = 0; !err && k < TALLIES; k++)
             err = tally_finish(g, &g->entities[i].tallies[k]);

@@ -14,7 +14,9 @@ struct tally {
     double *buckets[BUCKETS_MAX];
 };
 
-enum { TALLY_MAIN, TALLY_FAILED = 1, TALLY_CLIENT = 1, TALLY_SERVER = 2, TALLIES };
+/* Of an edge of the service graph: all calls, as long as they are for the client; those that failed; all, as long as
+ * they are for the server. Of spans there is the first only. */
+enum { TALLY_MAIN, TALLY_FAILED, TALLY_SERVER, TALLIES };
 
 /* What shares its labels but the name of the metric and `le`. */
 struct entity {
@@ -47,7 +49,7 @@ struct gatherer {
 /* The latest start that matters: of a span that makes a series be born at the last instant. */
 uint64_t gatherer_end_ns(const struct gatherer *g);
 MUST_USE int gatherer_clock(struct gatherer *g);
-/* The entity of these texts, or of the `hash` where the caller knows it; texts are borrowed. */
+/* The entity of these texts, which are borrowed: they must live as long as the arena. */
 MUST_USE int gatherer_entity(struct gatherer *g, const struct str *texts, struct entity **ret);
 /* Counts at `start_ns`, with what was measured where the histogram is asked for. */
 MUST_USE int gatherer_add(struct gatherer *g, struct tally *t, uint64_t start_ns, double count,

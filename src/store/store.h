@@ -412,6 +412,25 @@ MUST_USE int store_resources(struct store_view *view, const struct store_resourc
                              struct arena *arena, struct store_resource **ret, size_t *ret_n,
                              bool *ret_is_cut);
 
+/* A call that two spans tell of: one asks (client or producer), its child answers (server or consumer). Strings live as
+ * long as the view. */
+struct store_edge {
+    struct trace_id trace_id;
+    struct span_id client_id;
+    struct store_edge_side {
+        struct str service;
+        uint64_t duration_ns;
+        uint8_t kind, status_code;
+    } client, server;
+    uint64_t start_ns; /* of the answering span */
+};
+/* Non-zero ends it, and is what store_edges returns. */
+typedef int store_edge_fn(void *arg, const struct store_edge *edge);
+/* Those whose answering span started in the range (as in a scan), in no order that is defined, without putting traces
+ * together. ERR_TIMEOUT and `*ret_is_cut` as of store_calls. */
+MUST_USE int store_edges(struct store_view *view, uint64_t start_min_ns, uint64_t start_max_ns,
+                         uint64_t timeout_ns, store_edge_fn *fn, void *arg, bool *ret_is_cut);
+
 struct store_key {
     enum predicate_field field; /* FIELD_RESOURCE_ATTR or FIELD_SPAN_ATTR */
     struct str name;

@@ -58,6 +58,7 @@ const questions = {
   'metadata': 'metadata',
   'metadata-one': 'metadata?metric=traces_spanmetrics_latency',
   'exemplars': `query_exemplars?${text({ query: `histogram_quantile(0.9, rate(traces_spanmetrics_latency_bucket${PAY.replace('}', ',status_code="STATUS_CODE_ERROR"}')}[5m]))`, start: T0, end: T0 + 3600 })}`,
+  'graph': at('sum by (client, server, connection_type) (traces_service_graph_request_total)'),
   'exemplars-none': `query_exemplars?${text({ query: C, start: T0, end: T0 + 3600 })}`,
   'rules': 'rules',
 
@@ -154,7 +155,83 @@ async function checkCounters() {
   }
 }
 
+const GRAPH = ['a', 'b'].map((c) => c.repeat(32));
+const id = (n) => n.toString(16).padStart(16, '0');
+const attributes = (o) => Object.entries(o).map(([key, v]) => ({ key, value: typeof v === 'number' ? { intValue: String(v) } : { stringValue: v } }));
+const graphSpan = (service, n, parent, kind, durationMs, more = {}) => ({ service, span: {
+  traceId: GRAPH[0], spanId: id(n), parentSpanId: parent ? id(parent) : '', name: 'x', kind,
+  startTimeUnixNano: String(BigInt(T0) * 1_000_000_000n + BigInt(n) * 1_000_000n),
+  endTimeUnixNano: String(BigInt(T0) * 1_000_000_000n + BigInt(n + durationMs) * 1_000_000n), ...more, attributes: attributes(more.attributes ?? {}) } });
+const failed = { status: { code: 2 } };
+const SERVER = 2, CLIENT = 3, PRODUCER = 4, CONSUMER = 5;
+const graphParents = [
+  graphSpan('front', 1, 0, SERVER, 500),
+  graphSpan('front', 2, 1, CLIENT, 300, { attributes: { 'peer.service': 'cart' } }), // and cart answers
+  graphSpan('front', 3, 1, CLIENT, 50, { attributes: { 'peer.service': 'bank' }, ...failed }), // nobody does
+  graphSpan('front', 4, 1, CLIENT, 10), // nor here, and nobody knows whom it asked
+  graphSpan('front', 5, 1, PRODUCER, 1),
+  graphSpan('front', 6, 1, CLIENT, 20),
+  graphSpan('batch', 7, 0, CONSUMER, 70, { traceId: GRAPH[1], attributes: { 'peer.service': 'queue' } }),
+];
+const graphChildren = [
+  graphSpan('cart', 12, 2, SERVER, 250, failed),
+  graphSpan('cart', 13, 12, CLIENT, 40, { attributes: { 'db.system': 'postgresql', 'db.name': 'shop', 'network.peer.address': '10.0.0.7', 'network.peer.port': 5432 } }),
+  graphSpan('cart', 14, 12, CLIENT, 41, { attributes: { 'db.system': 'redis', 'server.address': 'cache' }, ...failed }),
+  graphSpan('cart', 15, 12, CLIENT, 42, { attributes: { 'db.namespace': 'shop', 'db.name': 'no' } }),
+  graphSpan('worker', 16, 5, CONSUMER, 90),
+  graphSpan('front', 17, 6, SERVER, 15), // itself
+  graphSpan('cart', 18, 2, 1, 5), // internal
+];
+const graphEdges = [ // client, server, connection, failed, client ms, server ms
+  ['user', 'front', 'virtual_node', 0, 0, 500], ['front', 'cart', undefined, 1, 300, 250], ['front', 'bank', 'virtual_node', 1, 50, 0],
+  ['front', 'worker', 'messaging_system', 0, 1, 90], ['front', 'front', undefined, 0, 20, 15], ['queue', 'batch', 'virtual_node', 0, 0, 70],
+  ['cart', '10.0.0.7:5432', 'database', 0, 40, 40], ['cart', 'cache', 'database', 1, 41, 41], ['cart', 'shop', 'database', 0, 42, 42],
+];
+
+async function checkGraph(url) {
+  const edges = async (query) => {
+    const response = await fetch(`${url}/api/v1/${at(query)}`);
+    assert.equal(response.status, 200);
+    return (await response.json()).data.result.map(({ metric: { __name__, ...m }, value: [, v] }) => [m.client, m.server, m.connection_type, Math.round(Number(v) * 1e6) / 1e6]).sort();
+  };
+  const expected = (amount) => graphEdges.map((e) => [...e.slice(0, 3), amount(e)]).sort();
+  const P = 'traces_service_graph_request';
+  assert.deepEqual(await edges(`${P}_total`), expected(() => 1));
+  assert.deepEqual(await edges(`${P}_failed_total`), expected((e) => e[3]).filter((e) => e[3]));
+  assert.deepEqual(await edges(`${P}_client_seconds_sum`), expected((e) => e[4] / 1000));
+  assert.deepEqual(await edges(`${P}_server_seconds_sum`), expected((e) => e[5] / 1000));
+  assert.deepEqual((await edges(`${P}_server_seconds_bucket{le="0.1"}`)), expected((e) => (e[5] <= 100 ? 1 : 0)));
+  assert.deepEqual((await edges(`${P}_total{connection_type="database", server=~"sh.*"}`)), [['cart', 'shop', 'database', 1]]);
+}
+
 describe("Prometheus's API", () => {
+  test('draws the service graph, also of spans that came apart', async () => {
+    const otlp = (list) => ({ resourceSpans: list.map(({ service, span }) => ({
+      resource: { attributes: attributes({ 'service.name': service }) }, scopeSpans: [{ spans: [span] }] })) });
+    const dir = await mkdtemp(path.join(tmpdir(), 'pugmark-graph-'));
+    let other = await Server.start({ data: dir });
+    try {
+      await other.send(otlp(graphParents));
+      await other.stop(); // which seals
+      other = await Server.start({ data: dir });
+      await other.send(otlp(graphChildren));
+      await checkGraph(other.endpoints.tempo);
+      await other.stop();
+      other = await Server.start({ data: dir });
+      await checkGraph(other.endpoints.tempo);
+    } finally {
+      await other.stop();
+      await rm(dir, { recursive: true, force: true });
+    }
+    const together = await Server.start();
+    try {
+      await together.send(otlp([...graphChildren, ...graphParents]));
+      await checkGraph(together.endpoints.tempo);
+    } finally {
+      await together.stop();
+    }
+  });
+
   test('answers as before, from memory', checkAll);
   test('counts spans, from memory', checkCounters);
 

@@ -98,6 +98,12 @@ export const ACCEPTED = [
   `max_over_time(rate(${C}[1m7s])[10m:30s])`, `avg_over_time(sum(${C})[5m:])`, `rate(sum(${C})[10m:1m])`, `sum_over_time((${C} > 10)[10m:45s] offset 1m)`,
   `count_over_time(${C}[5m:20s])`, `rate(${C}[5m:15s] @ ${T0 + 1500.5})`, `sum(sum_over_time(vector(1)[5m:1m]))`,
   `sum by (le) (${B})`, `${B}{le="0.008"}`, `${B}{le=~"0.0.*"}`, `${B}{le="+Inf"} - ignoring(le) traces_spanmetrics_latency_count`,
+  // What Grafana's service graph asks.
+  'sum by (client, server) (rate(traces_service_graph_request_total[1h]))', 'sum by (client, server) (rate(traces_service_graph_request_failed_total[1h]))',
+  'sum by (client, server) (rate(traces_service_graph_request_server_seconds_sum[1h]))', 'traces_service_graph_request_client_seconds_count',
+  'histogram_quantile(.901, sum(rate(traces_service_graph_request_server_seconds_bucket{server=~"front|cart"}[1h])) by (le, client, server))',
+  'sum(rate(traces_spanmetrics_calls_total{span_kind="SPAN_KIND_SERVER"}[1h])) by (span_name)', 'traces_service_graph_request_total{connection_type="virtual_node"}',
+  'histogram_quantile(.901, sum(rate(traces_spanmetrics_latency_bucket{span_name=~"GET /|load"}[1h])) by (le))',
   `traces_span_metrics_calls_total`, `rate(traces_span_metrics_duration_milliseconds_bucket{le="50"}[5m])`, `traces_span_metrics_duration_milliseconds_sum`,
   `sum({__name__=~"traces_span.*_total"}) by (__name__)`, `"a text"`, `no_such_metric`, `rate(no_such_metric[5m])`, `sum(no_such_metric)`,
 ];

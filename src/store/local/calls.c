@@ -180,12 +180,6 @@ int call_set_list(struct call_set *set, struct store_call **ret_calls, size_t *r
 
 /* ---- a memtable ---- */
 
-struct row_table {
-    const struct memtable *mt;
-    uint32_t *slots; /* row + 1; 0: free */
-    uint32_t mask;
-};
-
 static uint32_t *row_slot(const struct row_table *t, uint32_t trace, const struct span_id *id)
 {
     uint64_t bits;
@@ -197,6 +191,33 @@ static uint32_t *row_slot(const struct row_table *t, uint32_t trace, const struc
             break;
     }
     return &t->slots[i];
+}
+
+int row_table_init(struct row_table *t, const struct memtable *mt, uint32_t rows)
+{
+    *t = (struct row_table){.mt = mt, .mask = 15};
+    while (t->mask < 2 * (uint64_t)rows)
+        t->mask = 2 * t->mask + 1;
+    t->slots = calloc((size_t)t->mask + 1, sizeof *t->slots);
+    if (!t->slots)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; i < rows; i++) {
+        const struct mem_row *row = memtable_row(mt, i);
+        uint32_t *slot = row_slot(t, row->trace, &row->span_id);
+        if (!*slot)
+            *slot = i + 1;
+    }
+    return 0;
+}
+
+void row_table_done(struct row_table *t)
+{
+    free(t->slots);
+}
+
+uint32_t row_table_find(const struct row_table *t, uint32_t trace, const struct span_id *id)
+{
+    return *row_slot(t, trace, id);
 }
 
 /* The numbers of the services in the set, by number of their name; asked for once each. */
@@ -225,7 +246,7 @@ static int mem_row_call(const struct row_table *t, uint32_t i, struct call_set *
     int err = mem_service(t->mt, set, numbers, row, &callee);
     if (err)
         return err;
-    uint32_t parent = *row_slot(t, row->trace, &row->parent_id);
+    uint32_t parent = row_table_find(t, row->trace, &row->parent_id);
     if (!parent)
         return foreign_add(set, intern_get(&t->mt->traces, row->trace).ptr, row->parent_id.bytes,
                            callee, is_error);
@@ -235,24 +256,17 @@ static int mem_row_call(const struct row_table *t, uint32_t i, struct call_set *
 
 int memtable_calls(const struct memtable *mt, uint32_t rows, struct call_set *set)
 {
-    struct row_table t = {.mt = mt, .mask = 15};
-    while (t.mask < 2 * (uint64_t)rows)
-        t.mask = 2 * t.mask + 1;
-    t.slots = calloc((size_t)t.mask + 1, sizeof *t.slots);
+    struct row_table t;
     uint32_t *numbers = calloc((size_t)intern_count(&mt->names) + 1, sizeof *numbers);
-    int err = t.slots && numbers ? 0 : ERR_NOMEM;
-    for (uint32_t i = 0; i < rows && !err; i++) {
-        const struct mem_row *row = memtable_row(mt, i);
-        uint32_t *slot = row_slot(&t, row->trace, &row->span_id);
-        if (!*slot)
-            *slot = i + 1;
-    }
+    int err = row_table_init(&t, mt, rows);
+    if (!err && !numbers)
+        err = ERR_NOMEM;
     for (uint32_t i = 0; i < rows && !err; i++) {
         err = mem_row_call(&t, i, set, numbers);
         if (!err && i % ROWS_BETWEEN_LOOKS == 0 && is_over(set))
             err = ERR_TIMEOUT;
     }
-    free(t.slots);
+    row_table_done(&t);
     free(numbers);
     return err;
 }

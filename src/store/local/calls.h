@@ -40,6 +40,17 @@ struct call_set {
     bool is_cut; /* something was left out */
 };
 
+/* The rows of a memtable by trace and span id: the first of those with the same. */
+struct row_table {
+    const struct memtable *mt;
+    uint32_t *slots; /* row + 1; 0: free */
+    uint32_t mask;
+};
+MUST_USE int row_table_init(struct row_table *t, const struct memtable *mt, uint32_t rows);
+void row_table_done(struct row_table *t);
+/* Row + 1; 0: there is none. */
+uint32_t row_table_find(const struct row_table *t, uint32_t trace, const struct span_id *id);
+
 MUST_USE int call_set_init(struct call_set *set, struct arena *arena);
 void call_set_done(struct call_set *set);
 /* ERR_TIMEOUT. */
