@@ -15,7 +15,7 @@ enum {
 struct connection {
     struct grpc_server *server;
     int fd;
-    nghttp2_session *session;
+    nghttp2_session *session; /* NULL: it is not known yet what is spoken */
     struct grpc_call *calls;
     struct connection *older, *newer;
     uint64_t active_ns;

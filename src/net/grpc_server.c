@@ -303,19 +303,11 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 
 /* ---- connections ---- */
 
-static void conn_close(struct connection *conn)
+/* All but its descriptor. */
+static void conn_forget(struct connection *conn)
 {
-    if (conn->is_dead)
-        return;
     struct grpc_server *s = conn->server;
     conn->is_dead = true;
-    while (conn->calls) {
-        struct grpc_call *call = conn->calls;
-        nghttp2_session_set_stream_user_data(conn->session, call->stream_id, NULL);
-        detach(call);
-    }
-    nghttp2_session_del(conn->session);
-    close(conn->fd);
     if (conn->newer)
         conn->newer->older = conn->older;
     else
@@ -326,6 +318,20 @@ static void conn_close(struct connection *conn)
     /* Events of this round may still name it. */
     conn->older = s->dead;
     s->dead = conn;
+}
+
+static void conn_close(struct connection *conn)
+{
+    if (conn->is_dead)
+        return;
+    while (conn->calls) {
+        struct grpc_call *call = conn->calls;
+        nghttp2_session_set_stream_user_data(conn->session, call->stream_id, NULL);
+        detach(call);
+    }
+    nghttp2_session_del(conn->session);
+    close(conn->fd);
+    conn_forget(conn);
 }
 
 static void arm(struct connection *conn, bool wants_out)
@@ -340,6 +346,8 @@ static void arm(struct connection *conn, bool wants_out)
 /* Many frames go out in one call. */
 static void conn_flush(struct connection *conn)
 {
+    if (!conn->session)
+        return;
     while (!conn->is_dead) {
         while (conn->heard && OUT_BYTES - conn->out_n >= FRAME_OUT_BYTES_MAX) {
             const uint8_t *bytes;
@@ -436,6 +444,25 @@ static void conn_read(struct connection *conn)
     conn_flush(conn);
 }
 
+/* False: it has to be closed. */
+static bool conn_begin(struct connection *conn)
+{
+    struct grpc_server *s = conn->server;
+    int on = 1;
+    setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, s->options.streams_max},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES},
+        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, FRAME_BYTES_MAX},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEADER_BYTES_MAX},
+    };
+    return nghttp2_session_server_new2(&conn->session, s->callbacks, conn, s->http2_options) == 0 &&
+           nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, settings,
+                                   sizeof settings / sizeof *settings) == 0 &&
+           nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, 0,
+                                                 CONNECTION_WINDOW_BYTES) == 0;
+}
+
 static void conn_new(struct grpc_server *s, int fd)
 {
     struct connection *conn = calloc(1, sizeof *conn);
@@ -446,24 +473,10 @@ static void conn_new(struct grpc_server *s, int fd)
     conn->server = s;
     conn->fd = fd;
     conn->active_ns = clock_monotonic_ns();
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, s->options.streams_max},
-        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES},
-        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, FRAME_BYTES_MAX},
-        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEADER_BYTES_MAX},
-    };
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
-    if (nghttp2_session_server_new2(&conn->session, s->callbacks, conn, s->http2_options) != 0) {
-        free(conn);
-        close(fd);
-        return;
-    }
-    if (nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, settings,
-                                sizeof settings / sizeof *settings) != 0 ||
-        nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, 0,
-                                              CONNECTION_WINDOW_BYTES) != 0 ||
+    /* What is only looked at stays there, and must not wake us again. */
+    struct epoll_event event = {.events = EPOLLIN | (s->options.other ? EPOLLET : 0),
+                                .data.ptr = conn};
+    if ((!s->options.other && !conn_begin(conn)) ||
         epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         nghttp2_session_del(conn->session);
         free(conn);
@@ -475,6 +488,32 @@ static void conn_new(struct grpc_server *s, int fd)
         conn->older->newer = conn;
     s->connections = conn;
     atomic_fetch_add_explicit(&s->connections_now, 1, memory_order_relaxed);
+}
+
+/* Looks who is there, by the first bytes. */
+static void conn_meet(struct connection *conn)
+{
+    static const char preface[] = "PRI "; /* no method of HTTP/1.1 */
+    struct grpc_server *s = conn->server;
+    char first[sizeof preface - 1];
+    ssize_t n = recv(conn->fd, first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return;
+    if (n <= 0) {
+        conn_close(conn);
+    } else if (memcmp(first, preface, (size_t)n) != 0) {
+        /* It leaves the set before it can be closed by who gets it. */
+        struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = conn};
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+        if (s->options.other(s->options.other_arg, conn->fd))
+            conn_forget(conn);
+        else if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) != 0)
+            conn_close(conn);
+    } else if ((size_t)n == sizeof first) {
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
+        if (!conn_begin(conn) || epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event) != 0)
+            conn_close(conn);
+    }
 }
 
 /* ---- the loop ---- */
@@ -540,6 +579,10 @@ static void look_at_deadlines(struct grpc_server *s, uint64_t now)
             conn_close(conn);
             continue;
         }
+        if (!conn->session) { /* there may be room for it now */
+            conn_meet(conn);
+            continue;
+        }
         for (struct grpc_call *call = conn->calls; call; call = call->older) {
             if (call->is_answered && call->is_complete) {
                 look_at_answer(call, now, 2 * message_ns);
@@ -579,6 +622,10 @@ static void say_goaway(struct grpc_server *s)
     s->listen_fd = -1;
     for (struct connection *conn = s->connections, *older; conn; conn = older) {
         older = conn->older;
+        if (!conn->session) {
+            conn_close(conn);
+            continue;
+        }
         nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE,
                               nghttp2_session_get_last_proc_stream_id(conn->session),
                               NGHTTP2_NO_ERROR, NULL, 0);
@@ -623,9 +670,11 @@ static void *loop(void *arg)
                 (void)got;
             } else {
                 struct connection *conn = what;
+                if (!conn->is_dead && !conn->session)
+                    conn_meet(conn);
                 if (!conn->is_dead && events[i].events & EPOLLOUT)
                     conn_flush(conn);
-                if (!conn->is_dead && events[i].events & ~(unsigned)EPOLLOUT)
+                if (!conn->is_dead && conn->session && events[i].events & ~(unsigned)EPOLLOUT)
                     conn_read(conn);
             }
         }

@@ -54,6 +54,11 @@ struct grpc_server_options {
     void *arg;
     /* Writes a google.rpc.Status for what this server itself refuses for now (UNAVAILABLE); NULL: none. */
     void (*busy_details)(void *arg, enum grpc_code code, struct str message, struct buf *out);
+    /* Who else is spoken to on this port: gets each connection that does not begin as HTTP/2 does, of which nothing was
+     * read. False: there is no room now; it is offered again for a while. On the server's thread; NULL: such a
+     * connection is told that it is wrong here. */
+    bool (*other)(void *arg, int fd);
+    void *other_arg;
     unsigned connections_max;   /* 0: the default */
     unsigned streams_max;       /* at once on one connection; 0: the default */
     unsigned calls_max;         /* on all connections; 0: the default */

@@ -6,6 +6,7 @@
 #include "net/grpc_server.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
@@ -33,6 +34,10 @@ struct fixture {
     _Atomic int stream_err, stream_waits;
     _Atomic size_t stream_bytes;
     sem_t stream_ended;
+    /* what was handed over */
+    sem_t has_other;
+    int other_fd;
+    _Atomic int n_no_room; /* so often there is none */
 };
 
 /* A failure instead of a hang when it never happens. */
@@ -182,17 +187,30 @@ static const struct grpc_method methods[] = {
     {"/t.T/Echo", echo},   {"/t.T/Later", echo_later},   {"/t.T/Hold", hold},
     {"/t.T/Fail", refuse}, {"/t.T/Stream", stream_here}, {"/t.T/Streamed", stream_there}};
 
-static int setup(void **state)
+static bool take_other(void *arg, int fd)
+{
+    struct fixture *f = arg;
+    if (atomic_fetch_sub(&f->n_no_room, 1) > 0)
+        return false;
+    f->other_fd = fd;
+    sem_post(&f->has_other);
+    return true;
+}
+
+static int setup_with(void **state, bool has_other)
 {
     struct fixture *f = calloc(1, sizeof *f);
     sem_init(&f->held, 0, 0);
     sem_init(&f->stream_ended, 0, 0);
+    sem_init(&f->has_other, 0, 0);
     f->budget.max = 8 << 20;
     struct grpc_server_options options = {
         .address = "127.0.0.1",
         .methods = methods,
         .n_methods = sizeof methods / sizeof *methods,
         .arg = f,
+        .other = has_other ? take_other : NULL,
+        .other_arg = f,
         .streams_max = 16,
         .message_timeout_s = 1,
         .message_bytes_max = 2 << 20,
@@ -205,6 +223,16 @@ static int setup(void **state)
     return 0;
 }
 
+static int setup(void **state)
+{
+    return setup_with(state, false);
+}
+
+static int setup_shared(void **state)
+{
+    return setup_with(state, true);
+}
+
 static int teardown(void **state)
 {
     struct fixture *f = *state;
@@ -214,6 +242,7 @@ static int teardown(void **state)
     assert_int_equal(f->budget.used, 0);
     sem_destroy(&f->held);
     sem_destroy(&f->stream_ended);
+    sem_destroy(&f->has_other);
     free(f);
     return 0;
 }
@@ -715,6 +744,52 @@ static void garbage_is_closed_and_the_next_call_works(void **state)
     }
 }
 
+static void say_slowly(int fd, const char *text)
+{
+    for (; *text; text++)
+        assert_int_equal(send(fd, text, 1, MSG_NOSIGNAL), 1);
+}
+
+static void what_is_no_http2_is_handed_over_unread(void **state)
+{
+    struct fixture *f = *state;
+    static const char text[] = "POST / HTTP/1.1\r\n"; /* begins as the other does */
+    for (int full = 0; full < 2; full++) {
+        f->n_no_room = full;
+        int fd = dial_raw(f);
+        say_slowly(fd, text);
+        wait_until(&f->has_other);
+        char in[sizeof text] = "";
+        for (size_t n = 0; n < sizeof text - 1;) {
+            ssize_t got = recv(f->other_fd, in + n, sizeof text - 1 - n, MSG_DONTWAIT);
+            if (got > 0)
+                n += (size_t)got;
+            else
+                assert_true(got < 0 && errno == EAGAIN);
+        }
+        assert_string_equal(in, text);
+        /* It is whoever's it was given to, and goes both ways. */
+        assert_int_equal(send(f->other_fd, "yes", 3, MSG_NOSIGNAL), 3);
+        assert_int_equal(recv(fd, in, 3, MSG_WAITALL), 3);
+        assert_memory_equal(in, "yes", 3);
+        close(f->other_fd);
+        close(fd);
+        assert_echo(call(f, &(struct request){.path = "/t.T/Echo"}, STR("x")), STR("x"));
+    }
+    struct grpc_server_stats stats;
+    int silent = dial_raw(f), gone = dial_raw(f), slow = dial_raw(f);
+    close(gone);
+    say_slowly(slow, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    char first;
+    assert_int_equal(recv(slow, &first, 1, 0), 1); /* of its settings */
+    grpc_server_stats(f->server, &stats);
+    assert_int_equal(stats.refused_bad, 0);
+    grpc_server_stop(f->server, 0); /* ends the one that has said nothing */
+    assert_int_equal(recv(silent, &first, 1, 0), 0);
+    close(silent);
+    close(slow);
+}
+
 static void stopping_waits_for_answers_under_way(void **state)
 {
     struct fixture *f = *state;
@@ -941,6 +1016,8 @@ int main(void)
         T(an_answer_nobody_reads_holds_no_bytes_and_its_stream_is_reset),
         T(a_client_that_leaves_does_not_disturb_its_handler),
         T(garbage_is_closed_and_the_next_call_works),
+        cmocka_unit_test_setup_teardown(what_is_no_http2_is_handed_over_unread, setup_shared,
+                                        teardown),
         T(stopping_waits_for_answers_under_way),
         T(an_answer_after_the_server_is_freed_goes_nowhere),
         T(a_stream_carries_its_messages_in_order_from_any_thread),

@@ -92,7 +92,8 @@ struct http_server {
     struct body_limits limits;
     struct http_worker workers[HTTP_THREADS_MAX];
     pthread_t accept_thread;
-    bool accepts; /* there is such a thread */
+    bool accepts;    /* there is such a thread */
+    bool is_stopped; /* http_server_stop has begun */
     int listen_fd;
     uint16_t port;
     _Atomic bool stopping;

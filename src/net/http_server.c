@@ -453,6 +453,35 @@ static struct http_worker *least_busy(struct http_server *server)
     return least;
 }
 
+/* Takes the descriptor in any case. */
+static void connection_add(struct http_server *server, int fd, const struct sockaddr *peer,
+                           socklen_t size)
+{
+    struct http_worker *worker = least_busy(server);
+    atomic_fetch_add_explicit(&worker->connections, 1, memory_order_relaxed);
+    if (MHD_add_connection(worker->daemon, fd, peer, size) != MHD_YES)
+        atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
+}
+
+bool http_server_take(struct http_server *server, int fd)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    /* With the lock, so that http_server_stop cannot end the threads meanwhile. */
+    pthread_mutex_lock(&server->lock);
+    bool stopping = atomic_load(&server->stopping);
+    bool full = !stopping && connections_now(server) >= server->options.connections_max;
+    bool gone = stopping || (!full && getpeername(fd, (struct sockaddr *)&peer, &size) != 0);
+    if (full)
+        atomic_fetch_add_explicit(&server->connections_full, 1, memory_order_relaxed);
+    else if (gone)
+        close(fd);
+    else
+        connection_add(server, fd, (struct sockaddr *)&peer, size);
+    pthread_mutex_unlock(&server->lock);
+    return !full;
+}
+
 /* At the limit of connections or descriptors newcomers wait in the kernel's queue. */
 static void *accept_main(void *arg)
 {
@@ -477,10 +506,7 @@ static void *accept_main(void *arg)
                 nanosleep(&pause, NULL);
             continue;
         }
-        struct http_worker *worker = least_busy(server);
-        atomic_fetch_add_explicit(&worker->connections, 1, memory_order_relaxed);
-        if (MHD_add_connection(worker->daemon, fd, (struct sockaddr *)&peer, size) != MHD_YES)
-            atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
+        connection_add(server, fd, (struct sockaddr *)&peer, size);
     }
     return NULL;
 }
@@ -515,6 +541,8 @@ static bool threads_start(struct http_server *server)
             return false;
     }
     pthread_attr_t attr;
+    if (server->options.is_given_connections)
+        return true;
     if (fcntl(server->listen_fd, F_SETFL, 0) || pthread_attr_init(&attr)) /* accept4 waits */
         return false;
     pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
@@ -560,7 +588,9 @@ int http_server_new(const struct http_server_options *options, struct http_serve
     pthread_cond_init(&server->less, &monotonic);
     pthread_condattr_destroy(&monotonic);
 
-    int err = listen_tcp(o->address, o->port, &server->listen_fd, &server->port, ret_detail);
+    int err = o->is_given_connections
+                  ? 0
+                  : listen_tcp(o->address, o->port, &server->listen_fd, &server->port, ret_detail);
     if (!err && !threads_start(server))
         err = error_set(ret_detail, ERR_IO, 0, "cannot serve HTTP on %s port %u", o->address,
                         o->port);
@@ -579,13 +609,18 @@ static bool wait_until(struct http_server *server, const struct timespec *until)
 
 void http_server_stop(struct http_server *server, unsigned deadline_ms)
 {
-    if (!server || server->listen_fd < 0)
+    if (!server || server->is_stopped)
         return;
+    server->is_stopped = true;
+    pthread_mutex_lock(&server->lock); /* nobody is in the middle of http_server_take */
     atomic_store(&server->stopping, true);
-    shutdown(server->listen_fd, SHUT_RDWR); /* wakes accept4, and refuses who comes now */
+    pthread_mutex_unlock(&server->lock);
+    if (server->listen_fd >= 0)
+        shutdown(server->listen_fd, SHUT_RDWR); /* wakes accept4, and refuses who comes now */
     if (server->accepts)
         pthread_join(server->accept_thread, NULL);
-    close(server->listen_fd);
+    if (server->listen_fd >= 0)
+        close(server->listen_fd);
     server->listen_fd = -1;
     uint64_t until_ns = clock_monotonic_ns() + deadline_ms * NS_PER_MS;
     struct timespec until = {(time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S)};

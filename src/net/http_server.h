@@ -22,6 +22,8 @@ typedef const char *http_error_body_fn(void *arg, const struct http_request *req
                                        struct str message, struct buf *out);
 
 struct http_server_options {
+    /* Nothing is listened on: connections come from http_server_take. `address` says which family they are of. */
+    bool is_given_connections;
     const char *address;       /* "127.0.0.1", "::1", "0.0.0.0" */
     uint16_t port;             /* 0: a free one */
     unsigned threads;          /* 0: one; each has an equal part of the connections */
@@ -47,6 +49,9 @@ MUST_USE int http_server_new(const struct http_server_options *options, struct h
 void http_server_stop(struct http_server *server, unsigned deadline_ms);
 void http_server_free(struct http_server *server); /* NULL is allowed */
 uint16_t http_server_port(const struct http_server *server);
+/* A connection that somebody else accepted, non-blocking, of which nothing was read; from any thread. False: there is no
+ * room now, and it is still the caller's. Else it is the server's, also when that is stopping and closes it. */
+bool http_server_take(struct http_server *server, int fd);
 
 struct http_server_stats {
     uint64_t connections_full; /* how often the limit of connections was reached */

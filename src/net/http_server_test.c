@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "net/grpc_server.h"
 #include "net/http_server.h"
 
 #include <arpa/inet.h>
@@ -23,6 +24,7 @@ enum { PATIENCE_MS = 10000, HUGE_ANSWER = 20000000 };
 /* ---- a server whose handler does what the path says ---- */
 
 struct fixture {
+    uint16_t port;
     struct http_server *server;
     struct budget budget;
     _Atomic int calls;
@@ -133,8 +135,8 @@ static unsigned retry_after_s(void *arg)
     return f->budget.used ? 7 : 1;
 }
 
-static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
-                      unsigned connections_max)
+static int setup_options(void **state, unsigned threads, unsigned idle_timeout_s,
+                         unsigned connections_max, bool is_given_connections)
 {
     struct fixture *f = calloc(1, sizeof *f);
     pthread_mutex_init(&f->lock, NULL);
@@ -142,6 +144,7 @@ static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
     sem_init(&f->held, 0, 0);
     f->budget.max = 3 << 20;
     struct http_server_options options = {
+        .is_given_connections = is_given_connections,
         .address = "127.0.0.1",
         .threads = threads,
         .connections_max = connections_max,
@@ -157,8 +160,15 @@ static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
     };
     struct error_detail detail;
     assert_int_equal(http_server_new(&options, &f->server, &detail), 0);
+    f->port = http_server_port(f->server);
     *state = f;
     return 0;
+}
+
+static int setup_with(void **state, unsigned threads, unsigned idle_timeout_s,
+                      unsigned connections_max)
+{
+    return setup_options(state, threads, idle_timeout_s, connections_max, false);
 }
 
 static int setup(void **state)
@@ -176,6 +186,12 @@ static int setup_pool(void **state)
 static int setup_impatient(void **state)
 {
     return setup_with(state, 2, 1, 0);
+}
+
+/* Its connections are accepted elsewhere. */
+static int setup_given(void **state)
+{
+    return setup_options(state, 1, 0, 2, true);
 }
 
 static int setup_narrow(void **state)
@@ -201,7 +217,7 @@ static int teardown(void **state)
 static int dial(struct fixture *f)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons(http_server_port(f->server)),
+                             .sin_port = htons(f->port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
@@ -498,6 +514,52 @@ static void connections_beyond_the_limit_wait_until_one_ends(void **state)
     close(third);
 }
 
+static bool take(void *arg, int fd)
+{
+    return http_server_take(arg, fd);
+}
+
+/* The other side of a port is HTTP/2's: who speaks HTTP/1.1 to it is handed over. */
+static void connections_that_were_accepted_elsewhere_are_served_up_to_the_limit(void **state)
+{
+    struct fixture *f = *state;
+    struct grpc_server *front;
+    struct error_detail detail;
+    const struct grpc_server_options options = {
+        .address = "127.0.0.1", .other = take, .other_arg = f->server};
+    assert_int_equal(http_server_port(f->server), 0);
+    assert_int_equal(grpc_server_new(&options, &front, &detail), 0);
+    f->port = grpc_server_port(front);
+    assert_has(post(f, "/echo", "", "hello", 5), "HTTP/1.1 200 OK");
+    /* Two fit; the third waits until one of them leaves. */
+    int first = dial(f), second = dial(f);
+    say_text(first, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    say_text(second, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    char byte;
+    assert_int_equal(recv(first, &byte, 1, 0), 1);
+    assert_int_equal(recv(second, &byte, 1, 0), 1);
+    int third = dial(f);
+    say_text(third, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    struct http_server_stats stats = {0};
+    for (int i = 0; i < 1000 && !stats.connections_full; i++) {
+        http_server_stats(f->server, &stats);
+        usleep(10000);
+    }
+    assert_true(stats.connections_full > 0);
+    assert_int_equal(recv(third, &byte, 1, MSG_DONTWAIT), -1);
+    close(first);
+    assert_int_equal(recv(third, &byte, 1, 0), 1);
+    /* One that comes while the server stops is closed. */
+    http_server_stop(f->server, 1000);
+    int late = dial(f);
+    say_text(late, "GET /echo HTTP/1.1\r\n");
+    assert_true(recv(late, &byte, 1, 0) <= 0);
+    close(second);
+    close(third);
+    close(late);
+    grpc_server_free(front);
+}
+
 static void garbage_is_answered_or_closed_and_the_next_request_works(void **state)
 {
     static const char *const garbage[] = {
@@ -748,6 +810,9 @@ int main(void)
         POOL(threads_have_equal_parts_of_the_connections),
         cmocka_unit_test_setup_teardown(connections_beyond_the_limit_wait_until_one_ends,
                                         setup_narrow, teardown),
+        cmocka_unit_test_setup_teardown(
+            connections_that_were_accepted_elsewhere_are_served_up_to_the_limit, setup_given,
+            teardown),
         T(more_parameters_than_a_connection_has_memory_for_leave_nothing_behind),
         T(query_parameters_are_decoded_and_repeat),
         T(a_large_answer_is_compressed_for_those_who_take_it),
