@@ -5,6 +5,8 @@
 
 struct str web_param(struct web_request *q, const char *name)
 {
+    if (q->rpc)
+        return q->rpc->param(q, name);
     struct str value = http_query(q->http, name, true);
     return value.len ? value : STR_NONE;
 }

@@ -184,6 +184,13 @@ void web_fail_at(struct web_request *q, int status, const char *parameter, size_
         buf_printf(&text, "%s: %s", parameter, message);
     else
         buf_cstr(&text, message);
+    if (q->rpc) {
+        store_view_free(web_view_take(q));
+        struct str said = arena_str(q->arena, buf_as_str(&text));
+        buf_done(&text);
+        q->rpc->fail(q, status, said.ptr ? said : STR("out of memory"));
+        return;
+    }
     web_error_body(q->dialect, status, parameter, position, q->trace_id, buf_as_str(&text), &body);
     buf_done(&text);
     web_reply(q, status,

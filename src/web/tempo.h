@@ -23,6 +23,58 @@ void tempo_cost_json(struct json_writer *w, const struct scan_cost *cost, uint64
 /* "1h30m0s", "1.5ms" */
 void tempo_put_duration(struct buf *out, uint64_t ns);
 
+/* ---- search (tempo_search.c) ---- */
+
+/* Which attributes spans come with. */
+struct tempo_shown {
+    const struct traceql_expr *fields[TRACEQL_SHOWN_MAX];
+    struct str keys[TRACEQL_SHOWN_MAX];
+    size_t n;
+};
+
+struct tempo_searched {
+    struct search search;
+    struct conditions conditions;
+    struct traceql *query; /* NULL: none */
+    uint64_t spans_max;    /* of a set, in the answer */
+    struct tempo_shown shown;
+};
+/* False: answered with an error. The query is the caller's to free. */
+bool tempo_search_params(struct web_request *q, struct tempo_searched *ret);
+/* One attribute of a span, and what by() or an aggregate said of a set. False: there is nothing to say. */
+bool tempo_shown_value(struct web_request *q, const struct tempo_shown *shown, size_t i,
+                       const struct span *span, const struct traceql_trace *trace,
+                       struct traceql_hex *hex, struct value *ret);
+bool tempo_label(struct web_request *q, const struct traceql_label *label, struct str *ret_key,
+                 struct value *ret);
+#define TEMPO_NO_ROOT "<root span not yet received>"
+
+/* ---- completion (tempo_tags.c) ---- */
+
+enum { TEMPO_SCOPES = 6 };
+extern const char *const tempo_scopes[TEMPO_SCOPES];
+
+/* ---- the same over gRPC: where a request has a `rpc` ---- */
+
+/* Sends a message (and empties it). False: nobody reads it any more, or there is no memory; what comes after it is not
+ * needed. */
+bool tempo_send(struct web_request *q, struct buf *message);
+/* The answer is whole, and the request gone. */
+void tempo_sent(struct web_request *q);
+/* How far an answer of several is. */
+struct tempo_progress {
+    const struct scan_cost *cost;
+    uint64_t traces_read;
+    unsigned jobs_done, jobs;
+};
+
+void tempo_search_stream(struct web_request *q, struct tempo_searched *s);
+struct tempo_series;
+void tempo_series_stream(struct web_request *q, const struct tempo_series *s);
+struct items;
+void tempo_tags_stream(struct web_request *q, const struct items *of_scope, bool is_v2);
+void tempo_values_stream(struct web_request *q, const struct items *items, bool is_v2);
+
 /* ---- series (tempo_metrics.c) ---- */
 
 struct tempo_metrics {

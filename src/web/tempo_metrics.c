@@ -406,6 +406,8 @@ static void metrics_reply(struct web_request *q, bool is_instant)
                    : ERR_NOMEM;
     if (err)
         web_fail_err(q, err, &detail);
+    else if (q->rpc)
+        tempo_series_stream(q, &series);
     else
         series_reply(q, &series);
 }

@@ -17,12 +17,6 @@ enum {
     SPANS_MAX = 100,
 };
 
-struct shown {
-    const struct traceql_expr *fields[TRACEQL_SHOWN_MAX];
-    struct str keys[TRACEQL_SHOWN_MAX];
-    size_t n;
-};
-
 /* ---- values ---- */
 
 /* As Go prints durations, but in one unit. */
@@ -102,7 +96,7 @@ static bool is_said(const struct traceql_expr *field)
     }
 }
 
-static void shown_init(struct web_request *q, const struct traceql *query, struct shown *ret)
+static void shown_init(struct web_request *q, const struct traceql *query, struct tempo_shown *ret)
 {
     struct traceql_shown all;
     traceql_shown(query, true, &all);
@@ -117,22 +111,41 @@ static void shown_init(struct web_request *q, const struct traceql *query, struc
 
 /* ---- the answer ---- */
 
-static void attribute_json(struct web_request *q, struct json_writer *w, struct str key,
-                           const struct traceql_expr *field, const struct value *value)
+bool tempo_shown_value(struct web_request *q, const struct tempo_shown *shown, size_t i,
+                       const struct span *span, const struct traceql_trace *trace,
+                       struct traceql_hex *hex, struct value *ret)
 {
-    struct value said;
-    if (field ? !tempo_value(q, field, value, &said, NULL) : value->type == VALUE_NONE)
-        return;
+    struct value value;
+    traceql_value(shown->fields[i], span, trace, hex, &value);
+    return tempo_value(q, shown->fields[i], &value, ret, NULL);
+}
+
+bool tempo_label(struct web_request *q, const struct traceql_label *label, struct str *ret_key,
+                 struct value *ret)
+{
+    const struct traceql_expr *field = label->by ? label->by : label->scalar->field;
+    struct buf key = BUF_INIT;
+    bool is_named = traceql_print_label(label, &key);
+    *ret_key = is_named ? arena_str(q->arena, buf_as_str(&key)) : STR_NONE;
+    buf_done(&key);
+    *ret = label->value;
+    if (!ret_key->ptr)
+        return false;
+    return field ? tempo_value(q, field, &label->value, ret, NULL) : ret->type != VALUE_NONE;
+}
+
+static void attribute_json(struct json_writer *w, struct str key, const struct value *value)
+{
     json_open(w, '{');
     json_key(w, STR("key"));
     json_str(w, key);
     json_key(w, STR("value"));
-    otlp_json_encode_value(field ? &said : value, w);
+    otlp_json_encode_value(value, w);
     json_close(w, '}');
 }
 
 static void span_json(struct web_request *q, struct json_writer *w, const struct span *span,
-                      const struct traceql_trace *trace, const struct shown *shown)
+                      const struct traceql_trace *trace, const struct tempo_shown *shown)
 {
     json_open(w, '{');
     json_key(w, STR("spanID"));
@@ -148,26 +161,16 @@ static void span_json(struct web_request *q, struct json_writer *w, const struct
     for (size_t i = 0; i < shown->n; i++) {
         struct traceql_hex hex;
         struct value value;
-        traceql_value(shown->fields[i], span, trace, &hex, &value);
-        attribute_json(q, w, shown->keys[i], shown->fields[i], &value);
+        if (tempo_shown_value(q, shown, i, span, trace, &hex, &value))
+            attribute_json(w, shown->keys[i], &value);
     }
     json_close(w, ']');
     json_close(w, '}');
 }
 
-static void label_json(struct web_request *q, struct json_writer *w,
-                       const struct traceql_label *label)
-{
-    struct buf key = BUF_INIT;
-    if (traceql_print_label(label, &key))
-        attribute_json(q, w, buf_as_str(&key), label->by ? label->by : label->scalar->field,
-                       &label->value);
-    buf_done(&key);
-}
-
 static void spanset_json(struct web_request *q, struct json_writer *w,
                          const struct search_spans *spans, const struct traceql_spans *set,
-                         const struct shown *shown, uint64_t spans_max)
+                         const struct tempo_shown *shown, uint64_t spans_max)
 {
     json_open(w, '{');
     json_key(w, STR("spans"));
@@ -184,8 +187,12 @@ static void spanset_json(struct web_request *q, struct json_writer *w,
     if (set->n_labels) {
         json_key(w, STR("attributes"));
         json_open(w, '[');
-        for (size_t i = 0; i < set->n_labels; i++)
-            label_json(q, w, &set->labels[i]);
+        for (size_t i = 0; i < set->n_labels; i++) {
+            struct str key;
+            struct value value;
+            if (tempo_label(q, &set->labels[i], &key, &value))
+                attribute_json(w, key, &value);
+        }
         json_close(w, ']');
     }
     json_close(w, '}');
@@ -210,14 +217,14 @@ static void services_json(struct json_writer *w, const struct trace_summary *s)
 }
 
 static void trace_json(struct web_request *q, struct json_writer *w, const struct trace_summary *s,
-                       const struct search_spans *spans, const struct shown *shown,
+                       const struct search_spans *spans, const struct tempo_shown *shown,
                        uint64_t spans_max)
 {
     json_open(w, '{');
     json_key(w, STR("traceID"));
     json_hex(w, s->id.bytes, TRACE_ID_SIZE);
     json_key(w, STR("rootServiceName"));
-    json_str(w, s->has_root ? s->root_service : STR("<root span not yet received>"));
+    json_str(w, s->has_root ? s->root_service : STR(TEMPO_NO_ROOT));
     json_key(w, STR("rootTraceName"));
     json_str(w, s->has_root ? s->root_name : STR(""));
     json_key(w, STR("startTimeUnixNano"));
@@ -257,16 +264,12 @@ void tempo_cost_json(struct json_writer *w, const struct scan_cost *cost, uint64
 }
 
 static int search_answer(struct web_request *q, struct store_view *view,
-                         const struct search *search, const struct search_result *result,
-                         uint64_t spans_max, struct buf *out)
+                         const struct tempo_searched *s, const struct search_result *result,
+                         struct buf *out)
 {
     struct json_writer w = json_writer(out);
     struct arena scratch = {0}; /* of one trace */
-    struct shown shown = {.n = 0};
     int err = 0;
-    /* A query that was made of tags and durations shows nothing of itself. */
-    if (search->query && web_param(q, "q").ptr)
-        shown_init(q, search->query, &shown);
     json_open(&w, '{');
     json_key(&w, STR("traces"));
     json_open(&w, '[');
@@ -277,9 +280,9 @@ static int search_answer(struct web_request *q, struct store_view *view,
         if (clock_monotonic_ns() > q->arrived_ns + q->web->query_timeout_ns)
             err = ERR_TIMEOUT;
         else
-            err = search_spans(view, search, summary, &scratch, &spans);
+            err = search_spans(view, &s->search, summary, &scratch, &spans);
         if (!err)
-            trace_json(q, &w, summary, &spans, &shown, spans_max);
+            trace_json(q, &w, summary, &spans, &s->shown, s->spans_max);
     }
     json_close(&w, ']');
     tempo_cost_json(&w, &result->cost, result->traces_read);
@@ -391,62 +394,71 @@ static bool query_parse(struct web_request *q, struct str text, struct search *s
     return true;
 }
 
-/* False: answered with an error. */
-static bool search_params(struct web_request *q, struct search *search, struct conditions *c,
-                          struct traceql **ret_query, uint64_t *ret_spans_max)
+static bool conditions_read(struct web_request *q, struct tempo_searched *s)
 {
-    uint64_t now_ns = clock_realtime_ns(), limit;
-    if (!tempo_range(q, now_ns > 3600 * NS_PER_S ? now_ns - 3600 * NS_PER_S : 0, search) ||
-        !web_param_u64(q, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &limit) ||
-        !web_param_u64(q, "spss", 0, SPANS_MAX, SPANS_DEFAULT, ret_spans_max))
-        return false;
-    if (!*ret_spans_max)
-        *ret_spans_max = SPANS_MAX;
-    search->limit = (size_t)limit;
-    struct str text = web_param(q, "q");
-    if (text.ptr) {
-        if (web_param(q, "tags").ptr || web_param(q, "minDuration").ptr ||
-            web_param(q, "maxDuration").ptr) {
-            web_fail(q, 400,
-                     "invalid request: there is a TraceQL query, so its filters take the "
-                     "place of tags, minDuration and maxDuration");
-            return false;
-        }
-        return query_parse(q, text, search, ret_query);
-    }
     struct buf query = BUF_INIT;
     buf_cstr(&query, "");
-    bool good = tags_read(q, c, &query) && durations_read(q, &query);
+    bool good = tags_read(q, &s->conditions, &query) && durations_read(q, &query);
     if (good) {
-        search->where = conditions_all(c);
+        s->search.where = conditions_all(&s->conditions);
         const char *whole = query.len
                                 ? arena_printf(q->arena, "{ %.*s }", STR_ARG(buf_as_str(&query)))
                                 : "";
-        good = buf_ok(&query) && whole && !c->failed;
+        good = buf_ok(&query) && whole && !s->conditions.failed;
         if (!good)
             web_fail_err(q, ERR_NOMEM, NULL);
-        good = good && query_parse(q, str_from(whole), search, ret_query);
+        good = good && query_parse(q, str_from(whole), &s->search, &s->query);
     }
     buf_done(&query);
     return good;
 }
 
+bool tempo_search_params(struct web_request *q, struct tempo_searched *s)
+{
+    uint64_t now_ns = clock_realtime_ns(), limit;
+    *s = (struct tempo_searched){.search = {.timeout_ns = q->web->query_timeout_ns},
+                                 .conditions = {.arena = q->arena}};
+    if (!tempo_range(q, now_ns > 3600 * NS_PER_S ? now_ns - 3600 * NS_PER_S : 0, &s->search) ||
+        !web_param_u64(q, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &limit) ||
+        !web_param_u64(q, "spss", 0, SPANS_MAX, SPANS_DEFAULT, &s->spans_max))
+        return false;
+    if (!s->spans_max)
+        s->spans_max = SPANS_MAX;
+    s->search.limit = (size_t)limit;
+    struct str text = web_param(q, "q");
+    if (!text.ptr) /* what is made of tags and durations shows nothing of itself */
+        return conditions_read(q, s);
+    if (web_param(q, "tags").ptr || web_param(q, "minDuration").ptr ||
+        web_param(q, "maxDuration").ptr) {
+        web_fail(q, 400,
+                 "invalid request: there is a TraceQL query, so its filters take the "
+                 "place of tags, minDuration and maxDuration");
+        return false;
+    }
+    if (!query_parse(q, text, &s->search, &s->query))
+        return false;
+    if (s->query)
+        shown_init(q, s->query, &s->shown);
+    return true;
+}
+
 void tempo_search(struct web_request *q)
 {
-    struct search search = {.timeout_ns = q->web->query_timeout_ns};
-    struct conditions conditions = {.arena = q->arena};
+    struct tempo_searched s;
     struct search_result result;
     struct error_detail detail = {0};
-    struct traceql *query = NULL;
-    uint64_t spans_max;
-    if (!search_params(q, &search, &conditions, &query, &spans_max))
+    if (!tempo_search_params(q, &s))
         return;
+    if (q->rpc) {
+        tempo_search_stream(q, &s);
+        return;
+    }
     struct store_view *view = web_view(q);
-    struct buf out = {.bytes_max = ANSWER_BYTES_MAX};
-    int err = view ? search_run(view, &search, q->arena, &result, &detail) : ERR_NOMEM;
+    struct buf out = web_answer();
+    int err = view ? search_run(view, &s.search, q->arena, &result, &detail) : ERR_NOMEM;
     if (!err)
-        err = search_answer(q, view, &search, &result, spans_max, &out);
-    traceql_free(query);
+        err = search_answer(q, view, &s, &result, &out);
+    traceql_free(s.query);
     if (err) {
         buf_done(&out);
         web_fail_err(q, err, &detail);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -114,8 +115,9 @@ static const char *const intrinsics[] = {
 };
 
 enum { RESOURCE, SPAN, EVENT, LINK, INSTRUMENTATION, INTRINSIC, SCOPES };
-static const char *const scopes[SCOPES] = {"resource",        "span",     "event", "link",
-                                           "instrumentation", "intrinsic"};
+static_assert((int)SCOPES == (int)TEMPO_SCOPES, "each has its name");
+const char *const tempo_scopes[TEMPO_SCOPES] = {"resource",        "span",     "event", "link",
+                                                "instrumentation", "intrinsic"};
 
 struct names {
     struct items of[SCOPES];
@@ -125,7 +127,7 @@ struct names {
 static void names_add(struct names *names, int scope, const struct attrs *attrs)
 {
     for (uint32_t i = 0; names->wanted[scope] && i < attrs->n; i++)
-        items_add(&names->of[scope], scopes[scope], attrs->items[i].key);
+        items_add(&names->of[scope], tempo_scopes[scope], attrs->items[i].key);
 }
 
 static void names_of_parts(struct names *names, const struct span *span)
@@ -167,7 +169,7 @@ static int names_gather(struct web_request *q, struct search *search, struct nam
     for (size_t i = 0; !err && i < n; i++) {
         int scope = keys[i].field == FIELD_RESOURCE_ATTR ? RESOURCE : SPAN;
         if (names->wanted[scope])
-            items_add(&names->of[scope], scopes[scope], keys[i].name);
+            items_add(&names->of[scope], tempo_scopes[scope], keys[i].name);
     }
     bool of_parts = names->wanted[EVENT] || names->wanted[LINK] || names->wanted[INSTRUMENTATION];
     if (!query)
@@ -175,7 +177,7 @@ static int names_gather(struct web_request *q, struct search *search, struct nam
     if (!err && (query ? of_parts || names->wanted[RESOURCE] || names->wanted[SPAN] : of_parts))
         err = gather(q, view, search, query ? take_names : take_names_of_parts, names, detail);
     for (size_t i = 0; names->wanted[INTRINSIC] && i < sizeof intrinsics / sizeof *intrinsics; i++)
-        items_add(&names->of[INTRINSIC], scopes[INTRINSIC], str_from(intrinsics[i]));
+        items_add(&names->of[INTRINSIC], tempo_scopes[INTRINSIC], str_from(intrinsics[i]));
     for (int s = 0; s < SCOPES && !err; s++)
         err = names->of[s].failed ? ERR_NOMEM : 0;
     traceql_free(query);
@@ -183,36 +185,46 @@ static int names_gather(struct web_request *q, struct search *search, struct nam
 }
 
 /* Tempo's first form is one list, in which the intrinsics stand only when they are asked for. */
-static void names_json(struct names *names, bool is_v2, uint64_t limit, struct items *flat,
+static void names_sort(struct names *names, bool is_v2, uint64_t limit, struct items *flat)
+{
+    for (int s = 0; s < SCOPES; s++) {
+        items_sort(&names->of[s], limit);
+        for (size_t i = 0; !is_v2 && i < names->of[s].n; i++)
+            items_add(flat, "", names->of[s].list[i].text);
+    }
+    items_sort(flat, limit);
+}
+
+static void texts_json(struct json_writer *w, const struct items *items)
+{
+    json_open(w, '[');
+    for (size_t i = 0; i < items->n; i++)
+        json_str(w, items->list[i].text);
+    json_close(w, ']');
+}
+
+static void names_json(const struct names *names, bool is_v2, const struct items *flat,
                        struct buf *out)
 {
     struct json_writer w = json_writer(out);
     json_open(&w, '{');
     json_key(&w, is_v2 ? STR("scopes") : STR("tagNames"));
+    if (!is_v2) {
+        texts_json(&w, flat);
+        json_close(&w, '}');
+        return;
+    }
     json_open(&w, '[');
     for (int s = 0; s < SCOPES; s++) {
-        items_sort(&names->of[s], limit);
-        if (is_v2 && names->of[s].n) {
-            json_open(&w, '{');
-            json_key(&w, STR("name"));
-            json_str(&w, str_from(scopes[s]));
-            json_key(&w, STR("tags"));
-            json_open(&w, '[');
-        }
-        for (size_t i = 0; i < names->of[s].n; i++) {
-            if (is_v2)
-                json_str(&w, names->of[s].list[i].text);
-            else
-                items_add(flat, "", names->of[s].list[i].text);
-        }
-        if (is_v2 && names->of[s].n) {
-            json_close(&w, ']');
-            json_close(&w, '}');
-        }
+        if (!names->of[s].n)
+            continue;
+        json_open(&w, '{');
+        json_key(&w, STR("name"));
+        json_str(&w, str_from(tempo_scopes[s]));
+        json_key(&w, STR("tags"));
+        texts_json(&w, &names->of[s]);
+        json_close(&w, '}');
     }
-    items_sort(flat, limit);
-    for (size_t i = 0; i < flat->n; i++)
-        json_str(&w, flat->list[i].text);
     json_close(&w, ']');
     json_close(&w, '}');
 }
@@ -234,7 +246,7 @@ static void tags_reply(struct web_request *q, bool is_v2)
         return;
     for (int s = 0; s < SCOPES; s++) {
         items_init(&names->of[s], q->arena, ITEMS_MAX);
-        bool named = str_eq(scope, str_from(scopes[s]));
+        bool named = str_eq(scope, str_from(tempo_scopes[s]));
         names->wanted[s] = named || (all && (is_v2 || s != INTRINSIC));
         known |= named;
     }
@@ -247,7 +259,12 @@ static void tags_reply(struct web_request *q, bool is_v2)
     else if ((err = names_gather(q, &search, names, &detail)))
         web_fail_err(q, err, &detail);
     else {
-        names_json(names, is_v2, limit, &flat, &out);
+        names_sort(names, is_v2, limit, &flat);
+        if (q->rpc) {
+            tempo_tags_stream(q, is_v2 ? names->of : &flat, is_v2);
+            return;
+        }
+        names_json(names, is_v2, &flat, &out);
         web_reply_json(q, 200, &out);
     }
 }
@@ -487,7 +504,7 @@ static void values_json(struct items *items, bool is_v2, struct buf *out)
     json_close(&w, '}');
 }
 
-/* Grafana encodes the tag twice. What is not encoded once more stays as it is. */
+/* What is not encoded once more stays as it is. */
 static struct str decode_again(struct web_request *q, struct str tag)
 {
     char *out = arena_alloc(q->arena, tag.len + 1);
@@ -513,8 +530,10 @@ static void values_reply(struct web_request *q, bool is_v2)
     if (!params_read(q, &search, &limit))
         return;
     struct values v = {.q = q};
-    v.field = field_of(decode_again(q, q->params[0]), &owner);
-    if (!v.field) {
+    /* Grafana encodes the tag twice in a path, and not at all elsewhere. */
+    v.field = field_of(q->rpc ? q->params[0] : decode_again(q, q->params[0]), &owner);
+    if (!v.field || !q->params[0].len) {
+        traceql_free(owner);
         web_fail(q, 400, "the tag is neither an intrinsic nor an attribute such as resource.x, .x");
         return;
     }
@@ -525,8 +544,12 @@ static void values_reply(struct web_request *q, bool is_v2)
         web_fail_err(q, err, &detail);
     } else {
         items_sort(&v.items, limit);
-        values_json(&v.items, is_v2, &out);
-        web_reply_json(q, 200, &out);
+        if (q->rpc) {
+            tempo_values_stream(q, &v.items, is_v2);
+        } else {
+            values_json(&v.items, is_v2, &out);
+            web_reply_json(q, 200, &out);
+        }
     }
     traceql_free(owner);
 }

@@ -7,6 +7,7 @@
  * connection gone, which http_server.h allows), then all is freed. */
 #include "web/jaeger_grpc.h"
 #include "web/sampling.h"
+#include "web/tempo_grpc.h"
 #include "web/traces.h"
 
 #include "base/clock.h"
@@ -167,11 +168,19 @@ static const struct route {
 };
 enum { ROUTES = sizeof routes / sizeof *routes };
 
+/* What is counted beside the routes: all else over HTTP, then Tempo's calls. */
+enum { COUNTED_OTHER = ROUTES, COUNTED_TEMPO, COUNTED };
+
 const char *web_route_name(size_t i)
 {
     if (i < ROUTES)
         return routes[i].name ? routes[i].name : routes[i].pattern;
-    return i == ROUTES ? "other" : NULL;
+    return i == COUNTED_OTHER ? "other" : i == COUNTED_TEMPO ? "tempo grpc" : NULL;
+}
+
+struct route_stats *web_tempo_grpc_stats(struct web *web)
+{
+    return &web->stats[COUNTED_TEMPO];
 }
 
 static enum dialect dialect_of(const struct listener *listener, struct str path)
@@ -353,7 +362,7 @@ static void handle(void *arg, struct http_request *http)
         .http = http,
         .arena = http_arena(http),
         .dialect = dialect_of(listener, path),
-        .stats = &web->stats[ROUTES],
+        .stats = &web->stats[COUNTED_OTHER],
         .arrived_ns = clock_monotonic_ns(),
     };
     bool reads = str_eq(http_method(http), STR("GET")) || str_eq(http_method(http), STR("HEAD"));
@@ -404,6 +413,15 @@ static void endpoint_add(struct web *web, const struct web_options *options, con
     };
 }
 
+/* 0: nothing listens. */
+static uint16_t port_of(const struct web *web, enum address address)
+{
+    const struct http_server *http = web->listeners[address].http;
+    if (address == ADDRESS_TEMPO)
+        return web->tempo_grpc ? grpc_server_port(web->tempo_grpc) : 0;
+    return http ? http_server_port(http) : 0;
+}
+
 static const char *const endpoint_names[ADDRESS_N] = {
     [ADDRESS_PAGE] = "page",
     [ADDRESS_TEMPO] = "tempo",
@@ -425,7 +443,7 @@ static int copy_endpoints(struct web *web, const struct web_options *options)
     }
     for (int i = 0; i < ADDRESS_N; i++)
         if (web->listeners[i].http)
-            endpoint_add(web, options, endpoint_names[i], http_server_port(web->listeners[i].http));
+            endpoint_add(web, options, endpoint_names[i], port_of(web, (enum address)i));
     if (web->jaeger_grpc)
         endpoint_add(web, options, "jaeger_grpc", grpc_server_port(web->jaeger_grpc));
     for (size_t i = 0; i < web->n_endpoints; i++)
@@ -459,7 +477,11 @@ static int listen_all(struct web *web, const struct web_options *options,
             continue;
         http.port = ports[i];
         http.arg = &web->listeners[i];
+        http.is_given_connections = i == ADDRESS_TEMPO;
         err = http_server_new(&http, &web->listeners[i].http, &detail);
+        if (!err && i == ADDRESS_TEMPO)
+            err = tempo_grpc_new(web, options->address, options->tempo_port, web->listeners[i].http,
+                                 &web->tempo_grpc, &detail);
         /* Where a Jaeger agent runs already, all else is served all the same. */
         if (err == ERR_BUSY && i == ADDRESS_SAMPLING) {
             log_warn("%s; going on without %s", detail.message, endpoint_names[i]);
@@ -500,7 +522,7 @@ int web_start(const struct web_options *options, struct web **ret, struct error_
     web->bodies.max = BODIES_BYTES_MAX;
     for (int i = 0; i < ADDRESS_N; i++)
         web->listeners[i] = (struct listener){.web = web, .address = (enum address)i};
-    web->stats = calloc(ROUTES + 1, sizeof *web->stats);
+    web->stats = calloc(COUNTED, sizeof *web->stats);
     unsigned threads = options->query_threads ? options->query_threads : QUERY_THREADS;
     unsigned clients = options->live_clients_max ? options->live_clients_max : LIVE_CLIENTS_MAX;
     int err = web->stats ? pool_new(threads, QUERY_QUEUE_MAX, &web->pool) : ERR_NOMEM;
@@ -534,13 +556,12 @@ uint16_t web_port(const struct web *web)
 
 uint16_t web_tempo_port(const struct web *web)
 {
-    return http_server_port(web->listeners[ADDRESS_TEMPO].http);
+    return port_of(web, ADDRESS_TEMPO);
 }
 
 uint16_t web_sampling_port(const struct web *web)
 {
-    const struct http_server *http = web->listeners[ADDRESS_SAMPLING].http;
-    return http ? http_server_port(http) : 0;
+    return port_of(web, ADDRESS_SAMPLING);
 }
 
 uint16_t web_jaeger_grpc_port(const struct web *web)
@@ -562,10 +583,12 @@ void web_stop(struct web *web, unsigned deadline_ms)
     }
     /* Streams that still wait for their clients are told, and come to the pool once more. */
     uint64_t grpc_waited_ms = (clock_monotonic_ns() - stopped_ns) / NS_PER_MS;
-    grpc_server_stop(web->jaeger_grpc,
-                     grpc_waited_ms < deadline_ms ? deadline_ms - (unsigned)grpc_waited_ms : 0);
+    unsigned left_ms = grpc_waited_ms < deadline_ms ? deadline_ms - (unsigned)grpc_waited_ms : 0;
+    grpc_server_stop(web->jaeger_grpc, left_ms);
+    grpc_server_stop(web->tempo_grpc, left_ms);
     pool_free(web->pool);
     grpc_server_free(web->jaeger_grpc);
+    grpc_server_free(web->tempo_grpc);
     traces_free(web->traces);
     live_free(web->live);
     for (int i = 0; i < ADDRESS_N; i++)

@@ -46,7 +46,9 @@ struct web {
     struct records *records; /* may be NULL */
     struct listener listeners[ADDRESS_N];
     struct grpc_server *jaeger_grpc; /* NULL: its port was taken */
-    struct budget bodies;            /* of requests in memory */
+    struct grpc_server
+        *tempo_grpc;      /* has the address of Tempo's HTTP, and gives that its connections */
+    struct budget bodies; /* of requests in memory */
     struct pool *pool;
     struct live *live;
     struct traces *traces;
@@ -74,9 +76,17 @@ enum dialect {
     DIALECT_PROMETHEUS, /* {"status":"error","errorType":"bad_data","error":".."} */
 };
 
+/* Who asks the same by other means than HTTP (tempo_grpc.c). */
+struct web_request;
+struct web_rpc {
+    struct str (*param)(struct web_request *q, const char *name); /* as web_param */
+    void (*fail)(struct web_request *q, int status, struct str message);
+};
+
 struct web_request {
     struct web *web;
-    struct http_request *http;
+    struct http_request *http; /* NULL: there is a `rpc` */
+    const struct web_rpc *rpc;
     struct arena *arena; /* the request's */
     void (*handler)(struct web_request *q);
     struct str
@@ -219,6 +229,8 @@ void live_stop(struct live *live); /* ends the streams and takes no more */
 void live_free(struct live *live);
 unsigned live_clients(struct live *live);
 
+/* Where Tempo's calls over gRPC are counted. */
+struct route_stats *web_tempo_grpc_stats(struct web *web);
 /* For the metrics: the names of the routes, in the order of web->stats; NULL past the last. */
 const char *web_route_name(size_t i);
 
