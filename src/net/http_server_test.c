@@ -530,7 +530,7 @@ static void connections_that_were_accepted_elsewhere_are_served_up_to_the_limit(
     assert_int_equal(http_server_port(f->server), 0);
     assert_int_equal(grpc_server_new(&options, &front, &detail), 0);
     f->port = grpc_server_port(front);
-    assert_has(post(f, "/echo", "", "hello", 5), "HTTP/1.1 200 OK");
+    assert_answer(post(f, "/echo", "", "hello", 5), "200 OK", "5 hello");
     /* Two fit; the third waits until one of them leaves. */
     int first = dial(f), second = dial(f);
     say_text(first, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
