@@ -502,13 +502,11 @@ static void conn_meet(struct connection *conn)
     if (n <= 0) {
         conn_close(conn);
     } else if (memcmp(first, preface, (size_t)n) != 0) {
-        /* It leaves the set before it can be closed by who gets it. */
-        struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = conn};
+        /* It leaves the set before it can be closed by who gets it, and stays out of it: where there is no room, it is
+         * offered again at the next tick. */
         epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
         if (s->options.other(s->options.other_arg, conn->fd))
             conn_forget(conn);
-        else if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) != 0)
-            conn_close(conn);
     } else if ((size_t)n == sizeof first) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
         if (!conn_begin(conn) || epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event) != 0)
