@@ -43,7 +43,8 @@ struct http_request {
     struct header *headers;
     struct body body;
     uint64_t received_from_ns;
-    bool started;   /* the headers are there */
+    bool started; /* the headers are there */
+    bool query_is_too_long;
     bool head_only; /* HEAD */
     int refused;    /* status of what this server refuses itself; 0: nothing */
     const char *refused_why;

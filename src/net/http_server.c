@@ -37,6 +37,7 @@ enum {
     DRAIN_BYTES = 128 << 20,
     SILENCE_MS_MAX = 20000, /* of a stream's peer */
     ACCEPT_PAUSE_MS = 10,   /* at the limit, until it is looked at again */
+    QUERY_PARAMS_MAX = 1000,
 };
 #define BODY_BYTES_MAX ((size_t)64 << 20)
 #define INFLATED_BYTES_MAX ((size_t)256 << 20)
@@ -72,6 +73,24 @@ static void **reading_of(struct MHD_Connection *connection)
     return info ? info->socket_context : NULL;
 }
 
+/* libmicrohttpd would make a list of the parameters in the memory of the connection, and close the connection without
+ * a word when that is full. Nobody here reads that list (http_query): it is spared the query. */
+static void query_cut(const char *uri)
+{
+    char *query = strchr((char *)(uintptr_t)uri,
+                         '?'); /* its own memory, which it is about to cut */
+    if (query)
+        query[1] = '\0';
+}
+
+static bool query_is_too_long(struct str query)
+{
+    unsigned n = 1;
+    for (size_t i = 0; i < query.len; i++)
+        n += query.ptr[i] == '&';
+    return n > QUERY_PARAMS_MAX;
+}
+
 static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connection)
 {
     struct http_server *server = arg;
@@ -90,6 +109,8 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
         return NULL;
     }
     r->path = str_split(whole, '?', &r->query);
+    r->query_is_too_long = query_is_too_long(r->query);
+    query_cut(uri);
     r->received_from_ns = clock_monotonic_ns();
     atomic_fetch_add(&server->open_requests, 1);
     *reading = r;
@@ -276,6 +297,8 @@ static enum MHD_Result queue_refused(struct http_request *r)
                                                : 1);
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
     }
+    if (r->refused == 414) /* who writes that has lost count */
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     if (r->refused == 415)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ACCEPT_ENCODING, "gzip, deflate, zstd");
     return queue(r, r->refused, response);
@@ -318,6 +341,8 @@ static enum MHD_Result start(struct http_request *r, const char *method)
     enum coding coding;
     if (atomic_load_explicit(&server->stopping, memory_order_relaxed)) {
         refuse(r, 503, "the server is stopping");
+    } else if (r->query_is_too_long) {
+        refuse(r, 414, "more than 1000 parameters in the query");
     } else if (!coding_parse(http_header(r, "content-encoding"), &coding)) {
         refuse(r, 415, "Content-Encoding can be gzip, deflate or zstd");
     } else {

@@ -787,6 +787,36 @@ static void an_address_in_use_is_named(void **state)
     assert_null(other);
 }
 
+static char *ask_with_parameters(struct fixture *f, unsigned n)
+{
+    struct buf head = BUF_INIT;
+    buf_cstr(&head, "GET /echo?a0=0");
+    for (unsigned i = 1; i < n; i++)
+        buf_printf(&head, "&%x", i % 16);
+    buf_cstr(&head, " HTTP/1.1\r\nHost: x\r\n\r\n"); /* the server closes, or keeps it */
+    buf_byte(&head, 0);
+    int fd = dial(f);
+    say_text(fd, head.ptr);
+    if (n <= 1000)
+        say_text(fd, "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    char *answer = hear(fd, NULL);
+    close(fd);
+    buf_done(&head);
+    return answer;
+}
+
+static void a_query_of_too_many_parameters_is_refused_in_words(void **state)
+{
+    assert_answer(ask_with_parameters(*state, 1000), " 200 ", " 200 ");
+    static const unsigned many[] = {1001, 2500, 10000};
+    for (size_t i = 0; i < sizeof many / sizeof *many; i++)
+        assert_answer(ask_with_parameters(*state, many[i]), " 414 ", "more than 1000 parameters");
+    struct http_server_stats stats;
+    http_server_stats(((struct fixture *)*state)->server, &stats);
+    assert_int_equal(stats.refused_bad, 3);
+    assert_answer(ask_with_parameters(*state, 3), " 200 ", " 200 ");
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -805,6 +835,7 @@ int main(void)
         T(a_chunked_body_over_the_bound_is_answered_after_it_was_read),
         T(a_client_that_asks_before_it_sends_too_much_is_told_at_once),
         T(bodies_beyond_the_shared_budget_are_refused_until_there_is_room),
+        T(a_query_of_too_many_parameters_is_refused_in_words),
         cmocka_unit_test_setup_teardown(garbage_is_answered_or_closed_and_the_next_request_works,
                                         setup_impatient, teardown),
         POOL(threads_have_equal_parts_of_the_connections),
