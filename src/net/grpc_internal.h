@@ -54,6 +54,7 @@ struct grpc_call {
         struct buf message;
         uint8_t head[GRPC_FRAME_HEAD_BYTES];
         struct str text, details;
+        const char *trailer_name, *trailer_value; /* NULL: none */
     } reply;
 
     /* A stream of answers: server.lock, but where said. */

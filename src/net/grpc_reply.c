@@ -81,7 +81,7 @@ static void put_base64(struct buf *out, struct str bytes)
         out->len--;
 }
 
-enum { TRAILERS_MAX = 3 };
+enum { TRAILERS_MAX = 4 };
 
 struct trailers {
     nghttp2_nv pairs[TRAILERS_MAX];
@@ -90,12 +90,15 @@ struct trailers {
     struct buf text, details;
 };
 
-static void trailers_init(struct trailers *t, enum grpc_code code, struct str text,
-                          struct str details)
+static void trailers_init(struct trailers *t, const struct grpc_call *call, enum grpc_code code,
+                          struct str text, struct str details)
 {
     *t = (struct trailers){0};
     int digits = snprintf(t->code, sizeof t->code, "%d", (int)code);
     t->pairs[t->n++] = pair("grpc-status", t->code, (size_t)digits);
+    if (call->reply.trailer_name)
+        t->pairs[t->n++] = pair(call->reply.trailer_name, call->reply.trailer_value,
+                                strlen(call->reply.trailer_value));
     if (text.len) {
         put_escaped(&t->text, text);
         if (buf_ok(&t->text))
@@ -114,6 +117,12 @@ static void trailers_done(struct trailers *t)
     buf_done(&t->details);
 }
 
+void grpc_trailer(struct grpc_call *call, const char *name, const char *value)
+{
+    call->reply.trailer_name = name;
+    call->reply.trailer_value = value;
+}
+
 static void mark_answered(struct grpc_call *call)
 {
     call->is_answered = true;
@@ -125,7 +134,7 @@ static void answer_trailers_only(struct grpc_call *call, enum grpc_code code, st
                                  struct str details)
 {
     struct trailers t;
-    trailers_init(&t, code, text, details);
+    trailers_init(&t, call, code, text, details);
     nghttp2_nv pairs[3 + TRAILERS_MAX] = {
         pair(":status", "200", 3),
         pair("content-type", "application/grpc", 16),
@@ -206,8 +215,9 @@ static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *
     }
     if (call->reply_sent == sizeof call->reply.head + call->reply.message.len) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-        nghttp2_nv trailer = pair("grpc-status", "0", 1);
-        if (nghttp2_submit_trailer(session, stream_id, &trailer, 1) != 0)
+        struct trailers t; /* which borrow nothing but constants here */
+        trailers_init(&t, call, GRPC_OK, STR_NONE, STR_NONE);
+        if (nghttp2_submit_trailer(session, stream_id, t.pairs, t.n) != 0)
             return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     return (ssize_t)n;
@@ -436,7 +446,7 @@ static ssize_t read_stream(nghttp2_session *session, int32_t stream_id, uint8_t 
     call->stream.progress_ns = clock_monotonic_ns();
     if (is_over) {
         struct trailers t;
-        trailers_init(&t, call->stream.code, buf_as_str(&call->stream.text),
+        trailers_init(&t, call, call->stream.code, buf_as_str(&call->stream.text),
                       buf_as_str(&call->stream.details));
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         int err = nghttp2_submit_trailer(session, stream_id, t.pairs, t.n);

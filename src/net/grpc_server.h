@@ -89,6 +89,9 @@ struct str grpc_message(const struct grpc_call *call); /* inflated */
 size_t grpc_message_wire_bytes(const struct grpc_call *call);
 struct arena *grpc_arena(struct grpc_call *call); /* freed with the call */
 
+/* Beside the status of the answer, which is made after this: one more trailer. Both live for ever. */
+void grpc_trailer(struct grpc_call *call, const char *name, const char *value);
+
 /* ---- the answer: one of these (or a stream, below), exactly once per call, from any thread ---- */
 
 /* OK. Takes the bytes of `message` (detached). */

@@ -82,7 +82,8 @@ MUST_USE int records_keep(struct records *records);
 
 /* ---- reading: what is returned lives in `arena`; thread-safe ---- */
 
-/* Whether a part of what was asked for lies in a file that is damaged. */
+/* files_damaged: of those that may have something of what was asked for. As `ret_is_partial` below: something may be
+ * missing. */
 struct records_cost {
     uint64_t files, files_pruned, files_damaged, blocks_read, rows_read;
 };
@@ -120,7 +121,8 @@ struct records_metric {
 /* The metrics of the parts of the store that have points in the range, by name, then type; each
  * once. */
 MUST_USE int records_metrics(struct records *records, uint64_t time_min_ns, uint64_t time_max_ns,
-                             struct arena *arena, struct records_metric **ret, size_t *ret_n);
+                             struct arena *arena, struct records_metric **ret, size_t *ret_n,
+                             bool *ret_is_partial /* may be NULL */);
 
 /* One series: what tells it apart, and its points by time. Of points with the same time the one that
  * came last is there. `metric.points[i].attrs` is empty: `attrs` holds for all. */
@@ -144,7 +146,7 @@ struct records_series_query {
  * points are missing then is not defined. */
 MUST_USE int records_series(struct records *records, const struct records_series_query *query,
                             struct arena *arena, struct records_series **ret, size_t *ret_n,
-                            bool *ret_more);
+                            bool *ret_more, bool *ret_is_partial /* may be NULL */);
 
 /* As it is durable. The value is empty when there is none. */
 MUST_USE int records_position(struct records *records, struct str name, struct arena *arena,

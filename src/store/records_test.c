@@ -587,7 +587,7 @@ static void points_of_each_type_come_back_as_series(void **state)
         struct records_series *s;
         size_t n;
         bool more;
-        assert_int_equal(records_metrics(f->r, 0, 0, &arena, &names, &n), 0);
+        assert_int_equal(records_metrics(f->r, 0, 0, &arena, &names, &n, NULL), 0);
         assert_int_equal(n, 3);
         assert_str_eq(names[0].name, STR("m.exp"));
         assert_str_eq(names[2].name, STR("m.sum"));
@@ -595,7 +595,7 @@ static void points_of_each_type_come_back_as_series(void **state)
         assert_true(names[2].monotonic);
         assert_int_equal(names[2].series, 2);
         struct records_series_query q = {.name = STR("m.sum")};
-        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more), 0);
+        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more, NULL), 0);
         assert_int_equal(n, 2);
         assert_false(more);
         const struct records_series *two = s[0].attrs.n ? &s[0] : &s[1];
@@ -608,11 +608,11 @@ static void points_of_each_type_come_back_as_series(void **state)
         assert_int_equal(one->metric.n_points, 1);
         assert_true(one->metric.points[0].is_real && one->metric.points[0].real == 0.25);
         q.time_min_ns = START + 1;
-        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more), 0);
+        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more, NULL), 0);
         assert_int_equal(n, 1);
         assert_int_equal(s[0].metric.n_points, 1);
         q = (struct records_series_query){.name = STR("m.exp")};
-        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more), 0);
+        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more, NULL), 0);
         assert_int_equal(n, 1);
         const struct metric_exp_histogram *h = &s[0].metric.points[0].histogram;
         assert_int_equal(h->count, 301);
@@ -622,13 +622,13 @@ static void points_of_each_type_come_back_as_series(void **state)
         assert_int_equal(h->positive.counts[2], 300);
         assert_true(h->zero_threshold == 0.125 && h->sum == 9.5 && h->max == 4);
         q.name = STR("m.hist");
-        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more), 0);
+        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more, NULL), 0);
         const struct metric_histogram *e = &s[0].metric.points[0].explicit_histogram;
         assert_int_equal(e->n_bounds, 2);
         assert_true(e->bounds[1] == 10 && e->lacks_min && !e->lacks_max && e->max == 3);
         assert_int_equal(e->counts[0], 1);
         q.service = STR("somebody");
-        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more), 0);
+        assert_int_equal(records_series(f->r, &q, &arena, &s, &n, &more, NULL), 0);
         assert_int_equal(n, 0);
         arena_done(&arena);
         assert_int_equal(records_keep(f->r), 0);

@@ -197,11 +197,14 @@ static void logs_find(struct web_request *q, const struct records_logs *query)
     struct records_log *logs;
     size_t n;
     bool more;
-    int err = records_logs(q->web->records, query, q->arena, &logs, &n, &more, NULL);
-    if (err)
+    struct records_cost cost;
+    int err = records_logs(q->web->records, query, q->arena, &logs, &n, &more, &cost);
+    if (err) {
         web_fail_err(q, err, NULL);
-    else
-        logs_answer(q, logs, n, more);
+        return;
+    }
+    q->is_partial |= cost.files_damaged != 0;
+    logs_answer(q, logs, n, more);
 }
 
 void api_trace_logs(struct web_request *q)
@@ -266,7 +269,8 @@ void api_metric_names(struct web_request *q)
     size_t n;
     if (!has_records(q) || !range_get(q, &min_ns, &max_ns))
         return;
-    int err = records_metrics(q->web->records, min_ns, max_ns, q->arena, &metrics, &n);
+    int err = records_metrics(q->web->records, min_ns, max_ns, q->arena, &metrics, &n,
+                              &q->is_partial);
     if (err) {
         web_fail_err(q, err, NULL);
         return;
@@ -322,7 +326,7 @@ void api_series(struct web_request *q)
         return;
     }
     query.series_max = (size_t)limit;
-    int err = records_series(q->web->records, &query, q->arena, &series, &n, &more);
+    int err = records_series(q->web->records, &query, q->arena, &series, &n, &more, &q->is_partial);
     if (err) {
         web_fail_err(q, err, NULL);
         return;

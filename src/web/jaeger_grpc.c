@@ -63,6 +63,8 @@ struct job {
 
 static void job_done(struct job *job)
 {
+    if (job->view && store_view_is_damaged(job->view))
+        grpc_trailer(job->call, "x-pugmark-partial", "true");
     store_view_free(job->view);
     free(job->outline);
     arena_done(&job->scratch);

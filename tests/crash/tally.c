@@ -172,7 +172,7 @@ static void count_points(struct records *records, struct tally *counts)
     struct records_series *series;
     size_t n;
     bool more;
-    if (records_series(records, &query, &arena, &series, &n, &more) || more)
+    if (records_series(records, &query, &arena, &series, &n, &more, NULL) || more)
         give_up("the metrics cannot be read");
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < series[i].metric.n_points; k++)

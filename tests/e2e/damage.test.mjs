@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import http2 from 'node:http2';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -30,7 +31,8 @@ const run = async (...args) => promisify(execFile)(PUGMARK, [...args, '--server'
 
 const seconds = `start=${Math.floor(now / 1000) - 600}&end=${Math.floor(now / 1000) + 600}`;
 const own = ['services', 'operations', 'search?q=%7B%7D', 'metrics?q=%7B%7D%20%7C%20rate()', 'tags', 'tags/name/values', `traces/${T}`, `traces/${T}/outline`, `traces/${T}/window`,
-  `traces/${T}/overview?width=100`, `traces/${T}/find?q=whole&step=next&row=0`, `traces/${T}/events`, `traces/${T}/spans/b000000000000002`];
+  `traces/${T}/overview?width=100`, `traces/${T}/find?q=whole&step=next&row=0`, `traces/${T}/events`, `traces/${T}/spans/b000000000000002`,
+  'resources', `traces/${T}/logs`, 'logs', 'metrics/names', 'series?name=m'];
 const legacy = ['/api/services', '/api/services/lost/operations', '/api/operations?service=lost', '/api/traces?service=whole&limit=5', `/api/traces/${T}`, `/api/dependencies?endTs=${now + 60_000}&lookback=600000`];
 const span3 = `query.service_name=whole&query.start_time_min=${new Date(now - 600_000).toISOString()}&query.start_time_max=${new Date(now + 60_000).toISOString()}`;
 const headerOnly = [
@@ -39,11 +41,26 @@ const headerOnly = [
   ...['/api/v2/services', '/api/v2/spans?serviceName=lost', '/api/v2/traces?limit=5', `/api/v2/trace/${T}`, '/api/v2/autocompleteKeys', `/api/v2/dependencies?endTs=${now + 60_000}`].map((url) => ['zipkin', url]),
 ];
 
+/** A call of Jaeger's gRPC query service: what its trailers say of it. */
+async function jaeger(method, message) {
+  const client = http2.connect(server.endpoints.jaeger_grpc);
+  const stream = client.request({ ':method': 'POST', ':path': `/jaeger.api_v3.QueryService/${method}`, 'content-type': 'application/grpc', te: 'trailers' });
+  const trailers = new Promise((resolve, reject) => { stream.on('trailers', resolve).on('error', reject).resume(); });
+  stream.end(Buffer.concat([Buffer.from([0, 0, 0, 0, message.length]), message]));
+  const { 'grpc-status': status, 'x-pugmark-partial': partial } = await trailers;
+  client.close();
+  assert.equal(String(status), '0', method);
+  return partial ?? null;
+}
+const trace = Buffer.concat([Buffer.from([0x0a, T.length]), Buffer.from(T)]);
+
 /** Every answer there is, for what is the same of all: [what, answer]. */
 async function everything() {
   const answers = [];
   for (const url of own) answers.push([url, await ask('page', `/api/pugmark/${url}`)]);
   for (const url of legacy) answers.push([url, await ask('page', url)]);
+  for (const [method, message] of [['GetServices', Buffer.alloc(0)], ['GetTrace', trace]])
+    answers.push([`gRPC ${method}`, { partial: await jaeger(method, message), text: '' }]);
   for (const [address, url] of headerOnly) answers.push([`${address} ${url}`, await ask(address, url)]);
   return answers;
 }
@@ -52,6 +69,14 @@ before(async () => {
   data = path.join(await mkdtemp(path.join(tmpdir(), 'pugmark-damage-')), 'data');
   server = await Server.start({ data });
   await server.send(otlpRequest('lost', [span('a000000000000001', 'lost')]));
+  const resource = { attributes: [{ key: 'service.name', value: { stringValue: 'lost' } }] };
+  for (const [signal, body] of [
+    ['logs', { resourceLogs: [{ resource, scopeLogs: [{ logRecords: [{ timeUnixNano: ns(-1500), traceId: T, body: { stringValue: 'lost' } }] }] }] }],
+    ['metrics', { resourceMetrics: [{ resource, scopeMetrics: [{ metrics: [{ name: 'm', gauge: { dataPoints: [{ timeUnixNano: ns(-1500), asDouble: 1 }] } }] }] }] }],
+  ]) {
+    const answer = await fetch(`${server.endpoints.otlp_http}/v1/${signal}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+    assert.equal(answer.status, 200, await answer.text());
+  }
   await server.stop(); // seals
   server = await Server.start({ data });
   await server.send(otlpRequest('whole', [span('b000000000000002', 'whole', { parentSpanId: 'a000000000000001' })]));
@@ -75,10 +100,13 @@ describe('a store', () => {
 
   test('with a flipped byte says in every answer that something is missing', async () => {
     await server.stop();
-    const name = (await readdir(data)).filter((file) => file.endsWith('.seg')).sort()[0];
-    const bytes = await readFile(path.join(data, name));
-    bytes[bytes.length - 20] ^= 1;
-    await writeFile(path.join(data, name), bytes);
+    const records = path.join(data, 'records');
+    for (const [dir, end] of [[data, '.seg'], [records, '.rec']]) {
+      const name = (await readdir(dir)).filter((file) => file.endsWith(end)).sort()[0];
+      const bytes = await readFile(path.join(dir, name));
+      bytes[bytes.length - 20] ^= 1;
+      await writeFile(path.join(dir, name), bytes);
+    }
     server = await Server.start({ data });
     for (const [what, { partial }] of await everything()) assert.equal(partial, 'true', what);
     for (const url of own) {

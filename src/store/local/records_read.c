@@ -33,6 +33,12 @@ static void snapshot_done(struct snapshot *s)
     free(s->files);
 }
 
+/* Whether damage in it may have taken something of an answer; of a file that is lost nobody knows what it had. */
+static bool may_lack(const struct records_file *f, bool is_asked)
+{
+    return (is_asked || !f->map) && atomic_load(&f->is_damaged);
+}
+
 static struct str row_payload(const struct row *row)
 {
     return (struct str){row->payload, row->len};
@@ -253,13 +259,15 @@ static int gather_file(struct gather *g, struct records_file *file)
     struct arena scratch = ARENA_INIT;
     g->cost.files++;
     int err = 0;
-    if (file->map && (!file->n_kind[ROW_LOG] ||
+    bool is_pruned = file->map &&
+                     (!file->n_kind[ROW_LOG] ||
                       is_past(g, file->time_min_ns[ROW_LOG], file->time_max_ns[ROW_LOG]) ||
-                      (g->query->has_trace && !records_file_may_have(file, &g->query->trace_id))))
+                      (g->query->has_trace && !records_file_may_have(file, &g->query->trace_id)));
+    if (is_pruned)
         g->cost.files_pruned++;
     else if (file->map)
         err = gather_blocks(g, &reader, &scratch);
-    g->cost.files_damaged += atomic_load(&file->is_damaged);
+    g->cost.files_damaged += may_lack(file, !is_pruned);
     records_reader_done(&reader);
     arena_done(&scratch);
     return err == ERR_CORRUPT ? 0 : err;
@@ -508,13 +516,15 @@ static bool has_points(const uint64_t n[ROW_KINDS], const uint64_t min_ns[ROW_KI
 }
 
 int records_metrics(struct records *r, uint64_t time_min_ns, uint64_t time_max_ns,
-                    struct arena *arena, struct records_metric **ret, size_t *ret_n)
+                    struct arena *arena, struct records_metric **ret, size_t *ret_n,
+                    bool *ret_is_partial)
 {
     uint64_t cutoff = records_cutoff_ns(r);
     uint64_t from = time_min_ns > cutoff ? time_min_ns : cutoff;
     uint64_t to = time_max_ns ? time_max_ns : UINT64_MAX;
     struct snapshot files = {0};
     struct names names = {.arena = arena};
+    bool is_partial = false;
     pthread_mutex_lock(&r->lock);
     int err = snapshot_take(r, &files);
     const struct rows *rows = &r->rows;
@@ -525,8 +535,10 @@ int records_metrics(struct records *r, uint64_t time_min_ns, uint64_t time_max_n
     pthread_mutex_unlock(&r->lock);
     for (size_t i = 0; i < files.n && !err; i++) {
         struct records_file *f = files.files[i];
-        if (f->map && has_points(f->n_kind, f->time_min_ns, f->time_max_ns, from, to))
+        bool is_asked = f->map && has_points(f->n_kind, f->time_min_ns, f->time_max_ns, from, to);
+        if (is_asked)
             err = names_file(&names, f);
+        is_partial |= may_lack(f, is_asked);
     }
     struct records_metric *items = err ? NULL : arena_array(arena, names.n + 1, sizeof *items);
     if (!err && !items)
@@ -538,6 +550,8 @@ int records_metrics(struct records *r, uint64_t time_min_ns, uint64_t time_max_n
     if (!err) {
         *ret = items;
         *ret_n = names.n;
+        if (ret_is_partial)
+            *ret_is_partial = is_partial;
     }
     free(names.items);
     free(names.table.slots);
@@ -782,8 +796,9 @@ static int series_answer(struct collect *c, struct records_series **ret, size_t 
 }
 
 int records_series(struct records *r, const struct records_series_query *q, struct arena *arena,
-                   struct records_series **ret, size_t *ret_n, bool *ret_more)
+                   struct records_series **ret, size_t *ret_n, bool *ret_more, bool *ret_is_partial)
 {
+    bool is_partial = false;
     uint64_t cutoff = records_cutoff_ns(r);
     struct snapshot files = {0};
     struct collect c = {
@@ -803,9 +818,11 @@ int records_series(struct records *r, const struct records_series_query *q, stru
     pthread_mutex_unlock(&r->lock);
     for (size_t i = files.n; i-- > 0 && !err;) {
         struct records_file *f = files.files[i];
-        if (f->map &&
-            has_points(f->n_kind, f->time_min_ns, f->time_max_ns, c.time_min_ns, c.time_max_ns))
+        bool is_asked = f->map && has_points(f->n_kind, f->time_min_ns, f->time_max_ns,
+                                             c.time_min_ns, c.time_max_ns);
+        if (is_asked)
             err = collect_file(&c, f);
+        is_partial |= may_lack(f, is_asked);
     }
     struct records_series *series;
     size_t n;
@@ -815,6 +832,8 @@ int records_series(struct records *r, const struct records_series_query *q, stru
         *ret = series;
         *ret_n = n;
         *ret_more = c.more;
+        if (ret_is_partial)
+            *ret_is_partial = is_partial;
     }
     free(c.series);
     free(c.table.slots);
