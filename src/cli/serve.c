@@ -672,12 +672,22 @@ static int records_start(struct serve *s)
     return err;
 }
 
+/* Logs and metrics are in the disk budget of the spans, and keep to a part of it by themselves. */
+static void disk_share(struct serve *s)
+{
+    struct records_stats stats;
+    records_stats(s->records, &stats);
+    store_disk_other(s->store, stats.file_bytes + stats.log_bytes);
+}
+
 static int start(struct serve *s)
 {
     struct error_detail detail = {0};
     int err = data_open(s);
     if (!err)
         err = records_start(s);
+    if (!err)
+        disk_share(s);
     if (!err && (err = redaction_apply(s, &s->config, &detail)))
         fprintf(stderr, "pugmark serve: %s\n", detail.message);
     if (err)
@@ -807,6 +817,7 @@ static void wait_for_end(struct serve *s, const sigset_t *signals)
             config_reload(s);
         } else if (signal_number < 0 && errno == EAGAIN) {
             housekeeping(s, &requests, &is_trimmed);
+            disk_share(s);
             say_what_changed(s, &before, &segments);
         }
     }

@@ -160,6 +160,37 @@ static void the_disk_budget_drops_the_oldest(void **state)
     fixture_done(&f);
 }
 
+/* Spans that a round drops of three segments that take `total`, by the budget, with so much beside. */
+static uint64_t dropped_with(uint64_t budget_quarters, uint64_t other_quarters)
+{
+    struct fixture f;
+    struct store_options options = timed;
+    now_ns = 100 * DAY;
+    fixture_init(&f, 3, &options);
+    for (int i = 0; i < 3; i++)
+        (void)seal_trace(&f, (uint64_t)(50 + i) * DAY, 50);
+    store_close(f.store); /* so that the log is as it stays */
+    struct error_detail detail;
+    assert_int_equal(store_open(&f.options, &f.store, &detail), 0);
+    struct store_stats stats = stats_of(&f);
+    uint64_t total = stats.segment_bytes + stats.log_bytes;
+    struct store_retention retention = {.disk_bytes_max = budget_quarters * total / 4};
+    store_disk_other(f.store, other_quarters * total / 4);
+    assert_int_equal(store_retention_set(f.store, &retention), 0);
+    assert_int_equal(store_keep(f.store, false), 0);
+    uint64_t dropped = stats_of(&f).expired_disk_spans;
+    fixture_done(&f);
+    return dropped;
+}
+
+static void what_lies_beside_counts_in_the_budget_up_to_half_of_it(void **state)
+{
+    assert_int_equal(dropped_with(6, 0), 0);
+    assert_int_equal(dropped_with(6, 1), 0);
+    assert_int_equal(dropped_with(6, 3), 50);
+    assert_int_equal(dropped_with(16, 1000), 0);
+}
+
 static void pinned_traces_outlive_retention(void **state)
 {
     struct fixture f;
@@ -885,6 +916,7 @@ int main(void)
         cmocka_unit_test(retention_drops_whole_segments_by_age),
         cmocka_unit_test(a_sender_whose_clock_is_ahead_keeps_nothing_forever),
         cmocka_unit_test(the_disk_budget_drops_the_oldest),
+        cmocka_unit_test(what_lies_beside_counts_in_the_budget_up_to_half_of_it),
         cmocka_unit_test(pinned_traces_outlive_retention),
         cmocka_unit_test(a_clock_that_steps_forward_by_years_drops_nothing_for_a_day),
         cmocka_unit_test(the_first_rule_that_a_span_fulfils_says_how_long_it_stays),

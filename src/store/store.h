@@ -100,6 +100,9 @@ MUST_USE int store_seal(struct store *store);
 /* Other rules from now on. ERR_NOMEM, ERR_TOO_LARGE: the old ones stay. */
 MUST_USE int store_retention_set(struct store *store, const struct store_retention *retention);
 
+/* Bytes beside the store that count in its disk budget, of which they take half at most; from the next round on. */
+void store_disk_other(struct store *store, uint64_t bytes);
+
 struct store_rule_state {
     struct str text; /* empty: of spans that no rule is about */
     uint64_t keep_ns;

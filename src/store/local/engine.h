@@ -124,6 +124,7 @@ struct store {
     uint64_t
         active_since_ns; /* monotonic, when the first rows of `active` were published; 0: none were */
     struct segment_list *segments;
+    _Atomic uint64_t disk_other_bytes;
     struct retention *retention; /* what the keeper has at hand stays until its round is over */
     bool retention_in_use;
     /* An erasure that somebody waits for, and what came of it. */

@@ -91,6 +91,11 @@ int segment_expire(struct store *st, struct segment_file *file, const struct pin
     return err;
 }
 
+void store_disk_other(struct store *st, uint64_t bytes)
+{
+    atomic_store_explicit(&st->disk_other_bytes, bytes, memory_order_relaxed);
+}
+
 static int expire_by_disk(struct store *st, const struct retention *retention,
                           const struct pins *pins)
 {
@@ -100,6 +105,8 @@ static int expire_by_disk(struct store *st, const struct retention *retention,
     pthread_mutex_lock(&st->lock);
     uint64_t log_bytes = st->log_bytes, total = log_bytes;
     pthread_mutex_unlock(&st->lock);
+    uint64_t other = atomic_load_explicit(&st->disk_other_bytes, memory_order_relaxed);
+    total += other < retention->disk_bytes_max / 2 ? other : retention->disk_bytes_max / 2;
     int err = 0;
     for (uint32_t i = 0; i < list->n; i++)
         total += list->items[i]->info.bytes;
