@@ -169,8 +169,8 @@ struct ingest_stats {
 };
 /* Thread-safe, also after ingest_stop. */
 void ingest_stats(const struct ingest *ingest, struct ingest_stats *ret);
-/* The same. Spans that a decoder left out, and those of requests that could not be read, are in no entry: their
- * ids are not known. */
+/* The same. Of spans that a decoder left out the first SPAN_REJECTED_MAX of a request are in it whose trace could be
+ * read; those of requests that could not be read are in no entry. */
 void ingest_ledger(struct ingest *ingest, const struct trace_id *id, struct ingest_ledger *ret);
 
 #endif

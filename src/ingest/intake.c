@@ -196,6 +196,9 @@ void intake_run(struct intake *e, const struct intake_format *format, struct str
     }
     count(&in->counters[e->receiver].spans_received, e->batch.n + e->batch.n_rejected);
     count(&in->spans_refused[REFUSED_INVALID], e->batch.n_rejected);
+    if (e->batch.n_rejected_known)
+        ledger_put_ids(&in->ledger, e->batch.rejected, e->batch.n_rejected_known,
+                       (enum fate)(FATE_REFUSED + (int)REFUSED_INVALID));
     if (e->batch.n == 0) {
         answer_taken(e);
         return;

@@ -39,31 +39,49 @@ static bool is_marked(const uint8_t *marks, size_t i, uint8_t bits)
     return !marks || marks[i] & bits;
 }
 
+/* Of one request, as it is written. */
+struct writing {
+    struct ledger *ledger;
+    struct ledger_entry *last;
+    uint64_t now_ns;
+    size_t n;
+    uint8_t fate, ring;
+};
+
+static struct writing writing(struct ledger *ledger, enum fate fate)
+{
+    return (struct writing){.ledger = ledger,
+                            .now_ns = clock_realtime_ns(),
+                            .fate = (uint8_t)fate,
+                            .ring = fate == FATE_REDACTED ? LEDGER_REDACTIONS : LEDGER_FATES};
+}
+
+/* With the lock held. */
+static void write_one(struct writing *w, const struct trace_id *id)
+{
+    if (w->last && !trace_id_cmp(&w->last->trace_id, id)) {
+        w->last->spans++;
+        return;
+    }
+    if (w->n == LEDGER_REQUEST_ENTRIES_MAX) {
+        w->ledger->skipped++;
+        return;
+    }
+    uint64_t at = w->ledger->rings[w->ring].written++;
+    w->last = &w->ledger->rings[w->ring].entries[at % LEDGER_ENTRIES];
+    *w->last =
+        (struct ledger_entry){.trace_id = *id, .time_ns = w->now_ns, .spans = 1, .fate = w->fate};
+    w->n++;
+}
+
 static void put(struct ledger *ledger, const struct span_batch *batch, const uint8_t *marks,
                 uint8_t bits, enum fate fate)
 {
-    uint64_t now_ns = clock_realtime_ns();
-    struct ledger_entry *last = NULL;
-    size_t n = 0;
-    int ring = fate == FATE_REDACTED ? LEDGER_REDACTIONS : LEDGER_FATES;
+    struct writing w = writing(ledger, fate);
     pthread_mutex_lock(&ledger->lock);
-    for (size_t i = 0; i < batch->n; i++) {
-        const struct trace_id *id = &batch->spans[i].trace_id;
-        if (!is_marked(marks, i, bits))
-            continue;
-        if (last && !trace_id_cmp(&last->trace_id, id)) {
-            last->spans++;
-            continue;
-        }
-        if (n == LEDGER_REQUEST_ENTRIES_MAX) {
-            ledger->skipped++;
-            continue;
-        }
-        last = &ledger->rings[ring].entries[ledger->rings[ring].written++ % LEDGER_ENTRIES];
-        *last = (struct ledger_entry){
-            .trace_id = *id, .time_ns = now_ns, .spans = 1, .fate = (uint8_t)fate};
-        n++;
-    }
+    for (size_t i = 0; i < batch->n; i++)
+        if (is_marked(marks, i, bits))
+            write_one(&w, &batch->spans[i].trace_id);
     pthread_mutex_unlock(&ledger->lock);
 }
 
@@ -76,6 +94,15 @@ void ledger_put_marked(struct ledger *ledger, const struct span_batch *batch, co
                        uint8_t bits, enum fate fate)
 {
     put(ledger, batch, marks, bits, fate);
+}
+
+void ledger_put_ids(struct ledger *ledger, const struct trace_id *ids, size_t n, enum fate fate)
+{
+    struct writing w = writing(ledger, fate);
+    pthread_mutex_lock(&ledger->lock);
+    for (size_t i = 0; i < n; i++)
+        write_one(&w, &ids[i]);
+    pthread_mutex_unlock(&ledger->lock);
 }
 
 /* The one written `back` entries ago, 1 the last; NULL: there is none, or not any more. */

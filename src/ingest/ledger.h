@@ -26,6 +26,8 @@ void ledger_done(struct ledger *ledger);
 
 /* All spans of the batch had this fate. */
 void ledger_put(struct ledger *ledger, const struct span_batch *batch, enum fate fate);
+/* Spans of these traces had it: one each. */
+void ledger_put_ids(struct ledger *ledger, const struct trace_id *ids, size_t n, enum fate fate);
 /* Those spans had it of which `marks` has one of `bits`. */
 void ledger_put_marked(struct ledger *ledger, const struct span_batch *batch, const uint8_t *marks,
                        uint8_t bits, enum fate fate);

@@ -132,7 +132,11 @@ struct span_batch {
      * partial success. */
     size_t n_rejected;
     const char *rejected_reason; /* of the first; NULL when there is none */
+    /* The traces of those of them whose ids could be read; at most SPAN_REJECTED_MAX. */
+    const struct trace_id *rejected;
+    uint32_t n_rejected_known;
 };
+#define SPAN_REJECTED_MAX 64
 
 static inline bool trace_id_is_zero(const struct trace_id *id)
 {

@@ -14,7 +14,7 @@ static void key_u64_or_null(struct json_writer *w, const char *key, uint64_t val
 
 /* What no entry says, whatever happened. */
 static const char *const not_named[] = {
-    "spans that cannot be kept: their ids may be what is wrong",
+    "spans that cannot be kept and whose trace id could not be read, or beyond 64 of one request",
     "spans of requests and datagrams that were turned away or could not be read",
     "spans that retention, the disk budget or a deletion took, or a redaction changed",
 };

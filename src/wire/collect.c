@@ -151,6 +151,7 @@ void collect_span(struct collect *c, struct span *s)
         if (!c->rejected_reason)
             c->rejected_reason = c->reject;
         c->n_rejected++;
+        rejected_add(&c->rejected, &s->trace_id, c->arena);
         collect_drop(c);
         return;
     }
@@ -177,6 +178,11 @@ void collect_reject_spans(struct collect *c, size_t first, const char *reason)
     if (n && !c->rejected_reason)
         c->rejected_reason = reason;
     c->n_rejected += n;
+    for (size_t i = first; i < first + n; i++) {
+        struct span s;
+        memcpy(&s, c->spans.ptr + i * sizeof s, sizeof s);
+        rejected_add(&c->rejected, &s.trace_id, c->arena);
+    }
     c->spans.len = first * sizeof(struct span);
 }
 
@@ -189,7 +195,9 @@ int collect_batch(struct collect *c, struct span_batch *ret_batch)
         *ret_batch = (struct span_batch){.spans = (struct span *)(uintptr_t)spans,
                                          .n = n,
                                          .n_rejected = c->n_rejected,
-                                         .rejected_reason = c->rejected_reason};
+                                         .rejected_reason = c->rejected_reason,
+                                         .rejected = c->rejected.ids,
+                                         .n_rejected_known = c->rejected.n};
     collect_done(c);
     return err;
 }

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "model/span.h"
+#include "wire/rejected.h"
 
 struct collect {
     struct arena *arena;
@@ -16,6 +17,7 @@ struct collect {
     struct buf spans;
     struct buf resources; /* those seen last, by pointer */
     size_t n_rejected;
+    struct rejected rejected;
     const char *rejected_reason; /* of the first */
     const char *reject;          /* of the span that is being made */
     int err;                     /* ERR_NOMEM: nothing can be added any more */

@@ -17,6 +17,7 @@
 
 #include "wire/otlp_pieces.h"
 #include "wire/protobuf.h"
+#include "wire/rejected.h"
 
 enum {
     /* ExportTraceServiceRequest */
@@ -586,6 +587,7 @@ static bool scope_decode(struct decoder *d, struct pb r, struct scope *ret)
 /* The batch while it grows. */
 struct spans {
     struct span_batch batch;
+    struct rejected rejected;
     size_t room;
 };
 
@@ -624,8 +626,11 @@ static void spans_reject(struct spans *spans, const char *reason, size_t n)
 }
 
 /* Those since `mark` cannot be kept, because of what they share. */
-static void spans_reject_since(struct spans *spans, size_t mark, const char *reason)
+static void spans_reject_since(struct decoder *d, struct spans *spans, size_t mark,
+                               const char *reason)
 {
+    for (size_t i = mark; i < spans->batch.n; i++)
+        rejected_add(&spans->rejected, &spans->batch.spans[i].trace_id, d->arena);
     spans_reject(spans, reason, spans->batch.n - mark);
     spans->batch.n = mark;
 }
@@ -659,6 +664,7 @@ static bool one_span_decode(struct decoder *d, const struct pb_field *f,
     if (!take_reject(d, &reason))
         return false;
     spans_reject(spans, reason, 1);
+    rejected_add(&spans->rejected, &next->trace_id, d->arena);
     return true;
 }
 
@@ -686,7 +692,7 @@ static bool scope_spans_decode(struct decoder *d, struct pb r, const struct reso
     if (got < 0)
         return fail(d, r.at, got);
     if (reason)
-        spans_reject_since(spans, mark, reason);
+        spans_reject_since(d, spans, mark, reason);
     return true;
 }
 
@@ -714,7 +720,7 @@ static bool resource_spans_decode(struct decoder *d, struct pb r, struct spans *
     if (got < 0)
         return fail(d, r.at, got);
     if (reason)
-        spans_reject_since(spans, mark, reason);
+        spans_reject_since(d, spans, mark, reason);
     resource_set_service_name(resource);
     return true;
 }
@@ -738,6 +744,8 @@ int otlp_decode(struct str body, struct arena *arena, struct span_batch *ret_bat
         return d.err;
     }
     *ret_batch = spans.batch;
+    ret_batch->rejected = spans.rejected.ids;
+    ret_batch->n_rejected_known = spans.rejected.n;
     return 0;
 }
 

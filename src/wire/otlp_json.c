@@ -9,6 +9,7 @@
  * A key that comes twice counts as often as JSON.parse lets it: the last one. null is "not there",
  * as in proto3's JSON. */
 #include "wire/otlp_json.h"
+#include "wire/rejected.h"
 
 #include "base/base64.h"
 
@@ -20,6 +21,7 @@ struct decoder {
     struct buf stack; /* items of arrays that are not finished */
     struct buf spans; /* struct span */
     size_t n_rejected;
+    struct rejected rejected;
     const char *rejected_reason, *reject;
 };
 
@@ -457,6 +459,7 @@ static void span_decode(struct decoder *d, const struct resource *resource,
         if (!d->rejected_reason)
             d->rejected_reason = d->reject;
         d->n_rejected++;
+        rejected_add(&d->rejected, &s.trace_id, d->arena);
         d->reject = NULL;
         return;
     }
@@ -468,18 +471,20 @@ static void span_decode(struct decoder *d, const struct resource *resource,
 /* Where a list of spans begins, to begin again when its key comes a second time. */
 struct mark {
     size_t spans_len, n_rejected;
+    uint32_t n_named;
     const char *rejected_reason;
 };
 
 static struct mark mark_set(const struct decoder *d)
 {
-    return (struct mark){d->spans.len, d->n_rejected, d->rejected_reason};
+    return (struct mark){d->spans.len, d->n_rejected, d->rejected.n, d->rejected_reason};
 }
 
 static void mark_go_back(struct decoder *d, const struct mark *mark)
 {
     d->spans.len = mark->spans_len;
     d->n_rejected = mark->n_rejected;
+    d->rejected.n = mark->n_named;
     d->rejected_reason = mark->rejected_reason;
 }
 
@@ -595,7 +600,9 @@ int otlp_json_decode(struct str body, struct arena *arena, struct span_batch *re
         *ret_batch = (struct span_batch){.spans = spans,
                                          .n = d.spans.len / sizeof *spans,
                                          .n_rejected = d.n_rejected,
-                                         .rejected_reason = d.rejected_reason};
+                                         .rejected_reason = d.rejected_reason,
+                                         .rejected = d.rejected.ids,
+                                         .n_rejected_known = d.rejected.n};
     buf_done(&d.stack);
     buf_done(&d.spans);
     return d.r.err;

@@ -9,6 +9,7 @@ import { PUGMARK, Server, otlpRequest, randomHex } from './lib.mjs';
 const whole = randomHex(32);
 const cut = randomHex(32);
 const refused = randomHex(32);
+const rejected = randomHex(32);
 const text = (key, n) => ({ key, value: { stringValue: 'x'.repeat(n) } });
 let server;
 
@@ -53,10 +54,29 @@ describe('the ledger', () => {
     assert.deepEqual(fates(partly), ['refused 2']);
   });
 
+  test('names the traces of what no decoder could keep, whoever sent it', async () => {
+    const now = Date.now() * 1000;
+    const zipkin = await fetch(`${server.endpoints.zipkin}/api/v2/spans`, { method: 'POST', headers: { 'content-type': 'application/json' },
+      body: JSON.stringify([{ traceId: rejected, id: '0'.repeat(16), name: 'x', timestamp: now, duration: 1 }]) });
+    assert.equal(zipkin.status, 400, await zipkin.text());
+    await server.send(otlpRequest('a', [{ traceId: rejected, spanId: '0'.repeat(16) }, { traceId: rejected, spanId: '12' }]));
+    // Protobuf: the trace's id, and a span id of one byte.
+    const field = (id, body) => Buffer.concat([Buffer.from([id << 3 | 2, body.length]), body]);
+    const span = Buffer.concat([field(1, Buffer.from(rejected, 'hex')), field(2, Buffer.from([1])), field(5, Buffer.from('a name'))]);
+    const proto = await fetch(`${server.endpoints.otlp_http}/v1/traces`, { method: 'POST', headers: { 'content-type': 'application/x-protobuf' },
+      body: field(1, field(2, field(2, span))) });
+    assert.equal(proto.status, 200);
+    const answer = await ledger(rejected);
+    assert.equal(answer.stored, null);
+    assert.deepEqual(answer.fates.map(({ fate, spans }) => [fate, spans]), [['refused', '4']]);
+    assert.match(answer.fates[0].reason, /cannot be kept/);
+    assert.equal(answer.entries.length, 3);
+  });
+
   test('adds up', async () => {
     const { totals, store } = await ledger(whole);
     const refusals = totals.refused.reduce((n, { count }) => n + Number(count), 0);
-    assert.deepEqual([totals.received, totals.stored, refusals, totals.onTheirWay, totals.requestsRefused, store.spans], ['12', '6', 6, '0', '1', '6']);
+    assert.deepEqual([totals.received, totals.stored, refusals, totals.onTheirWay, totals.requestsRefused, store.spans], ['16', '6', 10, '0', '1', '6']);
   });
 
   test('is printed by pugmark trace --ledger', () => {
@@ -66,7 +86,7 @@ describe('the ledger', () => {
     assert.match(shown.stdout, new RegExp(`^trace ${refused}$`, 'm'));
     assert.match(shown.stdout, /^ +0 {2}stored now$/m);
     assert.match(shown.stdout, /^ +3 {2}refused: more spans in one request than the limit$/m);
-    assert.match(shown.stdout, /^ +12 {2}received$/m);
+    assert.match(shown.stdout, /^ +16 {2}received$/m);
     assert.equal(JSON.parse(run(cut, '--ledger', '--json').stdout).traceId, cut);
     assert.equal(run('xyz', '--ledger').status, 2);
     assert.equal(run(cut, '--ledger', '--all').status, 2);
