@@ -76,7 +76,11 @@ static void sets_and_escapes_are_as_everywhere(void **state)
     check("[[:alpha:]]+", "12ab3", "ab");
     check("a(?i:b)", "abaB", "ab");
     check("x{y}", "x{y}", "x{y}");
-    check("\\xff.", "a\xff" "b", "\xff" "b");
+    check("\\xff.",
+          "a\xff"
+          "b",
+          "\xff"
+          "b");
 }
 
 static void assertions_look_and_take_nothing(void **state)

@@ -1,10 +1,10 @@
 #include "sdk/drain.h"
 
 #include "base/clock.h"
+#include "model/redact.h"
 #include "sdk/bridge.h"
 #include "sdk/meter.h"
 #include "sdk/own_thread.h"
-#include "model/redact.h"
 #include "sdk/sdk.h"
 #include "sdk/watch.h"
 

@@ -1,8 +1,8 @@
 #include "sdk/options.h"
 
 #include "base/clock.h"
-#include "sdk/lane.h"
 #include "model/redact.h"
+#include "sdk/lane.h"
 #include "sdk/secret.h"
 #include "sdk/settings_file.h"
 

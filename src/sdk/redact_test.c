@@ -1,6 +1,6 @@
 #include "base/test.h"
-#include "pugmark/pugmark.h"
 #include "model/redact.h"
+#include "pugmark/pugmark.h"
 
 #include <stdio.h>
 #include <stdlib.h>

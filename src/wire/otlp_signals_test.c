@@ -123,7 +123,7 @@ static void metrics_of_the_node_sdk_are_read_in_both_encodings(void **state)
 
 #define METRIC(data)                                                                               \
     STR("{\"resource_metrics\":[{\"scope_metrics\":[{\"metrics\":[{\"name\":\"m\"," data "}]}]}]"  \
-                                                                                         "}")
+        "}")
 
 static void points_that_cannot_be_kept_are_counted(void **state)
 {
