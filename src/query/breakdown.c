@@ -18,7 +18,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { CLOCK_EVERY = 1024, SLICES = 16, INTRINSICS = 3, COUNT_STEPS = 256 };
+enum { CLOCK_EVERY = 1024, SLICES = 8, INTRINSICS = 3, COUNT_STEPS = 256 };
 
 enum side { SIDE_FOUND, SIDE_ALL };
 
@@ -178,13 +178,13 @@ static int side_count(struct counter *c, enum side side)
     return store_scan(c->view, &scan, row_count, c, &c->cost);
 }
 
-/* The fields from `first_attr` on, of one stretch of the time. */
-static int stretch_add(struct counter *c, uint64_t from_ns, uint64_t to_ns)
+/* The fields from `first_attr` on, of one side. */
+static int fields_add(struct counter *c, const struct predicate *where)
 {
     struct scan_attr attrs[SCAN_ATTRS_MAX];
-    struct scan scan = {.where = c->where[c->side],
-                        .start_min_ns = from_ns,
-                        .start_max_ns = to_ns,
+    struct scan scan = {.where = where,
+                        .start_min_ns = c->start_min_ns,
+                        .start_max_ns = c->start_max_ns,
                         .attrs = attrs,
                         .n_attrs = c->n_attrs};
     for (size_t i = 0; i < c->n_attrs; i++)
@@ -193,27 +193,52 @@ static int stretch_add(struct counter *c, uint64_t from_ns, uint64_t to_ns)
     return store_scan(c->view, &scan, row_add, c, &c->cost);
 }
 
+static struct predicate start_is(enum predicate_op op, uint64_t ns)
+{
+    return (struct predicate){
+        .op = op, .field = FIELD_START, .value = {.type = VALUE_INT, .integer = (int64_t)ns}};
+}
+
+/* And: it starts at the beginning of some slice. NULL: no memory. */
+static const struct predicate *in_slices(struct counter *c, const struct predicate *where,
+                                         double part)
+{
+    uint64_t slice_ns = (c->start_max_ns - c->start_min_ns) / SLICES + 1;
+    uint64_t length_ns = (uint64_t)((double)slice_ns * part);
+    struct predicate *p = arena_zalloc(&c->arena, (3 + 3 * SLICES) * sizeof *p);
+    if (!p)
+        return NULL;
+    struct predicate *slices = p + 3, *bounds = slices + SLICES;
+    for (uint64_t i = 0; i < SLICES; i++) {
+        uint64_t from_ns = c->start_min_ns + i * slice_ns;
+        bounds[2 * i] = start_is(PREDICATE_GE, from_ns);
+        bounds[2 * i + 1] = start_is(PREDICATE_LT, from_ns + length_ns);
+        slices[i] =
+            (struct predicate){.op = PREDICATE_AND, .children = bounds + 2 * i, .n_children = 2};
+    }
+    p[1] = (struct predicate){.op = PREDICATE_OR, .children = slices, .n_children = SLICES};
+    if (where)
+        p[2] = *where;
+    p[0] = (struct predicate){.op = PREDICATE_AND, .children = p + 1, .n_children = where ? 2 : 1};
+    return p;
+}
+
 static int side_add(struct counter *c, enum side side)
 {
-    bool is_all = c->spans[side] <= BREAKDOWN_SPANS_MAX;
-    uint64_t slice_ns = (c->start_max_ns - c->start_min_ns) / SLICES + 1;
-    double part = is_all ? 1 : (double)BREAKDOWN_SPANS_MAX / (double)c->spans[side];
-    uint64_t length_ns = (uint64_t)((double)slice_ns * part);
-    int err = 0;
+    const struct predicate *where = c->where[side];
     c->side = side;
+    if (c->spans[side] > BREAKDOWN_SPANS_MAX) {
+        where = in_slices(c, where, (double)BREAKDOWN_SPANS_MAX / (double)c->spans[side]);
+        if (!where)
+            return ERR_NOMEM;
+    }
+    int err = 0;
     for (size_t first = INTRINSICS; !err; first += SCAN_ATTRS_MAX) {
         c->first_attr = first;
         c->n_attrs = c->n_fields > first ? c->n_fields - first : 0;
         if (c->n_attrs > SCAN_ATTRS_MAX)
             c->n_attrs = SCAN_ATTRS_MAX;
-        if (is_all)
-            err = stretch_add(c, c->start_min_ns, c->start_max_ns);
-        for (uint64_t i = 0; !is_all && !err && i < SLICES; i++) {
-            uint64_t from_ns = c->start_min_ns + i * slice_ns;
-            uint64_t to_ns = from_ns + (length_ns ? length_ns - 1 : 0);
-            if (from_ns <= c->start_max_ns)
-                err = stretch_add(c, from_ns, to_ns < c->start_max_ns ? to_ns : c->start_max_ns);
-        }
+        err = fields_add(c, where);
         if (first + SCAN_ATTRS_MAX >= c->n_fields)
             break;
     }
