@@ -474,6 +474,10 @@ static bool list_make(struct web_request *q, bool required, struct series_list *
             err = list_add(q, &a, selector->root, end_ms, list, &detail);
         promql_free(selector);
     }
+    if (!err && n == SELECTORS_MAX && param_nth(q, "match[]", n, &text)) {
+        web_fail(q, 400, "more than %d match[] parameters", SELECTORS_MAX);
+        return false;
+    }
     if (!n && required) {
         web_fail(q, 400, "no match[] parameter provided");
         return false;

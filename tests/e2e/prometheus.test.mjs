@@ -85,6 +85,7 @@ const questions = {
   'bad-match': 'series?match[]=a{',
   'bad-match-expression': 'series?match[]=sum(a)',
   'bad-match-absent': 'series',
+  'bad-match-many': `series?${'match[]=a&'.repeat(33)}`,
   'bad-label-name': 'label/a-b/values',
   'bad-path': 'nothing',
   'bad-method': 'metadata',
