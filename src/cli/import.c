@@ -130,9 +130,9 @@ int cli_import(int argc, char **argv)
         if (err == ERR_NOMEM)
             fputs("pugmark import: out of memory\n", stderr);
         uint64_t left_out = im.rejected - before.rejected + im.rejected_here - before.rejected_here;
-        fprintf(stderr, "%s: %llu spans%s%s", argv[i],
-                (unsigned long long)(im.spans - before.spans - (im.rejected - before.rejected)),
-                kind ? " from " : "", kind ? kind : "");
+        uint64_t taken = im.spans - before.spans - (im.rejected - before.rejected);
+        fprintf(stderr, "%s: %llu span%s%s%s", argv[i], (unsigned long long)taken,
+                taken == 1 ? "" : "s", kind ? " from " : "", kind ? kind : "");
         if (left_out)
             fprintf(stderr, ", %llu could not be kept", (unsigned long long)left_out);
         fputs(err ? ", then it failed\n" : "\n", stderr);

@@ -5,6 +5,7 @@
 
 struct pairs {
     struct str keys[GRID_COLUMNS_MAX], values[GRID_COLUMNS_MAX];
+    bool is_list[GRID_COLUMNS_MAX]; /* the value is the JSON of an arrayValue */
     size_t n;
 };
 
@@ -17,6 +18,7 @@ struct span_row {
 static bool pair_read(struct json_reader *r, struct pairs *ret)
 {
     struct str key = STR(""), value = STR("");
+    bool is_list = false;
     while (json_next(r) == JSON_KEY) {
         if (str_eq(r->text, STR("key"))) {
             if (json_next(r) != JSON_STRING)
@@ -28,6 +30,7 @@ static bool pair_read(struct json_reader *r, struct pairs *ret)
         if (json_next(r) != JSON_OBJECT)
             return false;
         while (json_next(r) == JSON_KEY) {
+            is_list = str_eq(r->text, STR("arrayValue"));
             value = json_skip_text(r); /* of a list or a map as it is */
             if (r->type == JSON_STRING || r->type == JSON_NUMBER)
                 value = r->text;
@@ -36,6 +39,7 @@ static bool pair_read(struct json_reader *r, struct pairs *ret)
     if (ret->n == GRID_COLUMNS_MAX)
         return false;
     ret->keys[ret->n] = key;
+    ret->is_list[ret->n] = is_list;
     ret->values[ret->n++] = value;
     return r->type == JSON_OBJECT_END;
 }
@@ -93,10 +97,70 @@ static void columns_make(struct grid *g, const struct pairs *labels, const struc
     grid_column(g, as_numbers ? STR("trace_id") : STR("TRACE"), GRID_WHOLE);
 }
 
-static void pairs_put(struct grid *g, const struct pairs *p)
+/* {"values":[{"stringValue":"a"},{"intValue":"1"}]} as [a, 1], the way pugmark trace has it; lists and
+ * maps inside stay as they are. False: it is no list of values. */
+static bool list_text(struct str json, struct arena *arena, struct buf *out)
 {
-    for (size_t i = 0; i < p->n; i++)
-        grid_cell(g, p->values[i]);
+    struct json_reader r;
+    json_reader_init(&r, json, arena, NULL);
+    if (json_next(&r) != JSON_OBJECT || json_next(&r) != JSON_KEY || json_next(&r) != JSON_ARRAY)
+        return false;
+    buf_byte(out, '[');
+    for (bool first = true; json_next(&r) == JSON_OBJECT; first = false) {
+        if (!first)
+            buf_cstr(out, ", ");
+        while (json_next(&r) == JSON_KEY) {
+            struct str value = json_skip_text(&r);
+            buf_str(out, r.type == JSON_STRING || r.type == JSON_NUMBER ? r.text : value);
+        }
+    }
+    buf_byte(out, ']');
+    return r.type == JSON_ARRAY_END && buf_ok(out);
+}
+
+/* Fields that are durations, which answers have in nanoseconds; also aggregates of them. */
+static bool is_duration(struct str key)
+{
+    static const char *const names[] = {"duration", "span:duration", "traceDuration",
+                                        "trace:duration"};
+    static const char *const aggregates[] = {"avg(", "min(", "max(", "sum("};
+    for (size_t i = 0; i < sizeof aggregates / sizeof *aggregates; i++)
+        if (key.len > 5 && !memcmp(key.ptr, aggregates[i], 4) && key.ptr[key.len - 1] == ')') {
+            key = (struct str){key.ptr + 4, key.len - 5};
+            break;
+        }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_eq(key, str_from(names[i])))
+            return true;
+    return false;
+}
+
+/* Averages may have a fraction of a nanosecond. */
+static bool whole_ns(struct str number, uint64_t *ret)
+{
+    size_t whole = 0;
+    while (whole < number.len && number.ptr[whole] != '.')
+        whole++;
+    for (size_t i = whole + 1; i < number.len; i++)
+        if (number.ptr[i] < '0' || number.ptr[i] > '9')
+            return false;
+    return str_to_u64((struct str){number.ptr, whole}, ret);
+}
+
+static void pairs_put(struct grid *g, const struct pairs *p, bool as_numbers)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        struct str value = p->values[i];
+        char duration[TERM_DURATION_SIZE];
+        struct buf list = BUF_INIT;
+        uint64_t ns;
+        if (!as_numbers && p->is_list[i] && list_text(value, &g->arena, &list))
+            value = buf_as_str(&list);
+        else if (!as_numbers && is_duration(p->keys[i]) && whole_ns(value, &ns))
+            value = str_from(term_duration(duration, ns));
+        grid_cell(g, value);
+        buf_done(&list);
+    }
 }
 
 static void row_put(struct grid *g, struct str trace_id, uint64_t matched,
@@ -122,9 +186,9 @@ static void row_put(struct grid *g, struct str trace_id, uint64_t matched,
         grid_cell(g, span->service);
         grid_cell(g, span->name);
     }
-    pairs_put(g, labels);
+    pairs_put(g, labels, as_numbers);
     if (span)
-        pairs_put(g, &span->values);
+        pairs_put(g, &span->values, as_numbers);
     grid_cell(g, trace_id);
     /* Sets of one answer have the same labels, and spans the same values. */
     g->failed |= g->n_cells % g->n_columns != 0;

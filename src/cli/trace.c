@@ -501,16 +501,24 @@ static void totals_put(struct json_reader *r, struct buf *out)
         struct str key = r->text;
         static const struct {
             const char *key, *text;
-        } rows[] = {{"received", "received"}, {"stored", "stored"}, {"onTheirWay", "on their way"}};
+            bool only_if_any; /* of what nobody counted the spans */
+        } rows[] = {{"received", "received", false},
+                    {"stored", "stored", false},
+                    {"onTheirWay", "on their way", false},
+                    {"requestsRefused", "requests refused as a whole", true},
+                    {"datagramsDropped", "datagrams dropped by the kernel", true}};
         size_t i = 0, n = sizeof rows / sizeof *rows;
         while (i < n && !str_eq(key, str_from(rows[i].key)))
             i++;
-        if (i < n)
-            buf_printf(out, "  %10llu  %s\n", (unsigned long long)number_of(r), rows[i].text);
-        else if (str_eq(key, STR("refused")))
+        if (i < n) {
+            uint64_t number = number_of(r);
+            if (number || !rows[i].only_if_any)
+                buf_printf(out, "  %10llu  %s\n", (unsigned long long)number, rows[i].text);
+        } else if (str_eq(key, STR("refused"))) {
             fates_put(r, "refused", out);
-        else
+        } else {
             json_skip(r);
+        }
     }
 }
 

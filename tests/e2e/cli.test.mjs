@@ -16,7 +16,10 @@ const request = otlpRequest('shop', [
   {
     traceId: TRACE, spanId: 'a000000000000002', parentSpanId: 'a000000000000001', name: 'load, "quoted"\n\u001b[31mred',
     startTimeUnixNano: String(now - 50_000_000n), endTimeUnixNano: String(now - 25_000_000n),
-    status: { code: 2, message: 'no\u0007 answer' }, attributes: [{ key: 'attempt', value: { intValue: '3' } }],
+    status: { code: 2, message: 'no\u0007 answer' }, attributes: [
+      { key: 'attempt', value: { intValue: '3' } },
+      { key: 'tags', value: { arrayValue: { values: [{ stringValue: 'a "b"' }, { intValue: '7' }, { boolValue: true }] } } },
+      { key: 'none', value: { arrayValue: {} } }],
   },
 ]);
 
@@ -103,6 +106,15 @@ describe('pugmark query', () => {
     const groups = await ask('query', '{ } | by(status) | count() > 0');
     assert.match(groups.stdout, new RegExp(`^MATCHED +by\\(status\\) +count\\(\\) +TRACE\n +1 +unset +1 +${TRACE}\n +1 +error +1 +${TRACE}\n$`));
     assert.equal((await ask('query', '{ } | by(name)', '--spans', '1', '--limit', '1')).status, 0);
+  });
+
+  test('shows lists and durations as a person reads them, and to scripts as they are', async () => {
+    const query = '{ } | by(rootName) | avg(duration) > 1ns | select(.tags, .none, duration)';
+    const table = await ask('query', query);
+    assert.match(table.stdout, /by\(rootName\) +avg\(duration\) +\.tags +\.none +duration +TRACE\n/);
+    assert.match(table.stdout, / 62\.5 ms +\[a "b", 7, true\] +\[\] +25\.0 ms /);
+    const csv = (await ask('query', query, '--csv')).stdout;
+    assert.match(csv, /,62500000,"\{""values"":\[.*,25000000,/);
   });
 
   test('shows series, draws them, and gives them to scripts', async () => {

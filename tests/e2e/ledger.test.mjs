@@ -87,6 +87,8 @@ describe('the ledger', () => {
     assert.match(shown.stdout, /^ +0 {2}stored now$/m);
     assert.match(shown.stdout, /^ +3 {2}refused: more spans in one request than the limit$/m);
     assert.match(shown.stdout, /^ +16 {2}received$/m);
+    assert.match(shown.stdout, /^ +1 {2}requests refused as a whole$/m);
+    assert.doesNotMatch(shown.stdout, /datagrams/);
     assert.equal(JSON.parse(run(cut, '--ledger', '--json').stdout).traceId, cut);
     assert.equal(run('xyz', '--ledger').status, 2);
     assert.equal(run(cut, '--ledger', '--all').status, 2);
