@@ -19,6 +19,8 @@
 #define PROMQL_LIST_MAX 64     /* matchers of a selector, labels or arguments of a list */
 #define PROMQL_STEPS_MAX 11000 /* as Prometheus has it */
 #define PROMQL_SAMPLES_MAX ((size_t)16 << 20) /* that all parts of a query come to */
+#define PROMQL_MEMORY_MAX ((size_t)512 << 20) /* of one query, with its answer */
+#define PROMQL_LABEL_MAX ((size_t)64 << 10)   /* of a value that a function makes */
 #define PROMQL_SERIES_MAX 100000              /* of one selector */
 #define PROMQL_LOOKBACK_MS (5 * 60 * 1000)
 

@@ -398,16 +398,13 @@ static int label_join_call(struct promql_run *run, const struct promql_expr *e,
         err = promql_eval(run, e->args[0], steps, &v);
     for (size_t i = 0; !err && i < v.set.n; i++) {
         struct promql_labels *labels = &v.set.items[i].labels;
-        struct buf joined = BUF_INIT;
+        struct buf joined = {.bytes_max = PROMQL_LABEL_MAX};
         for (size_t a = 3; a < e->n_args; a++) {
             if (a > 3)
                 buf_str(&joined, separator);
             buf_str(&joined, promql_label_get(labels, text_of(e->args[a])));
         }
-        struct str value = arena_str(run->arena, buf_as_str(&joined));
-        err = !buf_ok(&joined) || !value.ptr ? promql_nomem(run)
-                                             : promql_labels_set(run, labels, to, value, labels);
-        buf_done(&joined);
+        err = promql_labels_set_made(run, labels, to, &joined);
     }
     if (err)
         return err;

@@ -5,7 +5,8 @@
  * step by step here too.
  *
  * Of counters a rate needs the first and the last sample of each window only (`takes_edges`): the source is then
- * asked for these instants, two a step, however many samples lie between. Memory is bounded by PROMQL_SAMPLES_MAX. */
+ * asked for these instants, two a step, however many samples lie between. Memory is bounded by PROMQL_MEMORY_MAX,
+ * samples by PROMQL_SAMPLES_MAX; times that offsets lead to, by TIME_FAR_MS. */
 #include "query/promql_internal.h"
 
 #include "base/clock.h"
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 
 enum { INSTANTS_MAX = 1 << 18, SUBQUERY_STEP_MS = 60000 };
+/* Shifts of nested subqueries add up; from here on there is nothing, and no sum of a time and a duration overflows. */
+#define TIME_FAR_MS (INT64_C(1) << 60)
 
 /* ---- room and time ---- */
 
@@ -125,6 +128,20 @@ int promql_labels_set(struct promql_run *run, const struct promql_labels *from, 
         items[k++] = from->items[i];
     *ret = (struct promql_labels){items, k};
     return 0;
+}
+
+int promql_labels_set_made(struct promql_run *run, struct promql_labels *labels, struct str name,
+                           struct buf *value)
+{
+    struct str made = buf_ok(value) ? arena_str(run->arena, buf_as_str(value)) : STR_NONE;
+    int err = promql_clock(run);
+    if (!err && !buf_ok(value))
+        err = error_set(run->detail, ERR_TOO_LARGE, 0, "a label's value would be above %zu bytes",
+                        PROMQL_LABEL_MAX);
+    else if (!err)
+        err = made.ptr ? promql_labels_set(run, labels, name, made, labels) : promql_nomem(run);
+    buf_done(value);
+    return err;
 }
 
 bool promql_label_is_valid(struct str s)
@@ -287,7 +304,8 @@ static int64_t shifted(const struct promql_run *run, const struct promql_expr *e
     default:
         break;
     }
-    return t - e->offset_ms;
+    t -= e->offset_ms;
+    return t < -TIME_FAR_MS ? -TIME_FAR_MS : t > TIME_FAR_MS ? TIME_FAR_MS : t;
 }
 
 static int windows_init(struct promql_run *run, const struct promql_expr *e,
@@ -699,29 +717,21 @@ static int steps_make(struct promql_run *run, struct promql_steps *ret)
     return 0;
 }
 
-int promql_run(const struct promql_question *question, const struct promql_source *source,
-               struct arena *arena, struct promql_answer *ret, struct error_detail *ret_detail)
+static int answer_make(struct promql_run *run, struct promql_answer *ret)
 {
-    struct error_detail unasked;
-    struct promql_run run = {
-        .question = question,
-        .source = source,
-        .arena = arena,
-        .detail = ret_detail ? ret_detail : &unasked,
-        .samples_left = PROMQL_SAMPLES_MAX,
-    };
+    const struct promql_question *question = run->question;
     struct promql_steps steps;
     struct promql_value value;
     struct promql_answer answer = {.type = question->expr->type};
-    int err = steps_make(&run, &steps);
+    int err = steps_make(run, &steps);
     if (err)
         return err;
     if (question->expr->type == PROMQL_MATRIX) {
-        err = question->is_instant ? promql_matrix(&run, question->expr, &steps, &answer)
-                                   : error_set(run.detail, ERR_INVALID, 0,
+        err = question->is_instant ? promql_matrix(run, question->expr, &steps, &answer)
+                                   : error_set(run->detail, ERR_INVALID, 0,
                                                "a range query is of a scalar or an instant vector");
     } else {
-        err = promql_eval(&run, question->expr, &steps, &value);
+        err = promql_eval(run, question->expr, &steps, &value);
         if (!err) {
             answer.scalar = value.scalar;
             answer.text = value.text;
@@ -737,5 +747,28 @@ int promql_run(const struct promql_question *question, const struct promql_sourc
         qsort(answer.series, answer.n, sizeof *answer.series, by_labels);
     if (!err)
         *ret = answer;
+    return err;
+}
+
+int promql_run(const struct promql_question *question, const struct promql_source *source,
+               struct arena *arena, struct promql_answer *ret, struct error_detail *ret_detail)
+{
+    struct error_detail unasked;
+    struct promql_run run = {
+        .question = question,
+        .source = source,
+        .arena = arena,
+        .detail = ret_detail ? ret_detail : &unasked,
+        .samples_left = PROMQL_SAMPLES_MAX,
+    };
+    size_t before = arena->bytes_max, most = arena->bytes + PROMQL_MEMORY_MAX;
+    arena->bytes_max = before && before < most ? before : most;
+    int err = answer_make(&run, ret);
+    /* The limit, and not the machine: no single part of a query takes half of it. */
+    if (err == ERR_NOMEM && arena->bytes > arena->bytes_max / 2)
+        err = error_set(run.detail, ERR_TOO_LARGE, 0,
+                        "query processing would take more than %zu MiB of memory",
+                        PROMQL_MEMORY_MAX >> 20);
+    arena->bytes_max = before;
     return err;
 }

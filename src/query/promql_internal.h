@@ -126,6 +126,9 @@ struct promql_value {
 MUST_USE int promql_eval(struct promql_run *run, const struct promql_expr *e,
                          const struct promql_steps *steps, struct promql_value *ret);
 MUST_USE int promql_clock(struct promql_run *run);
+/* What a function makes of a label; freed by it. ERR_TOO_LARGE when it is above PROMQL_LABEL_MAX. */
+MUST_USE int promql_labels_set_made(struct promql_run *run, struct promql_labels *labels,
+                                    struct str name, struct buf *value);
 /* Room for `n` samples; NULL: too many, or no memory, and the detail says which. */
 double *promql_samples(struct promql_run *run, size_t n);
 MUST_USE int promql_nomem(struct promql_run *run);

@@ -112,7 +112,7 @@ static int replace_one(struct promql_run *run, const struct replacer *r, struct 
                        struct str template, struct str from, struct promql_labels *labels)
 {
     struct str value = promql_label_get(labels, from);
-    struct buf out = BUF_INIT;
+    struct buf out = {.bytes_max = PROMQL_LABEL_MAX};
     int found = str_is_utf8(value) ? pcre2_match(r->code, (PCRE2_SPTR)value.ptr, value.len, 0, 0,
                                                  r->match, r->limits)
                                    : PCRE2_ERROR_NOMATCH;
@@ -121,11 +121,7 @@ static int replace_one(struct promql_run *run, const struct replacer *r, struct 
     if (found < 0)
         return refuse(run, "the regular expression takes too many steps");
     expand(r, template, value, &out);
-    struct str made = arena_str(run->arena, buf_as_str(&out));
-    int err = buf_ok(&out) && made.ptr ? promql_labels_set(run, labels, to, made, labels)
-                                       : promql_nomem(run);
-    buf_done(&out);
-    return err;
+    return promql_labels_set_made(run, labels, to, &out);
 }
 
 int promql_label_replace(struct promql_run *run, const struct promql_expr *e,

@@ -276,7 +276,7 @@ static void edges_tell_what_all_samples_do(void **state)
 
 static void matrices_have_all_samples(void **state)
 {
-    struct list list;
+    struct list list = {.birth = 0};
     struct arena arena = ARENA_INIT;
     struct error_detail detail = {0};
     struct promql_answer answer;
@@ -298,6 +298,80 @@ static void matrices_have_all_samples(void **state)
     promql_free(q);
 }
 
+static int select_none(void *arg, const struct promql_select *s, struct arena *arena,
+                       struct promql_series **ret, size_t *ret_n, struct error_detail *detail)
+{
+    *ret_n = 0;
+    return 0;
+}
+
+static int refusal_of(const char *query)
+{
+    struct arena arena = ARENA_INIT;
+    struct error_detail detail = {0};
+    struct promql_answer answer;
+    struct promql *q = parse(query);
+    const struct promql_question question = {
+        .expr = q->root, .start_ms = 150000, .end_ms = 150000, .step_ms = 1, .is_instant = true};
+    const struct promql_source source = {
+        .interval_ms = INTERVAL_MS, .last_ms = INT32_MAX, .select = select_none};
+    int err = promql_run(&question, &source, &arena, &answer, &detail);
+    assert_true(arena.bytes <= PROMQL_MEMORY_MAX);
+    if (err == ERR_TOO_LARGE)
+        print_message("# %s\n", detail.message);
+    assert_int_equal(arena.bytes_max, 0);
+    arena_done(&arena);
+    promql_free(q);
+    return err;
+}
+
+/* `n` times `open`, then `middle`, then as often `close`. */
+static int refusal_of_nested(int n, const char *open, const char *middle, const char *close)
+{
+    struct buf text = BUF_INIT;
+    for (int i = 0; i < n; i++)
+        buf_cstr(&text, open);
+    buf_cstr(&text, middle);
+    for (int i = 0; i < n; i++)
+        buf_cstr(&text, close);
+    buf_byte(&text, '\0');
+    int err = refusal_of(buf_as_str(&text).ptr);
+    buf_done(&text);
+    return err;
+}
+
+static void labels_do_not_grow_without_end(void **state)
+{
+    assert_int_equal(
+        refusal_of_nested(40, "label_join(", "vector(1)", ", \"b\", \"xx\", \"b\", \"b\", \"b\")"),
+        ERR_TOO_LARGE);
+    assert_int_equal(refusal_of_nested(40, "label_replace(", "vector(1)",
+                                       ", \"b\", \"x$1$1$1$1\", \"b\", \"(.*)\")"),
+                     ERR_TOO_LARGE);
+    assert_int_equal(refusal_of_nested(5, "label_replace(", "vector(1)",
+                                       ", \"b\", \"x$1$1$1$1\", \"b\", \"(.*)\")"),
+                     0);
+}
+
+static void memory_is_bounded_where_no_samples_are(void **state)
+{
+    struct buf text = BUF_INIT;
+    const char *word = "count_over_time(a[20d:15s] offset 9y)";
+    for (int i = 0; i < 256; i++)
+        buf_printf(&text, "%s%s", i % 16 ? "+" : i ? ")+(" : "(", word);
+    buf_cstr(&text, ")");
+    buf_byte(&text, '\0');
+    assert_int_equal(refusal_of(word), 0);
+    assert_int_equal(refusal_of(buf_as_str(&text).ptr), ERR_TOO_LARGE);
+    buf_done(&text);
+}
+
+static void shifts_add_up_without_overflow(void **state)
+{
+    assert_int_equal(refusal_of_nested(40, "max_over_time(", "a", "[5m:1m] offset 18000000y)"), 0);
+    assert_int_equal(refusal_of_nested(40, "max_over_time(", "a", "[5m:1m] offset -18000000y)"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +386,9 @@ int main(void)
         cmocka_unit_test(counters_that_start_again_are_corrected),
         cmocka_unit_test(edges_tell_what_all_samples_do),
         cmocka_unit_test(matrices_have_all_samples),
+        cmocka_unit_test(labels_do_not_grow_without_end),
+        cmocka_unit_test(memory_is_bounded_where_no_samples_are),
+        cmocka_unit_test(shifts_add_up_without_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
