@@ -92,7 +92,7 @@ static double map_round(double v, const double *args)
 
 static bool date_of(double v, struct tm *ret)
 {
-    time_t t = (time_t)v;
+    time_t t = fabs(v) < 0x1p52 ? (time_t)v : 0; /* 0 of NaN too */
     return fabs(v) < 0x1p52 && gmtime_r(&t, ret);
 }
 

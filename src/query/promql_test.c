@@ -372,6 +372,14 @@ static void shifts_add_up_without_overflow(void **state)
     assert_int_equal(refusal_of_nested(40, "max_over_time(", "a", "[5m:1m] offset -18000000y)"), 0);
 }
 
+static void there_are_no_dates_beyond_times(void **state)
+{
+    struct list list = {.birth = 0};
+    assert_true(isnan(value_at(&list, "month(vector(1e300))", 0, false)));
+    assert_true(isnan(value_at(&list, "days_in_month(vector(-Inf))", 0, false)));
+    assert_true(isnan(value_at(&list, "year(vector(NaN))", 0, false)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +397,7 @@ int main(void)
         cmocka_unit_test(labels_do_not_grow_without_end),
         cmocka_unit_test(memory_is_bounded_where_no_samples_are),
         cmocka_unit_test(shifts_add_up_without_overflow),
+        cmocka_unit_test(there_are_no_dates_beyond_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
