@@ -153,6 +153,7 @@ void pug__copy(char *to, const char *from, size_t n);
 
 /* What is not on the fast path: events, handles, contexts. */
 void pug__span_none(struct pug_span *span);
+void pug__span_pass(struct pug_span *span, const struct pug_context *from);
 void pug__event(struct pug_span *span, struct pug__site *site, const union pug__value *values);
 void pug__link(struct pug_span *span, const struct pug_context *to, struct pug__site *site,
                const union pug__value *values);
@@ -601,8 +602,7 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
 
 #define PUG_ATTACH(...)                                                                            \
     struct pug__slot *PUG__CAT(pug__scope_, __COUNTER__)                                           \
-        __attribute__((cleanup(pug__detach_scope), unused)) = PUG__ON ? pug__attach(__VA_ARGS__)   \
-                                                                      : 0
+        __attribute__((cleanup(pug__detach_scope), unused)) = pug__attach(__VA_ARGS__)
 #define PUG_SPAN_FROM(context_, ...)                                                               \
     PUG_ATTACH(context_);                                                                          \
     PUG_SPAN(__VA_ARGS__)
@@ -631,7 +631,7 @@ PUG__INLINE union pug__value pug__value_str(const char *s, size_t n)
         if (PUG__ON)                                                                               \
             PUG__CALL(pug__span_start(span_, context_, &pug__here, pug__values), __VA_ARGS__);     \
         else                                                                                       \
-            pug__span_none(span_);                                                                 \
+            pug__span_pass(span_, context_);                                                       \
     } while (0)
 
 #define PUG__WRAP_DEFINE(T, ret, name, params, args)                                               \

@@ -408,7 +408,11 @@ static void captures_across_a_stop_continue_their_trace(void **state)
     }
     assert_int_equal(pug_stop(), 0);
     on_a_thread(&off);
-    assert_string_equal(off.parent.trace, ""); /* nothing is current when tracing is off */
+    /* When tracing is off a trace passes through: nothing is begun, what goes out continues what was captured. */
+    assert_string_equal(off.parent.trace, here.trace);
+    assert_string_equal(off.parent.span, here.span);
+    assert_string_equal(off.current.span, here.span);
+    assert_string_equal(off.after.trace, "");
     assert_string_equal(off.baggage, "a=1");
     start();
     on_a_thread(&on);

@@ -65,10 +65,7 @@ static void child_logs(void (*log)(void))
         log();
     }
     pug_stop();
-    {
-        PUG_ATTACH(&c);
-        log();
-    }
+    log();
     closelog();
     _exit(0);
 }
@@ -327,13 +324,22 @@ static void with_tracing_off_all_of_it_works(void **state)
 {
     char out[100];
     assert_int_equal(pug_stop(), 0);
-    struct pug_context c = context();
-    PUG_ATTACH(&c);
     assert_string_equal(pug_log_trace_id(), "0");
     assert_string_equal(pug_log_span_id(), "0");
     assert_json("{\"a\":1}", "{\"a\":1," NO_MEMBERS "}");
     assert_int_equal(pug_log_format(out, sizeof out, "%(otel_trace_id)s"), 1);
     assert_string_equal(out, "0");
+    /* A trace that passes through is passed on, and logs belong to it. */
+    struct pug_context c = context();
+    char trace[33], span[17];
+    pug_trace_id_hex(&c, trace);
+    pug_span_id_hex(&c, span);
+    PUG_ATTACH(&c);
+    PUG_SPAN("not recorded");
+    assert_string_equal(pug_log_trace_id(), trace);
+    assert_string_equal(pug_log_span_id(), span);
+    assert_int_equal(pug_log_format(out, sizeof out, "%(otel_trace_id)s"), 32);
+    assert_string_equal(out, trace);
 }
 
 static void errno_is_kept(void **state)

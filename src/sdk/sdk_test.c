@@ -209,6 +209,110 @@ static void off_body(void)
     CHECK(pug_flush(10) == 0 && pug_stop() == 0);
 }
 
+static bool is(const struct pug_context *a, const struct pug_context *b)
+{
+    return memcmp(a, b, offsetof(struct pug_context, tracestate)) == 0 &&
+           memcmp(a->tracestate, b->tracestate, b->tracestate_len) == 0;
+}
+
+static struct pug_context sender(int number)
+{
+    struct pug_context c;
+    char text[17];
+    snprintf(text, sizeof text, "%016x", number + 1);
+    CHECK(pug_context_from_hex(&c, "0af7651916cd43dd8448eb211c80319c", text) == 0);
+    c.remote = 1;
+    c.flags = (uint8_t)(number & 1);
+    c.tracestate_len = 3;
+    memcpy(c.tracestate, "a=1", 3);
+    return c;
+}
+
+static void pass(int number)
+{
+    struct pug_context outer = sender(number), inner = sender(number + 1), now;
+    struct pug_span handle;
+    PUG_SPAN_FROM(&outer, "off");
+    now = pug_context_current();
+    CHECK(is(&now, &outer));
+    for (int i = 0; i < 2; i++) {
+        PUG_SPAN("below");
+        PUG_ATTACH(&inner);
+        now = pug_context_current();
+        CHECK(is(&now, &inner));
+        PUG_ATTACH(NULL);
+        now = pug_context_current();
+        CHECK(is(&now, &inner));
+    }
+    now = pug_context_current();
+    CHECK(is(&now, &outer));
+    pug_span_start(&handle, "handle");
+    CHECK(is(&handle.context, &outer));
+    pug_span_end(&handle);
+    pug_span_start_from(&handle, &inner, "handle");
+    CHECK(is(&handle.context, &inner));
+    pug_span_start_from(&handle, &handle.context, "again");
+    CHECK(is(&handle.context, &outer));
+    /* One that was left open inside ends with the one around it. */
+    pug_attachment around = pug_context_attach(&inner), left = pug_context_attach(&outer);
+    CHECK(around && left);
+    pug_context_detach(around);
+    pug_context_detach(left);
+    now = pug_context_current();
+    CHECK(is(&now, &outer));
+}
+
+static void *passes(void *arg)
+{
+    for (int i = 0; i < 2000; i++)
+        pass((int)(intptr_t)arg * 10000 + i);
+    return NULL;
+}
+
+static void passing_body(void)
+{
+    enum { MANY = 1100 };
+    static pug_attachment all[MANY];
+    pthread_t threads[4];
+    unsetenv("PUG_TRACING");
+    CHECK(pug_start(NULL) == 0 && !pug_on());
+    for (intptr_t i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, passes, (void *)i) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    struct pug_context now = pug_context_current(), c = sender(1);
+    CHECK(!pug_context_valid(&now));
+    /* There is room for so many, and for as many again. */
+    for (int round = 0; round < 2; round++) {
+        int n = 0;
+        for (int i = 0; i < MANY; i++)
+            n += (all[i] = pug_context_attach(&c)) != NULL;
+        CHECK(n == 1024);
+        for (int i = MANY; i-- > 0;)
+            pug_context_detach(all[i]);
+    }
+    /* Attached while it is off, left when it is on. */
+    struct pug_options o = local_options();
+    o.backend = PUG_BACKEND_DISCARD;
+    {
+        PUG_ATTACH(&c);
+        CHECK(pug_start(&o) == 0 && pug_on());
+        PUG_SPAN("on");
+        now = pug_context_current();
+        CHECK(memcmp(now.trace_id, c.trace_id, 16) != 0);
+    }
+    now = pug_context_current();
+    CHECK(!pug_context_valid(&now));
+    pug_stop();
+    now = pug_context_current();
+    CHECK(!pug_context_valid(&now));
+}
+
+static void a_trace_passes_through_a_program_whose_tracing_is_off(void **state)
+{
+    assert_int_equal(in_child(passing_body), 0);
+}
+
 static void it_is_off_until_it_is_turned_on(void **state)
 {
     assert_int_equal(in_child(off_body), 0);
@@ -756,6 +860,7 @@ int main(void)
         TEST(exit_in_the_middle_of_a_span_loses_nothing),
         TEST(after_kill_9_the_file_is_valid),
         TEST(a_forked_child_has_its_own_trace_file),
+        TEST(a_trace_passes_through_a_program_whose_tracing_is_off),
         TEST(a_forked_child_draws_its_own_roots),
         TEST(a_full_disk_is_told_once_and_the_file_stays_valid),
         TEST(a_dead_collector_holds_nobody_up),

@@ -3,6 +3,7 @@
 #include "sdk/span.h"
 
 #include "sdk/ot_state.h"
+#include "sdk/passing.h"
 #include "sdk/sdk.h"
 #include "sdk/watch.h"
 
@@ -432,7 +433,7 @@ bool span_has_context(void)
 {
     const struct lane *lane = current_lane();
     if (!PUG__ON)
-        return false;
+        return passing_current() != NULL;
     return lane ? lane->fast.top != lane->slots : atomic_load(&sdk.state) == SDK_FORKED;
 }
 
@@ -444,6 +445,8 @@ void span_current_context(struct pug_context *ret_context)
     else if (PUG__ON && atomic_load(&sdk.state) == SDK_FORKED &&
              pthread_equal(sdk.inherited_by, pthread_self()))
         *ret_context = sdk.inherited;
+    else if (!PUG__ON && passing_current())
+        *ret_context = *passing_current();
     else
         span_context_clear(ret_context);
 }
@@ -457,7 +460,9 @@ struct pug_context pug_context_current(void)
 
 struct pug__slot *pug__attach(const struct pug_context *context)
 {
-    struct lane *lane = PUG__ON && pug_context_valid(context) ? some_lane() : NULL;
+    if (!PUG__ON)
+        return passing_attach(context);
+    struct lane *lane = pug_context_valid(context) ? some_lane() : NULL;
     bool ask = context && context->remote && !sampler_keeps_senders(&sdk.sampler);
     return lane ? lane_attach(lane, context, ask) : NULL;
 }
@@ -465,7 +470,7 @@ struct pug__slot *pug__attach(const struct pug_context *context)
 void pug__detach(struct pug__slot *slot)
 {
     struct lane *lane = current_lane();
-    if (slot && lane)
+    if (slot && !passing_detach(slot) && lane)
         pug__end_slow(slot, 0);
 }
 
@@ -683,6 +688,18 @@ void pug__span_none(struct pug_span *span)
     span_context_clear(&span->context);
     memset(span->parent_id, 0, sizeof span->parent_id);
     span->pug__state = 0;
+}
+
+void pug__span_pass(struct pug_span *span, const struct pug_context *from)
+{
+    struct pug_context *c = &span->context;
+    if (from == c) /* of this very handle's last use */
+        from = NULL;
+    pug__span_none(span);
+    if (pug_context_valid(from) && from->tracestate_len <= PUG_TRACESTATE_MAX)
+        memcpy(c, from, offsetof(struct pug_context, tracestate) + from->tracestate_len);
+    else
+        span_current_context(c);
 }
 
 static void decide_handle(struct lane *lane, uint64_t seq, struct pug_context *c,

@@ -36,7 +36,7 @@ INDIRECT = {"watch_counters_find", "pug__wrap_common"}
 ENTRIES = [
     "pug__lane_claim", "pug__open_slow", "pug__begin_slow", "pug__begin_alone",
     "pug__begin_skip", "pug__one_in", "pug__end_slow", "pug__clock_slow", "pug__copy", "pug__attach", "pug__detach",
-    "pug__event", "pug__span_start", "pug__span_none", "pug_span_end", "pug_set_int", "pug_set_bool", "pug_set_double",
+    "pug__event", "pug__span_start", "pug__span_none", "pug__span_pass", "pug_span_end", "pug_set_int", "pug_set_bool", "pug_set_double",
     "pug_set_str", "pug_set_strn", "pug_set_name", "pug_status", "pug_error", "pug_link", "pug_context_current",
     "pug_context_attach", "pug_context_detach", "pug_capture_current", "pug_capture_context", "pug__resume",
     "pug__resumed_end", "pug__baggage_begin", "pug__request_id_begin", "pug__ambient_restore", "pug_log_trace_id",
