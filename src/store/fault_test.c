@@ -373,6 +373,46 @@ static void what_follows_a_cut_that_failed_comes_back(void **state)
     fixture_done(&f);
 }
 
+/* Files are removed by a thread of their own, when it comes to it: none of them may be in use again. */
+static void a_file_that_got_no_record_is_not_removed_under_the_next(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, 1, NULL);
+    store_close(f.store);
+    f.store = NULL;
+    int dir = open(f.options.dir, O_RDONLY | O_DIRECTORY);
+    assert_true(dir >= 0);
+    struct log_body a = {BODY_OTLP_PROTOBUF, STR("A"), 1}, b = a;
+    b.body = STR("B");
+    struct log log;
+    uint64_t last, sealed;
+    char seen[8] = "";
+    struct error_detail detail;
+    log_init(&log, dir, true);
+    assert_int_equal(log_append(&log, &a, 1, &sealed), 0);
+    log_done(&log);
+    log_init(&log, dir, true);
+    assert_int_equal(log_recover(&log, 0, see_body, seen, &detail), 0);
+    arm_for_good(WRITE);
+    atomic_store(&left, 2); /* the header is written */
+    assert_int_not_equal(log_append(&log, &b, 1, &last), 0);
+    atomic_store(&armed, false);
+    log_rotate(&log);
+    struct log_file *files = log_detach(&log, sealed);
+    assert_non_null(files);
+    assert_int_equal(log_append(&log, &b, 1, &last), 0);
+    assert_null(log_files_remove(dir, files));
+    log_done(&log);
+    log_init(&log, dir, true);
+    seen[0] = '\0';
+    assert_int_equal(log_recover(&log, sealed, see_body, seen, &detail), 0);
+    assert_string_equal(seen, "B");
+    log_trim(&log, last);
+    log_done(&log);
+    close(dir);
+    fixture_done(&f);
+}
+
 static void refused_requests_take_no_memory(void **state)
 {
     struct fixture f;
@@ -659,6 +699,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_erasure_is_done_or_not_begun),
         cmocka_unit_test(what_follows_a_cut_that_failed_comes_back),
+        cmocka_unit_test(a_file_that_got_no_record_is_not_removed_under_the_next),
         cmocka_unit_test(refused_requests_take_no_memory),
         cmocka_unit_test(what_is_written_while_a_sync_fails_is_written_again),
         cmocka_unit_test(a_write_that_fails_during_a_sync_refuses_its_own_batch),

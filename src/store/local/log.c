@@ -537,7 +537,9 @@ int log_append(struct log *log, const struct log_body *bodies, size_t n,
 struct log_file *log_detach(struct log *log, uint64_t sealed)
 {
     struct log_file *first = log->oldest, **end = &first;
-    while (*end && (*end)->last_sequence <= sealed && !(log->fd >= 0 && *end == log->newest))
+    /* One that got no record stays: the next has its name, and would be removed in its place. */
+    while (*end && (*end)->last_sequence <= sealed && !(log->fd >= 0 && *end == log->newest) &&
+           (*end)->first_sequence != log->next_sequence)
         end = &(*end)->newer;
     log->oldest = *end;
     if (!log->oldest)

@@ -69,7 +69,8 @@ void log_refuse(struct log *log);
 
 /* The next append begins a new file. Everything written was accepted or refused. */
 void log_rotate(struct log *log);
-/* Removes the files that hold nothing beyond `sealed`, except the one being written. */
+/* Removes the files that hold nothing beyond `sealed`, except the one being written, and one without a record
+ * whose name the next will have. */
 void log_trim(struct log *log, uint64_t sealed);
 uint64_t log_bytes(const struct log *log);
 
