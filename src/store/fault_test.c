@@ -557,6 +557,42 @@ static void a_write_that_fails_during_a_sync_refuses_its_own_batch(void **state)
     }
 }
 
+/* Of the newest file of the log nothing is left: there is nothing to wait for. */
+static void sealing_ends_after_damage_of_all_that_came_last(void **state)
+{
+    static char bytes[1 << 20];
+    struct fixture f;
+    char path[128];
+    fixture_init(&f, 4, NULL);
+    struct span_batch batch = fixture_batch(&f, 10);
+    fixture_append(&f, &batch);
+    snprintf(path, sizeof path, "%s/log-0000000000000001.log", f.dir);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t n = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    assert_true(n > LOG_HEADER_SIZE + LOG_RECORD_SIZE && n < sizeof bytes);
+    store_close(f.store);
+    f.store = NULL;
+    bytes[LOG_HEADER_SIZE + LOG_RECORD_SIZE] ^= 1;
+    snprintf(path, sizeof path, "%s/log-0000000000000002.log", f.dir);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, n, file), n);
+    assert_int_equal(fclose(file), 0);
+    log_set_level(LOG_LEVEL_OFF);
+    assert_int_equal(store_open(&f.options, &f.store, NULL), 0);
+    log_set_level(LOG_LEVEL_INFO);
+    alarm(60); /* it waits for good, or not at all */
+    assert_int_equal(store_seal(f.store), 0);
+    struct store_erase all = {.kind = ERASE_DELETE};
+    struct store_erased done;
+    assert_int_equal(store_erase(f.store, &all, &done, NULL), 0);
+    assert_int_equal(done.spans, f.n);
+    alarm(0);
+    fixture_done(&f);
+}
+
 /* A batch without spans has no record, and takes nothing back of what the store knows. */
 static void sealing_waits_for_what_came_before_an_empty_batch(void **state)
 {
@@ -703,6 +739,7 @@ int main(void)
         cmocka_unit_test(refused_requests_take_no_memory),
         cmocka_unit_test(what_is_written_while_a_sync_fails_is_written_again),
         cmocka_unit_test(a_write_that_fails_during_a_sync_refuses_its_own_batch),
+        cmocka_unit_test(sealing_ends_after_damage_of_all_that_came_last),
         cmocka_unit_test(sealing_waits_for_what_came_before_an_empty_batch),
         cmocka_unit_test(a_lost_or_older_catalogue_costs_no_segment),
         cmocka_unit_test(a_segment_behind_a_gap_is_refused),

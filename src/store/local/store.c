@@ -336,7 +336,8 @@ static int store_recover(struct store *st, bool sync, struct error_detail *detai
     log_trim(&st->log, st->sealed);
     st->trimmed = st->detached_upto = st->sealed;
     st->damaged_at_open = st->log.damaged;
-    st->published = st->log.next_sequence - 1;
+    /* Behind it may be records of which nothing is left: no segment will ever cover those. */
+    st->published = memtable_rows(st->active) ? st->active->last_sequence : st->sealed;
     st->log_bytes = log_bytes(&st->log);
     st->memtable_bytes = memtable_bytes(st->active);
     if (memtable_rows(st->active))
