@@ -106,7 +106,7 @@ int __wrap_fdatasync(int fd)
     bool bad = fails(SYNC);
     if (atomic_exchange(&hold, false)) {
         atomic_store(&held, true);
-        for (int ms = 0; ms < 20000 && !atomic_load(&let_go); ms++)
+        for (int ms = 0; ms < 20000 && !atomic_exchange(&let_go, false); ms++)
             pause_1ms();
         bad |= atomic_load(&goes_wrong);
     }
@@ -477,6 +477,7 @@ static void overlap_begin(struct overlap *o)
     atomic_store(&n_answers, 0);
     atomic_store(&held, false);
     atomic_store(&let_go, false);
+    atomic_store(&goes_wrong, false);
     atomic_store(&hold, true);
     struct str body = fixture_body(&o->f, &o->first);
     assert_int_equal(store_append(o->f.store, BODY_OTLP_PROTOBUF, body, &o->first, take_answer,
@@ -555,6 +556,34 @@ static void a_write_that_fails_during_a_sync_refuses_its_own_batch(void **state)
         assert_int_equal(o.first_answer.err != 0, badly);
         assert_int_not_equal(o.second_answer.err, 0);
     }
+}
+
+/* A disk slower than what comes in: a group is full before the one ahead of it is synced. */
+static void a_group_is_staged_while_a_full_one_syncs(void **state)
+{
+    enum { FULL = 256, MORE = 20 };
+    static struct answer answers[FULL + MORE];
+    struct overlap o;
+    overlap_begin(&o);
+    struct str body = fixture_body(&o.f, &o.second);
+    uint64_t record = (LOG_RECORD_SIZE + body.len + 7) & ~UINT64_C(7);
+    uint64_t first_end = log_file_bytes(&o.f);
+    for (int i = 0; i < FULL + MORE; i++)
+        assert_int_equal(
+            store_append(o.f.store, BODY_OTLP_PROTOBUF, body, &o.second, take_answer, &answers[i]),
+            0);
+    UNTIL(log_file_bytes(&o.f) == first_end + FULL * record);
+    atomic_store(&held, false);
+    atomic_store(&hold, true);
+    atomic_store(&let_go, true);
+    UNTIL(atomic_load(&held));
+    UNTIL(log_file_bytes(&o.f) == first_end + (FULL + MORE) * record);
+    assert_int_equal(atomic_load(&n_answers), 1);
+    atomic_store(&let_go, true);
+    UNTIL(atomic_load(&n_answers) == 1 + FULL + MORE);
+    for (int i = 0; i < FULL + MORE; i++)
+        assert_int_equal(atomic_load(&answers[i].place), i + 2);
+    fixture_done(&o.f);
 }
 
 /* Of the newest file of the log nothing is left: there is nothing to wait for. */
@@ -739,6 +768,7 @@ int main(void)
         cmocka_unit_test(refused_requests_take_no_memory),
         cmocka_unit_test(what_is_written_while_a_sync_fails_is_written_again),
         cmocka_unit_test(a_write_that_fails_during_a_sync_refuses_its_own_batch),
+        cmocka_unit_test(a_group_is_staged_while_a_full_one_syncs),
         cmocka_unit_test(sealing_ends_after_damage_of_all_that_came_last),
         cmocka_unit_test(sealing_waits_for_what_came_before_an_empty_batch),
         cmocka_unit_test(a_lost_or_older_catalogue_costs_no_segment),

@@ -104,6 +104,8 @@ static void group_commit(struct store *st)
     bool has_rows = false;
     st->staged = (struct group){0};
     st->log_is_busy = true;
+    if (st->queue) /* what did not fit */
+        pthread_cond_signal(&st->wake);
     pthread_mutex_unlock(&st->lock);
     for (const struct pending *p = g.first; p; p = p->next) {
         has_rows |= p->staged;
