@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "cli/grid.h"
 
 #include <math.h>
 
@@ -224,13 +225,8 @@ void series_csv(const struct series_rows *rows, struct buf *out)
             if (isnan(rows->items[i].samples[k]))
                 continue;
             clock_rfc3339(time, rows->start_ns + k * rows->step_ns);
-            buf_printf(out, "%s,\"", time);
-            struct str name = rows->items[i].name;
-            for (size_t c = 0; c < name.len; c++) {
-                if (name.ptr[c] == '"')
-                    buf_byte(out, '"');
-                buf_byte(out, name.ptr[c]);
-            }
-            buf_printf(out, "\",%.17g\n", rows->items[i].samples[k]);
+            buf_printf(out, "%s,", time);
+            csv_field(out, rows->items[i].name);
+            buf_printf(out, ",%.17g\n", rows->items[i].samples[k]);
         }
 }

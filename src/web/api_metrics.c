@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "query/metrics.h"
+#include "wire/otlp_json.h"
 
 #include <math.h>
 
@@ -17,37 +18,6 @@ static uint64_t step_default(uint64_t time_ns)
         if (time_ns / STEPS_DEFAULT <= round_s[i] * NS_PER_S)
             return round_s[i] * NS_PER_S;
     return time_ns / STEPS_DEFAULT;
-}
-
-static void label_json(struct json_writer *w, const struct metrics_label *l)
-{
-    json_open(w, '{');
-    json_key(w, STR("key"));
-    json_str(w, l->name);
-    json_key(w, STR("value"));
-    json_open(w, '{');
-    switch (l->value.type) {
-    case VALUE_STRING:
-        json_key(w, STR("stringValue"));
-        json_str(w, l->value.string);
-        break;
-    case VALUE_BOOL:
-        json_key(w, STR("boolValue"));
-        json_bool(w, l->value.boolean);
-        break;
-    case VALUE_INT:
-        json_key(w, STR("intValue"));
-        json_i64_str(w, l->value.integer);
-        break;
-    case VALUE_DOUBLE:
-        json_key(w, STR("doubleValue"));
-        json_double(w, l->value.real);
-        break;
-    default:
-        break;
-    }
-    json_close(w, '}');
-    json_close(w, '}');
 }
 
 static void number_str(struct json_writer *w, const char *key, uint64_t n)
@@ -80,7 +50,7 @@ static void series_json(struct json_writer *w, const struct metrics_series *s, s
     json_key(w, STR("labels"));
     json_open(w, '[');
     for (size_t i = 0; i < s->n_labels; i++)
-        label_json(w, &s->labels[i]);
+        otlp_json_encode_attr(s->labels[i].name, &s->labels[i].value, w);
     json_close(w, ']');
     json_key(w, STR("samples"));
     json_open(w, '[');

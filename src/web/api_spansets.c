@@ -21,17 +21,7 @@ static void pair_json(struct json_writer *w, struct str key, const struct traceq
                       const struct value *value)
 {
     struct value said = said_value(field, value);
-    json_open(w, '{');
-    json_key(w, STR("key"));
-    json_str(w, key);
-    json_key(w, STR("value"));
-    if (said.type == VALUE_NONE) {
-        json_open(w, '{');
-        json_close(w, '}');
-    } else {
-        otlp_json_encode_value(&said, w);
-    }
-    json_close(w, '}');
+    otlp_json_encode_attr(key, &said, w);
 }
 
 static void span_json(struct json_writer *w, const struct span *span,

@@ -174,16 +174,6 @@ uint64_t tempo_stamp_ms(const struct metrics_result *r, size_t step)
 
 /* ---- as JSON ---- */
 
-static void label_json(struct json_writer *w, struct str key, const struct value *value)
-{
-    json_open(w, '{');
-    json_key(w, STR("key"));
-    json_str(w, key);
-    json_key(w, STR("value"));
-    otlp_json_encode_value(value, w);
-    json_close(w, '}');
-}
-
 static int by_name(const void *a, const void *b)
 {
     const struct metrics_label *x = a, *y = b;
@@ -227,7 +217,7 @@ static void exemplar_json(struct json_writer *w, const struct metrics_exemplar *
     json_key(w, STR("labels"));
     json_open(w, '[');
     for (size_t i = 0; i < n; i++)
-        label_json(w, labels.items[i].name, &labels.items[i].value);
+        otlp_json_encode_attr(labels.items[i].name, &labels.items[i].value, w);
     json_close(w, ']');
     json_key(w, STR("value"));
     json_double(w, x->value);
@@ -278,7 +268,7 @@ static void series_json(struct json_writer *w, const struct tempo_series *all,
     json_key(w, STR("labels"));
     json_open(w, '[');
     for (size_t i = 0; i < n; i++)
-        label_json(w, labels[i].name, &labels[i].value);
+        otlp_json_encode_attr(labels[i].name, &labels[i].value, w);
     json_close(w, ']');
     if (all->is_instant) {
         json_key(w, STR("value"));

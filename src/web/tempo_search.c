@@ -134,16 +134,6 @@ bool tempo_label(struct web_request *q, const struct traceql_label *label, struc
     return field ? tempo_value(q, field, &label->value, ret, NULL) : ret->type != VALUE_NONE;
 }
 
-static void attribute_json(struct json_writer *w, struct str key, const struct value *value)
-{
-    json_open(w, '{');
-    json_key(w, STR("key"));
-    json_str(w, key);
-    json_key(w, STR("value"));
-    otlp_json_encode_value(value, w);
-    json_close(w, '}');
-}
-
 static void span_json(struct web_request *q, struct json_writer *w, const struct span *span,
                       const struct traceql_trace *trace, const struct tempo_shown *shown)
 {
@@ -162,7 +152,7 @@ static void span_json(struct web_request *q, struct json_writer *w, const struct
         struct traceql_hex hex;
         struct value value;
         if (tempo_shown_value(q, shown, i, span, trace, &hex, &value))
-            attribute_json(w, shown->keys[i], &value);
+            otlp_json_encode_attr(shown->keys[i], &value, w);
     }
     json_close(w, ']');
     json_close(w, '}');
@@ -191,7 +181,7 @@ static void spanset_json(struct web_request *q, struct json_writer *w,
             struct str key;
             struct value value;
             if (tempo_label(q, &set->labels[i], &key, &value))
-                attribute_json(w, key, &value);
+                otlp_json_encode_attr(key, &value, w);
         }
         json_close(w, ']');
     }

@@ -731,18 +731,28 @@ void otlp_json_encode_value(const struct value *value, struct json_writer *w)
     value_encode(value, 0, w);
 }
 
+static void attr_encode(struct str key, const struct value *value, unsigned depth,
+                        struct json_writer *w)
+{
+    json_open(w, '{');
+    json_key(w, STR("key"));
+    json_str(w, key);
+    json_key(w, STR("value"));
+    value_encode(value, depth, w);
+    json_close(w, '}');
+}
+
+void otlp_json_encode_attr(struct str key, const struct value *value, struct json_writer *w)
+{
+    attr_encode(key, value, 0, w);
+}
+
 static void attr_list_encode(const struct attr *items, size_t n, unsigned depth,
                              struct json_writer *w)
 {
     json_open(w, '[');
-    for (size_t i = 0; i < n; i++) {
-        json_open(w, '{');
-        json_key(w, STR("key"));
-        json_str(w, items[i].key);
-        json_key(w, STR("value"));
-        value_encode(&items[i].value, depth, w);
-        json_close(w, '}');
-    }
+    for (size_t i = 0; i < n; i++)
+        attr_encode(items[i].key, &items[i].value, depth, w);
     json_close(w, ']');
 }
 

@@ -15,7 +15,9 @@ MUST_USE int otlp_json_decode(struct str body, struct arena *arena, struct span_
 void otlp_json_encode(const struct span_batch *batch, struct json_writer *w);
 /* One value: an AnyValue object ({"stringValue":"x"}). */
 void otlp_json_encode_value(const struct value *value, struct json_writer *w);
-/* One value: [{"key":..,"value":{..}}, ...]. */
+/* One value: {"key":..,"value":{..}}; the value of VALUE_NONE is {}. */
+void otlp_json_encode_attr(struct str key, const struct value *value, struct json_writer *w);
+/* One value: a list of them. */
 void otlp_json_encode_attrs(const struct attrs *attrs, struct json_writer *w);
 
 /* What a sender wants to know of an answer, also of one about metrics. The message borrows from
