@@ -52,7 +52,7 @@ static int expected(struct parser *p, const char *what)
     if (p->err)
         return p->err;
     if (p->lx.token == TOKEN_END)
-        snprintf(found, sizeof found, "the end");
+        snprintf(found, sizeof found, "end of the query");
     else
         snprintf(found, sizeof found, "\"%.*s\"",
                  (int)(p->lx.end - p->lx.position > 24 ? 24 : p->lx.end - p->lx.position),
